@@ -1,0 +1,23 @@
+/* Compiler extensions, the only place outside kernel/ that may use them. */
+#ifndef HT_BASE_COMPILER_H
+#define HT_BASE_COMPILER_H
+
+#define HT_PRINTF(fmt_arg, first_arg) __attribute__((format(printf, fmt_arg, first_arg)))
+#define HT_LIKELY(x) __builtin_expect(!!(x), 1)
+#define HT_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define HT_ALIGNED(n) __attribute__((aligned(n)))
+#define HT_NOINLINE __attribute__((noinline))
+#define HT_INLINE static inline __attribute__((always_inline, unused))
+#define HT_WARN_UNUSED __attribute__((warn_unused_result))
+#define HT_UNUSED __attribute__((unused))
+
+/* One C body compiled for several x86 levels, chosen when the program is loaded. The arithmetic is the
+ * same at every level because the build sets -ffp-contract=off and the body fixes its own summation order.
+ * Off under sanitizers, whose run time is not up when the chooser runs. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(HT_SANITIZED)
+#define HT_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define HT_CLONES
+#endif
+
+#endif

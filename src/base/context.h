@@ -1,0 +1,30 @@
+/* The context behind halftone.h's ht_context: one pool and the callbacks. Flows take it as first argument. */
+#ifndef HT_BASE_CONTEXT_H
+#define HT_BASE_CONTEXT_H
+
+#include "base/error.h"
+#include "base/pool.h"
+
+struct ht_context {
+    struct ht_pool *pool;
+    ht_log_fn *log;
+    ht_progress_fn *progress;
+    void *user;
+};
+
+void ht_log(const struct ht_context *ctx, ht_log_level level, const char *fmt, ...) HT_PRINTF(3, 4);
+
+/* Tells the progress callback, at most about 20 times a second (always at done == total).
+ * HT_CANCELLED when it says so. */
+struct ht_meter {
+    const struct ht_context *ctx;
+    const char *stage, *unit;
+    uint64_t total;
+    double started_s, told_s;
+};
+
+void ht_meter_init(struct ht_meter *meter, const struct ht_context *ctx, const char *stage, const char *unit,
+                   uint64_t total);
+ht_status ht_meter_tell(struct ht_meter *meter, uint64_t done, uint64_t bytes, const char *item, ht_err *err);
+
+#endif

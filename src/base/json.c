@@ -1,0 +1,129 @@
+#include "base/json.h"
+
+#include "base/file.h"
+#include "base/limits.h"
+#include "base/mem.h"
+
+/* jansson recurses per level; the scan keeps its stack bounded. Strings are skipped with their escapes. */
+static bool depth_ok(const char *s, size_t len, unsigned max_depth, size_t *at) {
+    unsigned depth = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (s[i] == '"') {
+            for (i++; i < len && s[i] != '"'; i++) {
+                if (s[i] == '\\') {
+                    i++;
+                }
+            }
+        } else if (s[i] == '{' || s[i] == '[') {
+            if (++depth > max_depth) {
+                *at = i;
+                return false;
+            }
+        } else if (s[i] == '}' || s[i] == ']') {
+            depth -= depth > 0;
+        }
+    }
+    return true;
+}
+
+ht_status ht_json_parse(const char *data, size_t len, unsigned max_depth, const char *what, json_t **json,
+                        ht_err *err) {
+    *json = NULL;
+    max_depth = max_depth ? max_depth : HT_MAX_JSON_DEPTH;
+    size_t at = 0;
+    if (!depth_ok(data, len, max_depth, &at)) {
+        return ht_fail(err, HT_LIMIT, what, at, "JSON nests deeper than %u levels", max_depth);
+    }
+    json_error_t e;
+    *json = json_loadb(data, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+    if (*json == NULL) {
+        if (json_error_code(&e) == json_error_out_of_memory) {
+            return ht_fail_nomem(err, len);
+        }
+        return ht_fail(err, HT_FORMAT, what, e.position >= 0 ? (uint64_t)e.position : HT_NO_POS,
+                       "not valid JSON, line %d: %s", e.line, e.text);
+    }
+    return HT_OK;
+}
+
+ht_status ht_json_load_file(const char *path, uint64_t max_bytes, json_t **json, ht_err *err) {
+    char *data;
+    size_t len;
+    *json = NULL;
+    HT_TRY(ht_read_file(path, max_bytes, &data, &len, err));
+    ht_status status = ht_json_parse(data, len, 0, path, json, err);
+    ht_mem_free(data);
+    return status;
+}
+
+static const json_t *get(const json_t *object, const char *key) {
+    const json_t *v = json_object_get(object, key);
+    return v != NULL && json_is_null(v) ? NULL : v;
+}
+
+static const char *type_name(const json_t *v) {
+    static const char *const names[] = {"an object", "an array", "a string", "an integer",
+                                        "a real",    "true",     "false",    "null"};
+    return names[json_typeof(v)];
+}
+
+static ht_status wrong(const char *key, const json_t *v, const char *expected, const char *what,
+                       ht_err *err) {
+    return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "key '%s': expected %s, found %s", key, expected,
+                   type_name(v));
+}
+
+ht_status ht_json_get_u64(const json_t *object, const char *key, uint64_t max, const char *what, uint64_t *out,
+                          ht_err *err) {
+    const json_t *v = get(object, key);
+    if (v == NULL) {
+        return HT_OK;
+    }
+    if (!json_is_integer(v)) {
+        return wrong(key, v, "an integer", what, err);
+    }
+    json_int_t n = json_integer_value(v);
+    if (n < 0 || (uint64_t)n > max) {
+        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "key '%s': expected 0 to %llu, found %lld", key,
+                       (unsigned long long)max, (long long)n);
+    }
+    *out = (uint64_t)n;
+    return HT_OK;
+}
+
+ht_status ht_json_get_f64(const json_t *object, const char *key, const char *what, double *out, ht_err *err) {
+    const json_t *v = get(object, key);
+    if (v == NULL) {
+        return HT_OK;
+    }
+    if (!json_is_number(v)) {
+        return wrong(key, v, "a number", what, err);
+    }
+    *out = json_number_value(v);
+    return HT_OK;
+}
+
+ht_status ht_json_get_bool(const json_t *object, const char *key, const char *what, bool *out, ht_err *err) {
+    const json_t *v = get(object, key);
+    if (v == NULL) {
+        return HT_OK;
+    }
+    if (!json_is_boolean(v)) {
+        return wrong(key, v, "true or false", what, err);
+    }
+    *out = json_is_true(v);
+    return HT_OK;
+}
+
+ht_status ht_json_get_str(const json_t *object, const char *key, const char *what, const char **out,
+                          ht_err *err) {
+    const json_t *v = get(object, key);
+    if (v == NULL) {
+        return HT_OK;
+    }
+    if (!json_is_string(v)) {
+        return wrong(key, v, "a string", what, err);
+    }
+    *out = json_string_value(v);
+    return HT_OK;
+}

@@ -1,0 +1,26 @@
+/* JSON glue over jansson: strict parsing with size and depth caps checked before the parser runs, duplicate
+ * keys refused, and typed getters whose errors name the key. */
+#ifndef HT_BASE_JSON_H
+#define HT_BASE_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/error.h"
+
+/* Parses exactly len bytes. max_depth 0: HT_MAX_JSON_DEPTH. what names the source in errors.
+ * Caller releases with json_decref. */
+ht_status ht_json_parse(const char *data, size_t len, unsigned max_depth, const char *what, json_t **json,
+                        ht_err *err);
+ht_status ht_json_load_file(const char *path, uint64_t max_bytes, json_t **json, ht_err *err);
+
+/* Getters on an object: key absent or null leaves *out as it was and returns OK; a wrong type or an
+ * out-of-range value is HT_FORMAT. */
+ht_status ht_json_get_u64(const json_t *object, const char *key, uint64_t max, const char *what, uint64_t *out,
+                          ht_err *err);
+ht_status ht_json_get_f64(const json_t *object, const char *key, const char *what, double *out, ht_err *err);
+ht_status ht_json_get_bool(const json_t *object, const char *key, const char *what, bool *out, ht_err *err);
+ht_status ht_json_get_str(const json_t *object, const char *key, const char *what, const char **out,
+                          ht_err *err); /* *out lives as long as object */
+
+#endif

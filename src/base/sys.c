@@ -1,0 +1,57 @@
+#include "base/sys.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+double ht_sys_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double ht_sys_cpu_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+uint64_t ht_sys_peak_rss_bytes(void) {
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) == 0 ? (uint64_t)u.ru_maxrss * 1024 : 0;
+}
+
+/* First number behind key (or at the start when key is empty) in a small system file; 0 when absent. */
+static uint64_t read_number(const char *path, const char *key) {
+    char line[256];
+    uint64_t v = 0;
+    FILE *f = fopen(path, "re");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        size_t n = strlen(key);
+        if (strncmp(line, key, n) == 0 && sscanf(line + n, "%" SCNu64, &v) == 1) {
+            break;
+        }
+    }
+    if (f != NULL) {
+        fclose(f);
+    }
+    return v;
+}
+
+uint64_t ht_sys_mem_available_bytes(void) {
+    uint64_t avail = read_number("/proc/meminfo", "MemAvailable:") * 1024;
+    uint64_t limit = read_number("/sys/fs/cgroup/memory.max", "");
+    uint64_t used = read_number("/sys/fs/cgroup/memory.current", "");
+    if (limit != 0 && limit > used && limit - used < avail) {
+        avail = limit - used;
+    }
+    return avail;
+}
+
+uint64_t ht_sys_disk_free_bytes(const char *path) {
+    struct statvfs s;
+    return statvfs(path, &s) == 0 ? (uint64_t)s.f_bavail * (uint64_t)s.f_frsize : 0;
+}

@@ -1,0 +1,52 @@
+/* GGUF v3: reader (v2 and v3, splits) and streaming writer. Source: ggml's gguf.md specification.
+ *
+ *   "GGUF" | u32 version | u64 n_tensors | u64 n_kv | kv... | tensor infos... | pad | data, each tensor padded
+ *
+ * The reader applies every rule of the specification and refuses what it forbids: see gguf_read.c. */
+#ifndef HT_IO_GGUF_H
+#define HT_IO_GGUF_H
+
+#include "io/container.h"
+
+#define HT_GGUF_ALIGNMENT 32u
+
+/* Parses one file in memory (no splits): fuzz target and tests use it. Tensor data pointers are set relative
+ * to data. Names and metadata are copied into the given meta and arena. */
+struct ht_gguf {
+    uint32_t version;
+    uint32_t alignment;
+    uint64_t data_offset;
+    struct ht_meta meta;
+    struct ht_arena arena;
+    struct ht_tensor *tensors;
+    size_t n_tensors;
+};
+ht_status ht_gguf_parse(const void *data, uint64_t size, const char *what, struct ht_gguf *gguf, ht_err *err);
+void ht_gguf_deinit(struct ht_gguf *gguf);
+
+ht_status ht_gguf_open(const char *path, struct ht_source *source, ht_err *err); /* also splits */
+bool ht_gguf_probe(const char *path);
+
+/* Writer: plan first, then tensors in the planned order.
+ *   ht_gguf_writer_new(meta, tensors (name, format, shape; data unused), n)
+ *   for each tensor in order: ht_gguf_writer_tensor(w, bytes, len)   (may be called in pieces)
+ *   ht_gguf_writer_commit
+ * With shard_bytes > 0 the output path must end in .gguf and becomes NAME-00001-of-0000N.gguf ...; all
+ * shards get their final names only at commit. */
+struct ht_gguf_writer;
+
+struct ht_gguf_plan {
+    uint64_t total_bytes; /* of all files */
+    uint32_t n_files;
+};
+
+ht_status ht_gguf_plan(const struct ht_meta *meta, const struct ht_tensor *tensors, size_t n,
+                       uint64_t shard_bytes, struct ht_gguf_plan *plan, ht_err *err);
+ht_status ht_gguf_writer_new(const char *path, const struct ht_meta *meta, const struct ht_tensor *tensors,
+                             size_t n, uint64_t shard_bytes, bool overwrite, struct ht_gguf_writer **writer,
+                             ht_err *err);
+ht_status ht_gguf_writer_tensor(struct ht_gguf_writer *writer, const void *data, uint64_t len, ht_err *err);
+ht_status ht_gguf_writer_commit(struct ht_gguf_writer *writer, ht_err *err); /* frees always */
+void ht_gguf_writer_abort(struct ht_gguf_writer *writer);
+
+#endif

@@ -1,0 +1,42 @@
+/* Running a model: KV cache, scratch, position. One thread at a time. The plan of steps is fixed per model;
+ * calibration hooks the linears. */
+#ifndef HT_MODEL_SESSION_H
+#define HT_MODEL_SESSION_H
+
+#include "base/context.h"
+#include "model/model.h"
+
+/* Called before each linear with its input x [T, K] (rows contiguous). linears that share an input are
+ * reported one by one. */
+typedef void ht_linear_hook(void *user, const struct ht_linear *linear, const float *x, size_t n_tokens);
+
+struct ht_run_options {
+    uint32_t ctx;   /* positions of the KV cache */
+    uint32_t batch; /* most tokens computed at once; 0: 512 */
+    enum ht_math math;
+    bool f32_cache; /* keep K and V in f32 (exact evaluation) instead of f16 */
+    ht_linear_hook *hook;
+    void *hook_user;
+};
+
+struct ht_run; /* ht_session of the API wraps this */
+
+ht_status ht_run_new(struct ht_pool *pool, const struct ht_model *model, const struct ht_run_options *options,
+                     struct ht_run **run, ht_err *err);
+void ht_run_free(struct ht_run *run);
+uint32_t ht_run_pos(const struct ht_run *run);
+void ht_run_rewind(struct ht_run *run, uint32_t pos);
+uint64_t ht_run_bytes(uint64_t *kv, const struct ht_model *model, const struct ht_run_options *options,
+                      int threads); /* predicted scratch; *kv: the cache */
+
+/* Appends n tokens. logits: [n_out, V] of the last n_out of them (n_out <= n, 0: none). */
+ht_status ht_run_feed(struct ht_run *run, const int32_t *ids, size_t n, size_t n_out, float *logits,
+                      ht_err *err);
+
+/* Like feed, but hands logits over in pieces, so that memory stays small: called with rows [first, first+count)
+ * of the last n_out. Nonzero return stops with HT_CANCELLED. */
+typedef int ht_logits_fn(void *user, size_t first, size_t count, const float *logits);
+ht_status ht_run_feed_each(struct ht_run *run, const int32_t *ids, size_t n, size_t n_out, ht_logits_fn *fn,
+                           void *user, ht_err *err);
+
+#endif

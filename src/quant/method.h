@@ -1,0 +1,21 @@
+/* Methods: published recipes as rows of presets.c. In this first set: rtn (round to nearest on the format's
+ * own searched grid) and imatrix (the same search weighted by calibration importance). */
+#ifndef HT_QUANT_METHOD_H
+#define HT_QUANT_METHOD_H
+
+#include <stddef.h>
+
+enum ht_needs { HT_NEEDS_NOTHING = 0, HT_NEEDS_MEAN_SQUARE = 1 };
+
+struct ht_method {
+    const char *name, *summary;
+    const char *transform, *range, *format, *round, *outlier; /* the five choices, in words */
+    const char *source;                                      /* paper or project */
+    unsigned needs;                                          /* enum ht_needs */
+};
+
+size_t ht_method_count(void);
+const struct ht_method *ht_method_at(size_t i);
+const struct ht_method *ht_method_find(const char *name);
+
+#endif

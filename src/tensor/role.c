@@ -1,0 +1,33 @@
+#include "tensor/role.h"
+
+#include <strings.h>
+
+static const struct {
+    const char *name;
+    int quantizable;
+} rows[] = {
+#define ROLE_ROW(name, text, quantizable) {text, quantizable},
+    HT_ROLE_LIST(ROLE_ROW)
+#undef ROLE_ROW
+};
+
+const char *ht_role_name(enum ht_role role) {
+    return rows[role].name;
+}
+
+int ht_role_quantizable(enum ht_role role) {
+    return rows[role].quantizable;
+}
+
+enum ht_role ht_role_find(const char *name) {
+    int i = 0;
+    while (i < HT_ROLES && strcasecmp(rows[i].name, name) != 0) {
+        i++;
+    }
+    return (enum ht_role)i;
+}
+
+const char *ht_role_name_at(const void *unused, size_t i) {
+    (void)unused;
+    return rows[i].name;
+}

@@ -1,0 +1,32 @@
+/* Included first by every unit test: cmocka and its prerequisites. A test program's main returns
+ * cmocka_run_group_tests(...); the runner (tools/run-tests) reads TAP. */
+#ifndef HT_TESTS_TEST_H
+#define HT_TESTS_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+
+/* Fails with the library's message. */
+#define ASSERT_OK(expr, err)                                                                      \
+    do {                                                                                          \
+        ht_status st_ = (expr);                                                                   \
+        if (st_ != HT_OK) {                                                                       \
+            fail_msg("%s: %s: %s: %s", #expr, ht_status_text(st_), (err)->what, (err)->msg);      \
+        }                                                                                         \
+    } while (0)
+
+/* Folder of reference models (HT_REF_DIR), or NULL: then the test calls skip(). */
+static inline const char *ref_dir(void) {
+    return getenv("HT_REF_DIR");
+}
+
+#endif
