@@ -1,0 +1,52 @@
+# Thin front of CMake. The two commands of a newcomer: make demo, make test.
+BUILD  ?= build/release
+PRESET ?= release
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 20
+
+.PHONY: all build demo test check bench fuzz interop install clean format-check
+
+all: build
+
+build: deps
+	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET) >/dev/null
+	@cmake --build $(BUILD)
+
+.PHONY: deps
+deps:
+	@tools/install-deps build
+
+# Quantizes the embedded model (or MODEL=path) to five formats and reports what was lost.
+demo: build
+	@tools/demo $(if $(MODEL),"$(MODEL)")
+
+# Everything but the peers: house checks, unit, kernel and command-line tests.
+test: build
+	@tools/check-house
+	@tools/run-tests $(BUILD)
+
+# Before every commit: under two minutes, no network.
+check:
+	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET) >/dev/null
+	@cmake --build $(BUILD)
+	@tools/check-house
+	@HT_SUITE=check tools/run-tests $(BUILD)
+
+# PEER=path/to/llama-bench measures a stock build beside ours.
+bench: build
+	@tools/bench $(BUILD) $(if $(PEER),"$(PEER)")
+
+fuzz:
+	@tools/install-deps build fuzz
+	@tools/fuzz $(FUZZ_SECONDS)
+
+# Against independent peers in a Python environment of its own (build/interop-venv); FULL=1 adds torch.
+interop: build
+	@tools/install-deps build interop
+	@tools/interop $(BUILD) $(if $(FULL),full)
+
+install: build
+	@cmake --install $(BUILD) --prefix "$(PREFIX)"
+
+clean:
+	rm -rf build demo-out
