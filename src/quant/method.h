@@ -16,6 +16,7 @@ struct ht_method {
 
 size_t ht_method_count(void);
 const struct ht_method *ht_method_at(size_t i);
-const struct ht_method *ht_method_find(const char *name);
+const struct ht_method *ht_method_find(const char *name); /* without case; NULL: none */
+const char *ht_method_name_at(const void *unused, size_t i); /* for ht_nearest */
 
 #endif
