@@ -1,16 +1,19 @@
 /* Kernels: ONE table of function pointers. ref/ fills every slot in plain C and IS the specification; each
  * CPU level (base/cpu.h) overwrites the slots it serves better. The kernel test walks the table.
  *
- * Letters: T tokens, R rows (outputs), K columns (inputs, contiguous). Float slots state their tolerance
- * against ref here; integer results are exact. Results never depend on the number of threads. */
+ * Letters: T tokens, R rows (outputs), K columns (inputs, contiguous), D head dimension. Float slots state
+ * their tolerance against ref here; integer results are exact. Results never depend on the number of threads.
+ * Nothing here allocates or fails; callers have checked shapes and give the scratch memory. */
 #ifndef HT_KERNEL_KERNEL_H
 #define HT_KERNEL_KERNEL_H
+
+#include <stdbool.h>
 
 #include "base/cpu.h"
 #include "base/pool.h"
 #include "format/format.h"
 
-/* A matrix of weights in any format: W [R, K], rows contiguous. */
+/* A matrix of weights in any format: W [R, K], rows contiguous. K is a multiple of format->block_elems. */
 struct ht_mat {
     const struct ht_format *format;
     const void *data;
@@ -24,29 +27,56 @@ enum ht_math {
 };
 
 /* y [T, R] = x [T, K] * W^T. x and y are f32, rows contiguous (y with row stride y_stride >= R elements).
- * scratch: ht_matmul_scratch_bytes(W, T, threads), 64-byte aligned. Any T >= 1; splits rows over the pool. */
+ * scratch: ht_matmul_scratch_bytes(W, T, threads), 64-byte aligned. Any T >= 1; splits rows over the pool.
+ *
+ * EXACT: any two levels or batch sizes agree to 1e-5 of sum |w x|.
+ * FAST, grid formats (integer or table codes): x is rounded to q * d with d = max|x| / 127 over each 32 inputs, and
+ *     y = sum over groups of scale * d * (integer dot product) - min * d * (integer sum of q).
+ *   Levels and batch sizes agree to 1e-5 of sum over groups of |scale| d c sum |q| with c the largest
+ *   |code| distance from the stored zero (255 at most); the integer parts are the same numbers.
+ * FAST, float formats (f32 f16 bf16 f64): the same as EXACT. */
 size_t ht_matmul_scratch_bytes(const struct ht_mat *w, size_t max_tokens, int threads);
 void ht_matmul(struct ht_pool *pool, const struct ht_mat *w, const float *x, size_t n_tokens, float *y,
                size_t y_stride, enum ht_math math, void *scratch);
+
+/* Attention of one head: out[i] = softmax(scale * q[i] K^T) V over the keys that query i may see, which are
+ * 0 .. first_keys + i * keys_step - 1. Consecutive tokens: keys_step 1. The heads of one group at one
+ * position: keys_step 0 (q_stride then steps from head to head). first_keys >= 1. Strides in elements. */
+struct ht_attention {
+    const float *q; /* [n_q, D] */
+    const void *k;  /* [n, D], f16 or f32 */
+    const void *v;  /* [n, D], as k */
+    float *out;     /* [n_q, D] */
+    size_t n_q, head_dim;
+    size_t q_stride, k_stride, v_stride, out_stride;
+    size_t first_keys, keys_step;
+    bool f16; /* K and V are f16 */
+    float scale;
+};
+
+/* Bytes of scratch for one call with at most max_keys keys; one scratch per thread, 64-byte aligned. */
+size_t ht_attention_scratch_bytes(size_t max_keys, size_t head_dim);
 
 /* Small float operations, one row each. */
 struct ht_kernels {
     /* sum of a[i] * b[i]; relative tolerance 1e-5 of sum |a b| */
     float (*dot_f32)(const float *a, const float *b, size_t n);
     float (*dot_f32_f16)(const float *a, const uint16_t *b, size_t n);
-    /* y[i] += s * x[i] */
+    /* y[i] += s * x[i]; 1e-6 relative to |y| + |s x| */
     void (*axpy_f32)(float s, const float *x, float *y, size_t n);
     void (*axpy_f16)(float s, const uint16_t *x, float *y, size_t n);
     void (*f16_from_f32)(const float *x, uint16_t *y, size_t n); /* exact */
     void (*f32_from_f16)(const uint16_t *x, float *y, size_t n); /* exact */
-    /* y = x / sqrt(mean(x^2) + eps) * w; w may be NULL (ones); 1e-6 relative */
+    /* y = x / sqrt(mean(x^2) + eps) * w; w may be NULL (ones); 1e-6 relative. y may be x. */
     void (*rms_norm)(const float *x, const float *w, float eps, float *y, size_t n);
-    /* in place; max subtracted; 2e-6 absolute */
+    /* in place; max subtracted; 2e-6 absolute. -inf entries give 0; n >= 1 */
     void (*softmax)(float *x, size_t n);
-    /* y[i] = silu(gate[i]) * up[i]; 2e-6 relative to |silu||up| */
+    /* y[i] = silu(gate[i]) * up[i]; 2e-6 relative to |silu||up|; y may be gate or up */
     void (*silu_mul)(const float *gate, const float *up, float *y, size_t n);
-    /* log(sum(exp(x))) in double; max in *max */
+    /* log(sum(exp(x))) in double, 1e-12 relative to its magnitude; max in *max (may be NULL); n >= 1 */
     double (*log_sum_exp)(const float *x, size_t n, float *max);
+    /* 1e-5 of max |v|; the rows of out do not depend on n_q */
+    void (*attention)(const struct ht_attention *a, void *scratch);
 };
 
 /* The table of the best level this process may use; set up once, thread safe. */

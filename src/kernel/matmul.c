@@ -1,0 +1,133 @@
+/* The driver of the matrix product: rounds the activations if asked to, cuts the rows into tiles of fixed size
+ * (so that results do not depend on the number of threads) and hands them to the slots. */
+#include "kernel/slots.h"
+
+#define TILE_ROWS 32
+
+/* scratch:  | q | d | sum16 | (shared)   then per thread | rows |      every part 64-byte aligned */
+struct layout {
+    size_t q, d, sum16;
+    size_t threads, thread_bytes, total;
+};
+
+static size_t take(size_t *at, size_t bytes) {
+    size_t start = *at;
+    *at = (start + bytes + 63) & ~(size_t)63;
+    return start;
+}
+
+static size_t padded(size_t cols) {
+    return (cols + 255) & ~(size_t)255;
+}
+
+static struct layout layout_of(const struct ht_mat *w, size_t n_tokens, int threads) {
+    struct layout l = {0};
+    size_t at = 0, kp = padded(w->cols);
+    if (w->format->unpack != NULL) {
+        l.q = take(&at, n_tokens * kp);
+        l.d = take(&at, n_tokens * (kp / 32) * sizeof(float));
+        l.sum16 = take(&at, n_tokens * (kp / 16) * sizeof(int32_t));
+    }
+    l.threads = at;
+    l.thread_bytes = (ht_rows_scratch_bytes_ref(w->cols) + 63) & ~(size_t)63;
+    l.total = at + (size_t)threads * l.thread_bytes;
+    return l;
+}
+
+size_t ht_matmul_scratch_bytes(const struct ht_mat *w, size_t max_tokens, int threads) {
+    return layout_of(w, max_tokens, threads).total;
+}
+
+struct job {
+    const struct ht_kernel_table *table;
+    const struct ht_mat *w;
+    const float *x;
+    size_t n_tokens;
+    float *y;
+    size_t y_stride;
+    struct ht_acts acts;
+    ht_rows_f32_fn *rows_f32;
+    ht_rows_q8_fn *rows_q8;
+    char *thread_scratch;
+    size_t thread_bytes;
+};
+
+static void *scratch_of(const struct job *j, int thread) {
+    return j->thread_scratch + (size_t)thread * j->thread_bytes;
+}
+
+static size_t tile_rows(const struct job *j, size_t task) {
+    size_t left = j->w->rows - task * TILE_ROWS;
+    return left < TILE_ROWS ? left : TILE_ROWS;
+}
+
+static void rows_f32_task(void *ctx, size_t task, int thread) {
+    struct job *j = ctx;
+    size_t row0 = task * TILE_ROWS;
+    j->rows_f32(j->w, row0, tile_rows(j, task), j->x, j->n_tokens, j->y + row0, j->y_stride, scratch_of(j, thread));
+}
+
+static void rows_q8_task(void *ctx, size_t task, int thread) {
+    struct job *j = ctx;
+    size_t row0 = task * TILE_ROWS;
+    j->rows_q8(j->w, row0, tile_rows(j, task), &j->acts, j->y + row0, j->y_stride, scratch_of(j, thread));
+}
+
+static void quantize_task(void *ctx, size_t t, int thread) {
+    (void)thread;
+    struct job *j = ctx;
+    struct ht_acts *a = &j->acts;
+    size_t K = a->cols, kp = a->cols_padded;
+    int8_t *q = a->q + t * kp;
+    float *d = a->d + t * (kp / 32);
+    int32_t *sum16 = a->sum16 + t * (kp / 16);
+    j->table->quantize_q8(j->x + t * K, K, q, d, sum16);
+    memset(q + K, 0, kp - K);
+    memset(d + K / 32, 0, (kp - K) / 32 * sizeof *d);
+    memset(sum16 + K / 16, 0, (kp - K) / 16 * sizeof *sum16);
+}
+
+void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, const struct ht_mat *w,
+                    const float *x, size_t n_tokens, float *y, size_t y_stride, enum ht_math math,
+                    void *scratch) {
+    struct layout l = layout_of(w, n_tokens, ht_pool_threads(pool));
+    char *base = scratch;
+    size_t slot = ht_format_slot(w->format);
+    struct job j = {
+        .table = table,
+        .w = w,
+        .x = x,
+        .n_tokens = n_tokens,
+        .y = y,
+        .y_stride = y_stride,
+        .rows_f32 = table->rows_f32[slot],
+        .rows_q8 = table->rows_q8[slot],
+        .thread_scratch = base + l.threads,
+        .thread_bytes = l.thread_bytes,
+    };
+    size_t n_tiles = (w->rows + TILE_ROWS - 1) / TILE_ROWS;
+    if (math == HT_MATH_EXACT || j.rows_q8 == NULL) {
+        ht_pool_run(pool, n_tiles, rows_f32_task, &j);
+        return;
+    }
+    j.acts = (struct ht_acts){
+        .n_tokens = n_tokens,
+        .cols = w->cols,
+        .cols_padded = padded(w->cols),
+        .q = (int8_t *)(base + l.q),
+        .d = (float *)(void *)(base + l.d),
+        .sum16 = (int32_t *)(void *)(base + l.sum16),
+    };
+    ht_pool_run(pool, n_tokens, quantize_task, &j);
+    ht_pool_run(pool, n_tiles, rows_q8_task, &j);
+}
+
+void ht_matmul(struct ht_pool *pool, const struct ht_mat *w, const float *x, size_t n_tokens, float *y,
+               size_t y_stride, enum ht_math math, void *scratch) {
+    ht_matmul_with(ht_kernel_table(), pool, w, x, n_tokens, y, y_stride, math, scratch);
+}
+
+size_t ht_attention_scratch_bytes(size_t max_keys, size_t head_dim) {
+    (void)head_dim;
+    return (max_keys * sizeof(float) + 63) & ~(size_t)63;
+}

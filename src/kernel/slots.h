@@ -1,0 +1,78 @@
+/* Inside of kernel/: the whole table, small float slots and matrix product slots, and what the drivers
+ * (matmul.c, kernel_table.c) and the kernels of all levels share. Users see kernel.h only.
+ *
+ * A matrix product has two kinds of slots per format, and two multipliers that serve all formats:
+ *
+ *     rows   few tokens: dot products straight from the packed blocks, at the speed of memory
+ *     panel  many tokens: unpacks a few rows once into a COMPUTE FORM that stays in the cache, and
+ *            gemm multiplies it with all tokens
+ *
+ * rows of the reference level serves every format and any number of tokens; a level without a panel slot
+ * uses rows for everything. */
+#ifndef HT_KERNEL_SLOTS_H
+#define HT_KERNEL_SLOTS_H
+
+#include "kernel/kernel.h"
+
+#define HT_SLOT_FORMATS 64 /* at least ht_format_count() */
+
+/* x [T, K] rounded to 8 bits: element k of token t is q * d of its group of 32. cols is K; the rows of q hold
+ * cols_padded (a multiple of 256) codes, zero from cols on. */
+struct ht_acts {
+    size_t n_tokens, cols, cols_padded;
+    int8_t *q;      /* [T, cols_padded] */
+    float *d;       /* [T, cols_padded / 32], 0 from cols on */
+    int32_t *sum16; /* [T, cols_padded / 16]: sums of q over 16 codes */
+    void *chunks;   /* what rows_q8 of this format wants (ht_chunk_order), or NULL */
+};
+
+/* y [T, rows row0 .. row0 + n_rows) with y pointing at column row0; scratch is the thread's own. */
+typedef void ht_rows_f32_fn(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x, size_t n_tokens,
+                            float *y, size_t y_stride, void *scratch);
+typedef void ht_rows_q8_fn(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts,
+                           float *y, size_t y_stride, void *scratch);
+
+/* Rounds x [n] (n a multiple of 32) to q, d, sum16. A group with Inf or NaN gets d = NaN. Exact. */
+typedef void ht_quantize_fn(const float *x, size_t n, int8_t *q, float *d, int32_t *sum16);
+
+struct ht_kernel_table {
+    struct ht_kernels ops;
+    ht_quantize_fn *quantize_q8;
+    ht_rows_f32_fn *rows_f32[HT_SLOT_FORMATS]; /* by ht_format_at index */
+    ht_rows_q8_fn *rows_q8[HT_SLOT_FORMATS];   /* NULL: format without grid */
+};
+
+/* Each level's file: overwrites the slots it serves. */
+void ht_kernels_init_ref(struct ht_kernel_table *t);
+
+const struct ht_kernel_table *ht_kernel_table_at(enum ht_cpu_level level); /* NULL: not on this machine */
+const struct ht_kernel_table *ht_kernel_table(void);                      /* best level */
+
+/* Index of a format in the slots. */
+size_t ht_format_slot(const struct ht_format *format);
+
+/* ht_matmul with the table of a level. */
+void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, const struct ht_mat *w,
+                    const float *x, size_t n_tokens, float *y, size_t y_stride, enum ht_math math,
+                    void *scratch);
+
+/* The reference level's slots, one file per family. */
+float ht_dot_f32_ref(const float *a, const float *b, size_t n);
+float ht_dot_f32_f16_ref(const float *a, const uint16_t *b, size_t n);
+void ht_axpy_f32_ref(float s, const float *x, float *y, size_t n);
+void ht_axpy_f16_ref(float s, const uint16_t *x, float *y, size_t n);
+void ht_f16_from_f32_ref(const float *x, uint16_t *y, size_t n);
+void ht_f32_from_f16_ref(const uint16_t *x, float *y, size_t n);
+void ht_rms_norm_ref(const float *x, const float *w, float eps, float *y, size_t n);
+void ht_softmax_ref(float *x, size_t n);
+void ht_silu_mul_ref(const float *gate, const float *up, float *y, size_t n);
+double ht_log_sum_exp_ref(const float *x, size_t n, float *max);
+void ht_attention_ref(const struct ht_attention *a, void *scratch);
+void ht_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *d, int32_t *sum16);
+ht_rows_f32_fn ht_rows_f32_ref;
+ht_rows_q8_fn ht_rows_q8_ref;
+
+/* Scratch bytes per thread of the reference rows slots. */
+size_t ht_rows_scratch_bytes_ref(size_t cols);
+
+#endif
