@@ -1,5 +1,8 @@
 #include "base/json.h"
 
+#include <math.h>
+
+#include "base/buf.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/mem.h"
@@ -126,4 +129,27 @@ ht_status ht_json_get_str(const json_t *object, const char *key, const char *wha
     }
     *out = json_string_value(v);
     return HT_OK;
+}
+
+static int append_piece(const char *data, size_t len, void *user) {
+    struct ht_buf *buf = user;
+    ht_buf_append(buf, data, len);
+    return ht_buf_ok(buf) ? 0 : -1;
+}
+
+ht_status ht_json_text(const json_t *root, char **text, ht_err *err) {
+    struct ht_buf buf;
+    ht_buf_init(&buf, 0);
+    *text = NULL;
+    if (root == NULL ||
+        json_dump_callback(root, append_piece, &buf, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) != 0 ||
+        (*text = ht_buf_take(&buf)) == NULL) {
+        ht_buf_deinit(&buf);
+        return ht_fail_nomem(err, 0);
+    }
+    return HT_OK;
+}
+
+json_t *ht_json_real(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
 }

@@ -23,4 +23,9 @@ ht_status ht_json_get_bool(const json_t *object, const char *key, const char *wh
 ht_status ht_json_get_str(const json_t *object, const char *key, const char *what, const char **out,
                           ht_err *err); /* *out lives as long as object */
 
+/* Value as indented text, reals with 12 digits; *text is freed with ht_mem_free. root NULL, as jansson's
+ * constructors give when memory is out: HT_NOMEM. Does not release root. */
+ht_status ht_json_text(const json_t *root, char **text, ht_err *err);
+json_t *ht_json_real(double x); /* null when not finite: JSON has no infinity */
+
 #endif

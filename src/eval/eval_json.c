@@ -1,0 +1,158 @@
+#include "eval/eval_json.h"
+
+#include <math.h>
+
+#include "base/cpu.h"
+#include "base/json.h"
+#include "base/sys.h"
+
+static json_t *estimate(ht_estimate e) {
+    return json_pack("{s:o, s:o, s:o}", "mean", ht_json_real(e.mean), "low", ht_json_real(e.low), "high",
+                     ht_json_real(e.high));
+}
+
+/* File names need not be UTF-8; JSON must be. */
+static json_t *path_string(const char *path) {
+    json_t *s = json_string(path);
+    return s != NULL ? s : json_string("(name is not UTF-8)");
+}
+
+static json_t *divergence(const struct ht_summary *s, const struct ht_eval_report *r) {
+    const struct ht_eval_text *t = r->texts;
+    size_t n = r->options->n_texts;
+    while (n > 1 && s->max_window >= t->first + t->windows) {
+        t++;
+        n--;
+    }
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:I, s:I}}", "mean",
+                     ht_json_real(s->kld.mean), "low", ht_json_real(s->kld.low), "high",
+                     ht_json_real(s->kld.high), "median", ht_json_real(s->kld_median), "p99",
+                     ht_json_real(s->kld_p99.mean), "p99_low", ht_json_real(s->kld_p99.low), "p99_high",
+                     ht_json_real(s->kld_p99.high), "p999", ht_json_real(s->kld_p999), "max",
+                     ht_json_real(s->kld_max), "max_at", "text", path_string(t->path), "window",
+                     (json_int_t)(s->max_window - t->first), "position",
+                     (json_int_t)(s->max_position + r->lockstep->first));
+}
+
+/* The figures, the same for a text and for all of them. */
+static json_t *figures(const struct ht_summary *s, const struct ht_eval_report *r) {
+    json_t *o = json_pack("{s:I, s:I, s:b, s:o}", "windows", (json_int_t)s->windows, "tokens_scored",
+                          (json_int_t)s->tokens_scored, "interval_reliable",
+                          s->windows >= HT_EVAL_RELIABLE_WINDOWS, "perplexity", estimate(s->perplexity));
+    if (o == NULL || r->options->reference == NULL) {
+        return o;
+    }
+    json_t *more = json_pack("{s:o, s:o, s:o, s:o}", "reference_perplexity", estimate(s->reference_perplexity),
+                             "perplexity_ratio", estimate(s->ratio), "kld", divergence(s, r), "same_top",
+                             estimate(s->same_top));
+    if (more == NULL || json_object_update(o, more) != 0) {
+        json_decref(o);
+        o = NULL;
+    }
+    json_decref(more);
+    return o;
+}
+
+static json_t *text_record(const struct ht_eval_text *t, const struct ht_eval_report *r) {
+    json_t *o = figures(&t->summary, r);
+    json_t *head = json_pack("{s:o, s:I, s:s, s:I}", "path", path_string(t->path), "bytes",
+                             (json_int_t)t->file_bytes, "sha256", t->sha256, "tokens", (json_int_t)t->tokens);
+    if (o == NULL || head == NULL || json_object_update(head, o) != 0) {
+        json_decref(head);
+        head = NULL;
+    }
+    json_decref(o);
+    return head;
+}
+
+/* How many tensors and weights are stored in each format. */
+static json_t *formats(const struct ht_source *source) {
+    json_t *array = json_array();
+    for (size_t f = 0; f < ht_format_count(); f++) {
+        uint64_t tensors = 0, weights = 0;
+        for (size_t i = 0; i < source->n_tensors; i++) {
+            if (source->tensors[i].format == ht_format_at(f)) {
+                tensors++;
+                weights += ht_tensor_elems(&source->tensors[i]);
+            }
+        }
+        if (tensors > 0) {
+            json_array_append_new(array, json_pack("{s:s, s:I, s:I}", "format", ht_format_at(f)->name, "tensors",
+                                                   (json_int_t)tensors, "weights", (json_int_t)weights));
+        }
+    }
+    return array;
+}
+
+static json_t *side_record(const struct ht_eval_side *side, const char *path) {
+    const struct ht_source *source = side->model->source;
+    uint64_t weights = 0;
+    for (size_t i = 0; i < source->n_tensors; i++) {
+        weights += ht_tensor_elems(&source->tensors[i]);
+    }
+    return json_pack("{s:o, s:s, s:I, s:I, s:o, s:o, s:I, s:o}", "path", path_string(path), "architecture",
+                     side->model->arch->name, "file_bytes", (json_int_t)source->file_bytes, "weights",
+                     (json_int_t)weights, "bits_per_weight",
+                     ht_json_real(8.0 * (double)source->data_bytes / (double)weights), "formats", formats(source),
+                     "tokens_run", (json_int_t)side->tokens, "tokens_per_s",
+                     ht_json_real((double)side->tokens / side->seconds));
+}
+
+static void warn(json_t *array, const char *fmt, const char *what, uint64_t n) {
+    json_array_append_new(array, json_sprintf(fmt, what, (unsigned long long)n));
+}
+
+static json_t *warnings(const struct ht_eval_report *r) {
+    json_t *array = json_array();
+    for (size_t i = 0; i < r->options->n_texts; i++) {
+        const struct ht_eval_text *t = &r->texts[i];
+        if (t->windows < HT_EVAL_RELIABLE_WINDOWS) {
+            warn(array, "%s: %llu windows are too few for a reliable interval", t->path, t->windows);
+        }
+        if (t->n_invalid > 0) {
+            warn(array, "%s: %llu bytes are not UTF-8 and were replaced", t->path, t->n_invalid);
+        }
+    }
+    uint32_t trained = r->lockstep->model.model->hp.context;
+    if (trained != 0 && r->options->ctx > trained) {
+        warn(array, "%s: windows are longer than the %llu tokens that the model was trained on",
+             r->options->model, trained);
+    }
+    return array;
+}
+
+static json_t *tokenizer_record(const struct ht_eval_report *r) {
+    const struct ht_vocab *v = ht_tokenizer_vocab(r->lockstep->model.model->tokenizer);
+    return json_pack("{s:s, s:s, s:I, s:b, s:s}", "model", v->model, "pre", v->pre ? v->pre : "", "tokens",
+                     (json_int_t)v->n_tokens, "add_bos", v->add_bos && v->bos >= 0, "check",
+                     r->options->reference ? "both models give the same ids for every text" : "one model");
+}
+
+json_t *ht_eval_record(const struct ht_eval_report *r) {
+    const ht_eval_options *o = r->options;
+    json_t *texts = json_array();
+    for (size_t i = 0; i < o->n_texts; i++) {
+        json_array_append_new(texts, text_record(&r->texts[i], r));
+    }
+    char cpu[128];
+    json_t *record = json_pack(
+        "{s:s, s:s, s:o, s:o, s:s, s:s, s:I, s:f, s:I, s:I, s:i, s:f, s:f, s:o, s:I, s:{s:s, s:s}, s:o, s:o, s:o}",
+        "schema", "halftone.eval/1", "version", ht_version(), "model", side_record(&r->lockstep->model, o->model),
+        "reference",
+        o->reference != NULL ? side_record(&r->lockstep->reference, o->reference) : json_null(), "convention",
+        o->windows_all ? "all" : "llama", "math", o->exact ? "exact" : "fast", "ctx", (json_int_t)o->ctx,
+        "confidence", 0.95, "resamples", (json_int_t)o->resamples, "seed", (json_int_t)o->seed, "threads",
+        ht_pool_threads(r->lockstep->ctx->pool), "seconds", r->seconds, "cpu_seconds", r->cpu_seconds,
+        "tokens_per_s",
+        ht_json_real((double)r->lockstep->model.tokens / r->lockstep->model.seconds), "peak_rss_bytes",
+        (json_int_t)ht_sys_peak_rss_bytes(), "machine", "cpu", ht_cpu_model(cpu, sizeof cpu), "kernels",
+        ht_cpu_level_name(ht_cpu_best()), "tokenizer", tokenizer_record(r), "warnings", warnings(r), "texts",
+        texts);
+    json_t *total = figures(&r->total, r);
+    if (record == NULL || total == NULL || json_object_update(record, total) != 0) {
+        json_decref(record);
+        record = NULL;
+    }
+    json_decref(total);
+    return record;
+}
