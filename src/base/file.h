@@ -52,7 +52,12 @@ ht_status ht_writer_zeros(struct ht_writer *writer, uint64_t len, ht_err *err);
 /* Writes at an absolute place, leaving the append position alone. */
 ht_status ht_writer_write_at(struct ht_writer *writer, uint64_t pos, const void *data, uint64_t len,
                              ht_err *err);
+/* Moves the append position forward; what write_at put there stays, the rest is zeros. */
+ht_status ht_writer_skip(struct ht_writer *writer, uint64_t len, ht_err *err);
 uint64_t ht_writer_pos(const struct ht_writer *writer);
+/* All of commit except the name: afterwards the bytes are on disk and only commit or abort may follow. For
+ * sets of files that should appear together: sync all of them first, then commit each. */
+ht_status ht_writer_sync(struct ht_writer *writer, ht_err *err);
 /* Flush, truncate to the append position, fsync, rename, fsync the folder. Frees the writer always. */
 ht_status ht_writer_commit(struct ht_writer *writer, ht_err *err);
 /* Removes the temporary file and frees. NULL is fine. */

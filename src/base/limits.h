@@ -15,6 +15,7 @@
 #define HT_MAX_SPLITS 10000                       /* "%05d-of-%05d" */
 #define HT_MAX_ST_HEADER_BYTES (100u << 20)       /* safetensors reference implementation */
 #define HT_MAX_JSON_BYTES (256u << 20)            /* tokenizer.json of large vocabularies reach 40 MiB */
+#define HT_MAX_CONFIG_BYTES (16u << 20)            /* config.json; the largest are below 1 MiB */
 #define HT_MAX_JSON_DEPTH 64
 #define HT_MAX_VOCAB (1u << 22)
 #define HT_MAX_TOKEN_BYTES 4096

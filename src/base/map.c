@@ -77,6 +77,17 @@ bool ht_map_put(struct ht_map *map, const void *key, size_t len, uint64_t value,
     return true;
 }
 
+bool ht_map_set(struct ht_map *map, const void *key, size_t len, uint64_t value) {
+    if (map->cap != 0) {
+        struct ht_map_slot *s = find(map, key, len, XXH3_64bits_withSeed(key, len, map->seed));
+        if (s->key != NULL) {
+            s->value = value;
+            return true;
+        }
+    }
+    return ht_map_put(map, key, len, value, NULL);
+}
+
 bool ht_map_get(const struct ht_map *map, const void *key, size_t len, uint64_t *value) {
     if (map->cap == 0) {
         return false;

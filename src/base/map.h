@@ -21,6 +21,8 @@ void ht_map_deinit(struct ht_map *map);
 /* False when memory is out. *existed (may be NULL) tells whether
  * the key was there already; its value then stays as it was. */
 bool ht_map_put(struct ht_map *map, const void *key, size_t len, uint64_t value, bool *existed);
+/* As ht_map_put, but an existing key takes the new value; never fails for an existing key. */
+bool ht_map_set(struct ht_map *map, const void *key, size_t len, uint64_t value);
 bool ht_map_get(const struct ht_map *map, const void *key, size_t len, uint64_t *value);
 bool ht_map_get_str(const struct ht_map *map, const char *key, uint64_t *value);
 

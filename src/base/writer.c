@@ -21,7 +21,7 @@ struct ht_writer {
     bool overwrite;
     uint64_t flushed; /* bytes of the append stream that are in the file */
     size_t n;         /* bytes waiting in buffer */
-    unsigned char buffer[BUFFER_BYTES];
+    unsigned char *buffer; /* [BUFFER_BYTES]; NULL once synced */
 };
 
 static void free_writer(struct ht_writer *w) {
@@ -31,6 +31,7 @@ static void free_writer(struct ht_writer *w) {
     ht_mem_free(w->final_path);
     ht_mem_free(w->temp_path);
     ht_mem_free(w->dir);
+    ht_mem_free(w->buffer);
     ht_mem_free(w);
 }
 
@@ -84,7 +85,8 @@ ht_status ht_writer_open(const char *path, const struct ht_writer_options *optio
     w->final_path = ht_mem_strdup(path);
     w->dir = dir_len ? ht_mem_strndup(path, dir_len) : ht_mem_strdup(".");
     w->temp_path = ht_mem_alloc(temp_cap);
-    if (w->final_path == NULL || w->dir == NULL || w->temp_path == NULL) {
+    w->buffer = ht_mem_alloc(BUFFER_BYTES);
+    if (w->final_path == NULL || w->dir == NULL || w->temp_path == NULL || w->buffer == NULL) {
         status = ht_fail_nomem(err, temp_cap);
         goto done;
     }
@@ -172,6 +174,12 @@ ht_status ht_writer_write_at(struct ht_writer *w, uint64_t pos, const void *data
     return write_all(w, pos, data, len, err);
 }
 
+ht_status ht_writer_skip(struct ht_writer *w, uint64_t len, ht_err *err) {
+    HT_TRY(flush(w, err));
+    w->flushed += len;
+    return HT_OK;
+}
+
 uint64_t ht_writer_pos(const struct ht_writer *w) {
     return w->flushed + w->n;
 }
@@ -187,16 +195,25 @@ static ht_status sync_dir(const char *dir, ht_err *err) {
     return rc == 0 || e == EINVAL ? HT_OK : ht_fail_errno(err, e, dir, "sync folder");
 }
 
-ht_status ht_writer_commit(struct ht_writer *w, ht_err *err) {
-    ht_status status = HT_OK;
-    HT_TRY_DONE(flush(w, err));
+ht_status ht_writer_sync(struct ht_writer *w, ht_err *err) {
+    if (w->buffer == NULL) {
+        return HT_OK; /* done before */
+    }
+    HT_TRY(flush(w, err));
     mode_t mask = umask(0);
     umask(mask);
     /* An fsync error is final: the kernel may have dropped the pages, so trying again proves nothing. */
     if (ftruncate(w->fd, (off_t)w->flushed) != 0 || fchmod(w->fd, 0666 & ~mask) != 0 || fsync(w->fd) != 0) {
-        status = ht_fail_errno(err, errno, w->final_path, "finish");
-        goto done;
+        return ht_fail_errno(err, errno, w->final_path, "finish");
     }
+    ht_mem_free(w->buffer);
+    w->buffer = NULL;
+    return HT_OK;
+}
+
+ht_status ht_writer_commit(struct ht_writer *w, ht_err *err) {
+    ht_status status = HT_OK;
+    HT_TRY_DONE(ht_writer_sync(w, err));
     if (w->overwrite) {
         if (rename(w->temp_path, w->final_path) != 0) {
             status = ht_fail_errno(err, errno, w->final_path, "give the finished file its name");

@@ -22,9 +22,11 @@ struct ht_source {
     uint32_t *tensor_map;        /* [n_tensors] index into maps */
     size_t n_tensors;
     struct ht_map index;         /* name -> tensor */
-    struct ht_meta meta;         /* GGUF metadata; __metadata__ of safetensors as strings */
+    struct ht_meta meta;         /* GGUF metadata without split.*; __metadata__ of safetensors as strings */
     uint64_t data_bytes;         /* sum of tensor bytes */
     uint64_t file_bytes;         /* sum of file sizes */
+    uint64_t trailing_bytes;     /* behind the data of GGUF files: harmless, ht_verify warns */
+    uint64_t missing_pad_bytes;  /* padding that a last tensor lacks: the same */
     /* Hugging Face folder: parsed config.json, or NULL; the other JSON files are read by their users. */
     json_t *config;
     struct ht_arena arena;       /* names */

@@ -20,17 +20,23 @@ struct ht_gguf {
     struct ht_arena arena;
     struct ht_tensor *tensors;
     size_t n_tensors;
+    uint64_t trailing_bytes;    /* behind the last tensor and its padding: no error, worth a warning */
+    uint64_t missing_pad_bytes; /* padding that the last tensor lacks: the same */
 };
 ht_status ht_gguf_parse(const void *data, uint64_t size, const char *what, struct ht_gguf *gguf, ht_err *err);
 void ht_gguf_deinit(struct ht_gguf *gguf);
 
 ht_status ht_gguf_open(const char *path, struct ht_source *source, ht_err *err); /* also splits */
 bool ht_gguf_probe(const char *path);
+/* "dir/NAME.gguf" -> "dir/NAME-00001-of-00003.gguf" for i = 0, n = 3. NULL when path does not end in .gguf or
+ * memory is out; free with ht_mem_free. */
+char *ht_gguf_shard_path(const char *path, uint32_t i, uint32_t n);
 
 /* Writer: plan first, then tensors in the planned order.
  *   ht_gguf_writer_new(meta, tensors (name, format, shape; data unused), n)
  *   for each tensor in order: ht_gguf_writer_tensor(w, bytes, len)   (may be called in pieces)
  *   ht_gguf_writer_commit
+ * Keys "split.*" of meta are left out: the writer makes its own. "general.alignment" is obeyed.
  * With shard_bytes > 0 the output path must end in .gguf and becomes NAME-00001-of-0000N.gguf ...; all
  * shards get their final names only at commit. */
 struct ht_gguf_writer;
@@ -38,6 +44,7 @@ struct ht_gguf_writer;
 struct ht_gguf_plan {
     uint64_t total_bytes; /* of all files */
     uint32_t n_files;
+    uint64_t largest_bytes; /* of one file: above shard_bytes when one tensor alone is larger */
 };
 
 ht_status ht_gguf_plan(const struct ht_meta *meta, const struct ht_tensor *tensors, size_t n,

@@ -52,7 +52,8 @@ ht_status ht_meta_get_f64(const struct ht_meta *meta, const char *key, double *o
 ht_status ht_meta_get_bool(const struct ht_meta *meta, const char *key, bool *out, bool *found, ht_err *err);
 ht_status ht_meta_get_str(const struct ht_meta *meta, const char *key, const char **out, bool *found,
                           ht_err *err);
-/* Element i of a scalar array as a number. */
+/* Element i of a scalar array as a number (i64: floats are cut, u64 beyond int64 saturates). An index beyond
+ * the end or the wrong kind of element gives 0 or "". */
 double ht_meta_elem_f64(const struct ht_meta_kv *kv, uint64_t i);
 int64_t ht_meta_elem_i64(const struct ht_meta_kv *kv, uint64_t i);
 struct ht_str ht_meta_elem_str(const struct ht_meta_kv *kv, uint64_t i);
@@ -72,5 +73,8 @@ ht_status ht_meta_set_kv(struct ht_meta *meta, const struct ht_meta_kv *kv, ht_e
 void ht_meta_remove(struct ht_meta *meta, const char *key);
 
 size_t ht_meta_type_bytes(enum ht_meta_type type); /* 0 for STRING and ARRAY */
+const char *ht_meta_type_name(enum ht_meta_type type); /* "u8", "string", ... */
+/* Decodes one scalar of a file into kv->v; type is neither STRING nor ARRAY. */
+void ht_meta_load(enum ht_meta_type type, const void *p, struct ht_meta_kv *kv);
 
 #endif
