@@ -18,7 +18,9 @@
 #define HT_MAX_CONFIG_BYTES (16u << 20)            /* config.json; the largest are below 1 MiB */
 #define HT_MAX_JSON_DEPTH 64
 #define HT_MAX_VOCAB (1u << 22)
+#define HT_MAX_VOCAB_HOLES (1u << 16)              /* ids without a token; padding stays below 10,000 */
 #define HT_MAX_TOKEN_BYTES 4096
+#define HT_MAX_END_TOKENS 256                     /* eos_token_id lists have a handful */
 #define HT_MAX_TEMPLATE_BYTES (1u << 20)
 #define HT_MAX_LAYERS 4096
 #define HT_MAX_WIDTH (1u << 20)                   /* hidden, ffn and head widths */

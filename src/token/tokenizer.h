@@ -26,7 +26,9 @@ struct ht_token_text {
     const char *text; /* as the file has it: byte-level characters, not raw bytes; not NUL terminated */
     size_t len;
     enum ht_token_type type;
-    bool lstrip, rstrip, normalized; /* added tokens only (HF) */
+    /* Added tokens only (HF): take white space on that side along; match normalized text; only between
+     * characters that are no letters. */
+    bool lstrip, rstrip, normalized, single_word;
 };
 
 /* Everything a tokenizer is made of, whichever file it came from. Views; the maker owns them. */
@@ -44,6 +46,9 @@ struct ht_vocab {
     int32_t bos, eos, eot, unk, pad; /* -1: none */
     bool add_bos, add_eos;
     const char *chat_template; /* Jinja text or NULL */
+    bool unk_for_bytes;        /* a byte without a token becomes unk; else it is dropped and counted (HF) */
+    const int32_t *ends;       /* [n_ends] further ids that end a text (generation_config.json), or NULL */
+    uint32_t n_ends;
 };
 
 struct ht_tokenizer; /* read-only after new; shared by threads */
@@ -59,6 +64,9 @@ const struct ht_vocab *ht_tokenizer_vocab(const struct ht_tokenizer *tokenizer);
 struct ht_hf_vocab;
 ht_status ht_hf_vocab_load(const char *folder, const char *pre, struct ht_hf_vocab **hf, ht_err *err);
 const struct ht_vocab *ht_hf_vocab_view(const struct ht_hf_vocab *hf);
+/* Fills the list up to config.json's vocab_size with "[PADn]" of type UNUSED, as stock's converter does.
+ * HT_FORMAT when the vocabulary is larger than n_tokens. The view stays valid; its tokens move. */
+ht_status ht_hf_vocab_pad(struct ht_hf_vocab *hf, uint32_t n_tokens, const char *what, ht_err *err);
 void ht_hf_vocab_free(struct ht_hf_vocab *hf);
 
 struct ht_ids { /* growing list; init with {0}, free ids with ht_mem_free */
@@ -66,8 +74,12 @@ struct ht_ids { /* growing list; init with {0}, free ids with ht_mem_free */
     size_t n, cap;
 };
 
-/* Appends. special: special tokens written in the text become their ids, else they are plain text.
- * text must be UTF-8; broken bytes are replaced by U+FFFD and counted in *n_invalid (may be NULL). */
+ht_status ht_ids_push(struct ht_ids *ids, int32_t id, ht_err *err);
+
+/* Appends; BOS and EOS are the caller's affair. special: control tokens written in the text become their
+ * ids, else they are plain text; user-defined tokens become their ids always (HF).
+ * text must be UTF-8: every broken sequence becomes one U+FFFD. *n_invalid (may be NULL) grows by the
+ * number of those, and of bytes that were dropped because the vocabulary has no token for them. */
 ht_status ht_tokenizer_encode(const struct ht_tokenizer *tokenizer, const char *text, size_t len, bool special,
                               struct ht_ids *out, uint64_t *n_invalid, ht_err *err);
 /* Raw bytes of one token: view in *bytes. Control tokens give their text only when special, else nothing.

@@ -1,0 +1,113 @@
+/* Ids equal Hugging Face tokenizers' on the golden corpora (tests/oracle/make_tokens.py, make_token_corpus.py):
+ * mixed lines, spiteful edges, special tokens parsed and taken literally. */
+#include "test.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "token/tokenizer.h"
+
+#define GOLDEN HT_TEST_DIR "/golden/token/"
+
+static struct ht_tokenizer *open_folder(const char *folder) {
+    ht_err err = {0};
+    struct ht_hf_vocab *hf;
+    struct ht_tokenizer *t;
+    ASSERT_OK(ht_hf_vocab_load(folder, NULL, &hf, &err), &err);
+    ASSERT_OK(ht_tokenizer_new(ht_hf_vocab_view(hf), folder, &t, &err), &err);
+    ht_hf_vocab_free(hf);
+    return t;
+}
+
+static char *read_text(const char *path) {
+    ht_err err = {0};
+    char *text;
+    size_t len;
+    ASSERT_OK(ht_read_file(path, 64u << 20, &text, &len, &err), &err);
+    return text;
+}
+
+/* Compares one line and returns what is behind the golden line. */
+static char *check_line(const struct ht_tokenizer *t, const char *line, size_t len, char *want, bool special,
+                        size_t number) {
+    ht_err err = {0};
+    struct ht_ids ids = {0};
+    json_t *text = json_loadb(line, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    assert_non_null(text);
+    ASSERT_OK(ht_tokenizer_encode(t, json_string_value(text), json_string_length(text), special, &ids, NULL, &err),
+              &err);
+    size_t k = 0;
+    while (*want != '\n' && *want != '\0') {
+        long id = strtol(want, &want, 10);
+        want += *want == ' ';
+        if (k >= ids.n || ids.ids[k] != id) {
+            fail_msg("line %zu, id %zu: want %ld, have %d: %.*s", number, k, id, k < ids.n ? ids.ids[k] : -1,
+                     (int)len, line);
+        }
+        k++;
+    }
+    if (k != ids.n) {
+        fail_msg("line %zu: want %zu ids, have %zu: %.*s", number, k, ids.n, (int)len, line);
+    }
+    json_decref(text);
+    ht_mem_free(ids.ids);
+    return want + 1;
+}
+
+/* corpus: lines of JSON strings; ids_name: "<vocabulary>.<corpus>". */
+static size_t check_corpus(const struct ht_tokenizer *t, const char *corpus, const char *ids_name, bool special) {
+    char path[512];
+    snprintf(path, sizeof path, GOLDEN "%s.jsonl", corpus);
+    char *lines = read_text(path);
+    snprintf(path, sizeof path, GOLDEN "%s.ids", ids_name);
+    char *ids = read_text(path), *want = ids;
+    size_t n = 0;
+    for (char *line = lines; *line != '\0'; n++) {
+        char *end = strchr(line, '\n');
+        want = check_line(t, line, (size_t)(end - line), want, special, n + 1);
+        line = end + 1;
+    }
+    ht_mem_free(lines);
+    ht_mem_free(ids);
+    return n;
+}
+
+static void check_vocabulary(const char *folder, const char *name) {
+    char ids[64];
+    struct ht_tokenizer *t = open_folder(folder);
+    snprintf(ids, sizeof ids, "%s.corpus", name);
+    assert_int_equal(check_corpus(t, "corpus", ids, true), 1000);
+    snprintf(ids, sizeof ids, "%s.edge", name);
+    assert_true(check_corpus(t, "edge", ids, true) > 100);
+    snprintf(ids, sizeof ids, "%s.special", name);
+    assert_true(check_corpus(t, "special", ids, true) > 90);
+    snprintf(ids, sizeof ids, "%s.special-literal", name);
+    assert_true(check_corpus(t, "special", ids, false) > 90);
+    ht_tokenizer_free(t);
+}
+
+static void test_tiny(void **state) {
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s/tiny", HT_MODEL_DIR);
+    if (!ht_path_is_dir(folder) && ref_dir() != NULL) {
+        snprintf(folder, sizeof folder, "%s/tiny", ref_dir());
+    }
+    if (!ht_path_is_dir(folder)) {
+        skip();
+    }
+    check_vocabulary(folder, "tiny");
+}
+
+static void test_llama_bpe(void **state) {
+    (void)state;
+    check_vocabulary(GOLDEN "llama-bpe", "llama-bpe");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tiny),
+        cmocka_unit_test(test_llama_bpe),
+    };
+    return cmocka_run_group_tests_name("token_golden", tests, NULL, NULL);
+}
