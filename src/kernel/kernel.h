@@ -75,7 +75,7 @@ struct ht_kernels {
     void (*silu_mul)(const float *gate, const float *up, float *y, size_t n);
     /* log(sum(exp(x))) in double, 1e-12 relative to its magnitude; max in *max (may be NULL); n >= 1 */
     double (*log_sum_exp)(const float *x, size_t n, float *max);
-    /* 1e-5 of max |v|; the rows of out do not depend on n_q */
+    /* 1e-5 of max |v|; the last bits of a row may depend on how many queries share a call */
     void (*attention)(const struct ht_attention *a, void *scratch);
 };
 

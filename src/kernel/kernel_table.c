@@ -23,6 +23,7 @@ void ht_kernels_init_ref(struct ht_kernel_table *t) {
     };
     t->quantize_q8 = ht_quantize_q8_ref;
     for (size_t i = 0; i < ht_format_count(); i++) {
+        t->decode[i] = ht_format_at(i)->decode;
         t->rows_f32[i] = ht_rows_f32_ref;
         t->rows_q8[i] = ht_format_at(i)->unpack != NULL ? ht_rows_q8_ref : NULL;
     }
@@ -33,6 +34,9 @@ typedef void level_init_fn(struct ht_kernel_table *t);
 /* In the order of base/cpu.h: each level starts from the table of the one below it. */
 static level_init_fn *const level_init[HT_CPU_LEVELS] = {
     [HT_CPU_REF] = ht_kernels_init_ref,
+#if defined(__x86_64__)
+    [HT_CPU_AVX512] = ht_kernels_init_avx512,
+#endif
 };
 
 static void init_tables(void) {
@@ -97,10 +101,11 @@ struct op_row {
 static const struct op_row ops[] = {
     OP(dot_f32),      OP(dot_f32_f16), OP(axpy_f32), OP(axpy_f16), OP(f16_from_f32),
     OP(f32_from_f16), OP(rms_norm),    OP(softmax),  OP(silu_mul), OP(log_sum_exp),
-    OP(attention),    MATMUL(quantize_q8),
+    OP(attention),    MATMUL(quantize_q8), MATMUL(pack_f32), MATMUL(gemm_f32),
 };
 /* Arrays over formats. */
 static const struct op_row format_ops[] = {
+    MATMUL(decode),
     MATMUL(rows_f32),
     MATMUL(rows_q8),
 };

@@ -4,9 +4,17 @@
 
 #define TILE_ROWS 32
 
-/* scratch:  | q | d | sum16 | (shared)   then per thread | rows |      every part 64-byte aligned */
+/* From this many tokens on, decoding a panel of rows and multiplying it with all tokens at once wins over
+ * one dot product per row and token (docs/measurements/kernels.md). */
+#define GEMM_F32_MIN_TOKENS 5
+#define PANEL_F32_ROWS 48
+#define PANEL_F32_COLS 512                       /* 48 x 512 f32 = 96 KiB: stays in L2 beside the tokens */
+#define PANEL_F32_STRIDE (PANEL_F32_COLS + 16)   /* rows 2 KiB apart would fall into the same L1 sets */
+
+/* scratch:  | q | d | sum16 |  or  | packed |  (shared)   then per thread | rows or panel |
+ * every part 64-byte aligned; EXACT and FAST use the same memory. */
 struct layout {
-    size_t q, d, sum16;
+    size_t q, d, sum16, packed;
     size_t threads, thread_bytes, total;
 };
 
@@ -28,9 +36,12 @@ static struct layout layout_of(const struct ht_mat *w, size_t n_tokens, int thre
         l.d = take(&at, n_tokens * (kp / 32) * sizeof(float));
         l.sum16 = take(&at, n_tokens * (kp / 16) * sizeof(int32_t));
     }
-    l.threads = at;
-    l.thread_bytes = (ht_rows_scratch_bytes_ref(w->cols) + 63) & ~(size_t)63;
-    l.total = at + (size_t)threads * l.thread_bytes;
+    size_t exact = 0;
+    size_t tiles = (n_tokens + HT_GEMM_TOKENS - 1) / HT_GEMM_TOKENS;
+    l.packed = take(&exact, tiles * HT_GEMM_TOKENS * w->cols * sizeof(float));
+    l.threads = at > exact ? at : exact;
+    take(&l.thread_bytes, PANEL_F32_ROWS * PANEL_F32_STRIDE * sizeof(float));
+    l.total = l.threads + (size_t)threads * l.thread_bytes;
     return l;
 }
 
@@ -48,6 +59,8 @@ struct job {
     struct ht_acts acts;
     ht_rows_f32_fn *rows_f32;
     ht_rows_q8_fn *rows_q8;
+    ht_decode_fn *decode;
+    float *packed; /* [token tiles, K, HT_GEMM_TOKENS] */
     char *thread_scratch;
     size_t thread_bytes;
 };
@@ -65,6 +78,34 @@ static void rows_f32_task(void *ctx, size_t task, int thread) {
     struct job *j = ctx;
     size_t row0 = task * TILE_ROWS;
     j->rows_f32(j->w, row0, tile_rows(j, task), j->x, j->n_tokens, j->y + row0, j->y_stride, scratch_of(j, thread));
+}
+
+static void pack_task(void *ctx, size_t task, int thread) {
+    (void)thread;
+    struct job *j = ctx;
+    size_t K = j->w->cols, t0 = task * HT_GEMM_TOKENS;
+    size_t n = j->n_tokens - t0 < HT_GEMM_TOKENS ? j->n_tokens - t0 : HT_GEMM_TOKENS;
+    j->table->pack_f32(j->x + t0 * K, K, n, K, j->packed + t0 * K);
+}
+
+static void gemm_f32_task(void *ctx, size_t task, int thread) {
+    struct job *j = ctx;
+    const struct ht_mat *w = j->w;
+    float *panel = scratch_of(j, thread);
+    size_t K = w->cols, row0 = task * PANEL_F32_ROWS;
+    size_t n_rows = w->rows - row0 < PANEL_F32_ROWS ? w->rows - row0 : PANEL_F32_ROWS;
+    for (size_t k = 0; k < K; k += PANEL_F32_COLS) {
+        size_t cols = K - k < PANEL_F32_COLS ? K - k : PANEL_F32_COLS;
+        for (size_t r = 0; r < n_rows; r++) {
+            const char *src = (const char *)w->data + (row0 + r) * w->row_bytes;
+            j->decode(src + ht_format_row_bytes(w->format, k), panel + r * PANEL_F32_STRIDE, cols);
+        }
+        for (size_t t = 0; t < j->n_tokens; t += HT_GEMM_TOKENS) {
+            size_t n = j->n_tokens - t < HT_GEMM_TOKENS ? j->n_tokens - t : HT_GEMM_TOKENS;
+            j->table->gemm_f32(panel, PANEL_F32_STRIDE, n_rows, cols, j->packed + t * K + k * HT_GEMM_TOKENS, n,
+                               j->y + t * j->y_stride + row0, j->y_stride, k > 0);
+        }
+    }
 }
 
 static void rows_q8_task(void *ctx, size_t task, int thread) {
@@ -107,7 +148,14 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
     };
     size_t n_tiles = (w->rows + TILE_ROWS - 1) / TILE_ROWS;
     if (math == HT_MATH_EXACT || j.rows_q8 == NULL) {
-        ht_pool_run(pool, n_tiles, rows_f32_task, &j);
+        if (n_tokens < GEMM_F32_MIN_TOKENS || table->gemm_f32 == NULL) {
+            ht_pool_run(pool, n_tiles, rows_f32_task, &j);
+            return;
+        }
+        j.decode = table->decode[slot];
+        j.packed = (float *)(void *)(base + l.packed);
+        ht_pool_run(pool, (n_tokens + HT_GEMM_TOKENS - 1) / HT_GEMM_TOKENS, pack_task, &j);
+        ht_pool_run(pool, (w->rows + PANEL_F32_ROWS - 1) / PANEL_F32_ROWS, gemm_f32_task, &j);
         return;
     }
     j.acts = (struct ht_acts){
@@ -125,9 +173,4 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
 void ht_matmul(struct ht_pool *pool, const struct ht_mat *w, const float *x, size_t n_tokens, float *y,
                size_t y_stride, enum ht_math math, void *scratch) {
     ht_matmul_with(ht_kernel_table(), pool, w, x, n_tokens, y, y_stride, math, scratch);
-}
-
-size_t ht_attention_scratch_bytes(size_t max_keys, size_t head_dim) {
-    (void)head_dim;
-    return (max_keys * sizeof(float) + 63) & ~(size_t)63;
 }

@@ -35,15 +35,30 @@ typedef void ht_rows_q8_fn(const struct ht_mat *w, size_t row0, size_t n_rows, c
 /* Rounds x [n] (n a multiple of 32) to q, d, sum16. A group with Inf or NaN gets d = NaN. Exact. */
 typedef void ht_quantize_fn(const float *x, size_t n, int8_t *q, float *d, int32_t *sum16);
 
+/* n elements of a row to f32, as format->decode. */
+typedef void ht_decode_fn(const void *src, float *x, size_t n);
+
+/* Tokens side by side for gemm_f32: x [n_tokens <= HT_GEMM_TOKENS, cols] -> [cols, HT_GEMM_TOKENS], 0 beyond. */
+#define HT_GEMM_TOKENS 32
+typedef void ht_pack_f32_fn(const float *x, size_t x_stride, size_t n_tokens, size_t cols, float *packed);
+
+/* y[t, r] (+)= sum over k of w[r, k] * packed[k, t], each sum one chain in order of k; add: y is kept. */
+typedef void ht_gemm_f32_fn(const float *w, size_t w_stride, size_t n_rows, size_t cols, const float *packed,
+                            size_t n_tokens, float *y, size_t y_stride, bool add);
+
 struct ht_kernel_table {
     struct ht_kernels ops;
     ht_quantize_fn *quantize_q8;
+    ht_pack_f32_fn *pack_f32; /* NULL, with gemm_f32: rows_f32 serves any number of tokens */
+    ht_gemm_f32_fn *gemm_f32;
+    ht_decode_fn *decode[HT_SLOT_FORMATS];
     ht_rows_f32_fn *rows_f32[HT_SLOT_FORMATS]; /* by ht_format_at index */
     ht_rows_q8_fn *rows_q8[HT_SLOT_FORMATS];   /* NULL: format without grid */
 };
 
 /* Each level's file: overwrites the slots it serves. */
 void ht_kernels_init_ref(struct ht_kernel_table *t);
+void ht_kernels_init_avx512(struct ht_kernel_table *t);
 
 const struct ht_kernel_table *ht_kernel_table_at(enum ht_cpu_level level); /* NULL: not on this machine */
 const struct ht_kernel_table *ht_kernel_table(void);                      /* best level */
@@ -72,7 +87,8 @@ void ht_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *d, int32_t *
 ht_rows_f32_fn ht_rows_f32_ref;
 ht_rows_q8_fn ht_rows_q8_ref;
 
-/* Scratch bytes per thread of the reference rows slots. */
-size_t ht_rows_scratch_bytes_ref(size_t cols);
+/* Elements decoded at a time by rows_f32 into its thread's scratch: 4 KiB, a multiple of every block length.
+ * Partial sums of this length are added up, so a token's result does not depend on how many tokens there are. */
+#define HT_DECODE_ELEMS 1024
 
 #endif

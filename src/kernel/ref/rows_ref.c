@@ -2,18 +2,14 @@
  * multiplied with it. Any format of the table, any number of tokens. */
 #include "kernel/slots.h"
 
-/* Elements decoded at a time: 4 KiB of f32, a multiple of every block length. Partial sums of this length
- * are added up, so the result of a token does not depend on how many tokens there are. */
-#define DECODE_ELEMS 1024
-
 void ht_rows_f32_ref(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x, size_t n_tokens,
                      float *y, size_t y_stride, void *scratch) {
     float *row = scratch;
     size_t K = w->cols;
     for (size_t r = 0; r < n_rows; r++) {
         const uint8_t *src = (const uint8_t *)w->data + (row0 + r) * w->row_bytes;
-        for (size_t k = 0; k < K; k += DECODE_ELEMS) {
-            size_t n = K - k < DECODE_ELEMS ? K - k : DECODE_ELEMS;
+        for (size_t k = 0; k < K; k += HT_DECODE_ELEMS) {
+            size_t n = K - k < HT_DECODE_ELEMS ? K - k : HT_DECODE_ELEMS;
             w->format->decode(src + ht_format_row_bytes(w->format, k), row, n);
             for (size_t t = 0; t < n_tokens; t++) {
                 float s = ht_dot_f32_ref(row, x + t * K + k, n);
@@ -64,9 +60,4 @@ void ht_rows_q8_ref(const struct ht_mat *w, size_t row0, size_t n_rows, const st
             }
         }
     }
-}
-
-size_t ht_rows_scratch_bytes_ref(size_t cols) {
-    (void)cols;
-    return DECODE_ELEMS * sizeof(float);
 }

@@ -1,0 +1,14 @@
+/* One init function per family and level; level_<level>.c calls those of its level. */
+#ifndef HT_KERNEL_X86_LEVELS_H
+#define HT_KERNEL_X86_LEVELS_H
+
+#include "kernel/slots.h"
+
+void ht_vector_init_avx512(struct ht_kernel_table *t);
+void ht_gemm_f32_init_avx512(struct ht_kernel_table *t);
+void ht_rows_f32_init_avx512(struct ht_kernel_table *t);
+void ht_attention_init_avx512(struct ht_kernel_table *t);
+
+void ht_softmax_avx512(float *x, size_t n);
+
+#endif
