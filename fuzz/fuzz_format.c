@@ -1,0 +1,70 @@
+/* decode takes any bytes; encode takes any finite floats and any importance; what they give goes round. */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/format.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void any_bytes(const struct ht_format *f, const uint8_t *data, size_t size) {
+    size_t blocks = size / f->block_bytes, n = blocks * f->block_elems;
+    uint8_t *src = malloc(blocks * f->block_bytes + 1);
+    float *x = malloc(n * sizeof *x + 1);
+    if (src && x) {
+        memcpy(src, data, blocks * f->block_bytes);
+        f->decode(src, x, n);
+        for (size_t b = 0; b < blocks && f->fit; b++) {
+            struct ht_grid grid;
+            int8_t codes[HT_BLOCK_MAX];
+            uint8_t back[512];
+            f->unpack(src + b * f->block_bytes, &grid, codes);
+            f->pack(&grid, codes, back);
+            if (memcmp(back, src + b * f->block_bytes, f->block_bytes) != 0) {
+                abort();
+            }
+        }
+    }
+    free(src);
+    free(x);
+}
+
+static void any_floats(const struct ht_format *f, const uint8_t *data, size_t size, int weighted) {
+    size_t each = weighted ? 8 : 4, n = size / each / f->block_elems * f->block_elems;
+    float *x = malloc(n * sizeof *x + 1), *w = malloc(n * sizeof *w + 1), *y = malloc(n * sizeof *y + 1);
+    uint8_t *dst = malloc((size_t)ht_format_row_bytes(f, n) + 1);
+    if (x && w && y && dst) {
+        memcpy(x, data, n * sizeof *x);
+        memcpy(w, data + (weighted ? n * sizeof *w : 0), n * sizeof *w);
+        for (size_t i = 0; i < n; i++) {
+            if (f->fit && !isfinite(x[i])) {
+                x[i] = 0.0f;
+            }
+        }
+        f->encode(x, weighted ? w : NULL, dst, n);
+        f->decode(dst, y, n);
+        for (size_t i = 0; i < n && f->fit; i++) {
+            if (!isfinite(y[i])) {
+                abort();
+            }
+        }
+    }
+    free(x);
+    free(w);
+    free(y);
+    free(dst);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (size < 1) {
+        return 0;
+    }
+    const struct ht_format *f = ht_format_at(data[0] / 4 % ht_format_count());
+    switch (data[0] % 4) {
+    case 0: any_bytes(f, data + 1, size - 1); break;
+    case 1: any_floats(f, data + 1, size - 1, 0); break;
+    default: any_floats(f, data + 1, size - 1, 1); break;
+    }
+    return 0;
+}

@@ -1,0 +1,131 @@
+#include "format/format_impl.h"
+
+#define ROUND_MAGIC 12582912.0f /* 1.5 * 2^23: adding and subtracting it rounds |v| < 2^22 to the nearest integer */
+
+void ht_grid_shape(const struct ht_grid_spec *spec, struct ht_grid *grid) {
+    grid->n_sub = spec->n_sub;
+    grid->sub_len = spec->sub_len;
+    grid->lo = spec->lo;
+    grid->hi = spec->hi;
+    grid->levels = spec->levels;
+}
+
+void ht_grid_restore(struct ht_grid *grid) {
+    float d = ht_f16_to_f32(grid->d), dmin = ht_f16_to_f32(grid->dmin);
+    for (int s = 0; s < grid->n_sub; s++) {
+        grid->scale[s] = d * (float)grid->q_scale[s];
+        grid->min[s] = dmin * (float)grid->q_min[s];
+    }
+}
+
+int ht_grid_is_stored(const struct ht_grid *grid) {
+    float d = ht_f16_to_f32(grid->d), dmin = ht_f16_to_f32(grid->dmin);
+    for (int s = 0; s < grid->n_sub; s++) {
+        if (grid->scale[s] != d * (float)grid->q_scale[s] || grid->min[s] != dmin * (float)grid->q_min[s]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The code of position v = (x + min) / scale, which may be anything: NaN takes the lowest code. */
+HT_INLINE float nearest_int(float v, float lo, float hi) {
+    v = v > lo ? v : lo;
+    v = v < hi ? v : hi;
+    return (v + ROUND_MAGIC) - ROUND_MAGIC;
+}
+
+/* Counts the midpoints below v; a tie takes the lower code. */
+HT_INLINE int nearest_level(float v, const float *levels, int lo, int hi) {
+    int c = lo;
+    for (int k = 0; k < hi - lo; k++) {
+        c += v > 0.5f * (levels[k] + levels[k + 1]);
+    }
+    return c;
+}
+
+int ht_grid_nearest(const struct ht_grid *grid, int s, float x) {
+    float v = (x + grid->min[s]) * ht_grid_inverse(grid->scale[s]);
+    if (grid->levels) {
+        return nearest_level(v, grid->levels, grid->lo, grid->hi);
+    }
+    return (int)nearest_int(v, (float)grid->lo, (float)grid->hi);
+}
+
+float ht_grid_value(const struct ht_grid *grid, int s, int code) {
+    float level = grid->levels ? grid->levels[code - grid->lo] : (float)code;
+    return grid->scale[s] * level - grid->min[s];
+}
+
+HT_CLONES
+static void round_ints(const float *x, const struct ht_grid *grid, int8_t *codes) {
+    float lo = (float)grid->lo, hi = (float)grid->hi;
+    int len = grid->sub_len;
+    for (int s = 0; s < grid->n_sub; s++) {
+        float inv = ht_grid_inverse(grid->scale[s]), min = grid->min[s];
+        for (int i = s * len; i < (s + 1) * len; i++) {
+            codes[i] = (int8_t)(int)nearest_int((x[i] + min) * inv, lo, hi);
+        }
+    }
+}
+
+HT_CLONES
+static void round_levels(const float *x, const struct ht_grid *grid, int8_t *codes) {
+    int len = grid->sub_len;
+    for (int s = 0; s < grid->n_sub; s++) {
+        float inv = ht_grid_inverse(grid->scale[s]), min = grid->min[s];
+        for (int i = s * len; i < (s + 1) * len; i++) {
+            codes[i] = (int8_t)nearest_level((x[i] + min) * inv, grid->levels, grid->lo, grid->hi);
+        }
+    }
+}
+
+void ht_grid_round(const float *x, const float *weight, const struct ht_grid *grid, int8_t *codes) {
+    (void)weight; /* the nearest point is the best whatever the element weighs */
+    if (grid->levels) {
+        round_levels(x, grid, codes);
+    } else {
+        round_ints(x, grid, codes);
+    }
+}
+
+HT_CLONES
+static void grid_values(const struct ht_grid *grid, const int8_t *codes, float *x) {
+    int len = grid->sub_len, lo = grid->lo;
+    const float *levels = grid->levels;
+    for (int s = 0; s < grid->n_sub; s++) {
+        float scale = grid->scale[s], min = grid->min[s];
+        if (levels) {
+            for (int i = s * len; i < (s + 1) * len; i++) {
+                x[i] = scale * levels[codes[i] - lo] - min;
+            }
+        } else {
+            for (int i = s * len; i < (s + 1) * len; i++) {
+                x[i] = scale * (float)codes[i] - min;
+            }
+        }
+    }
+}
+
+void ht_grid_decode(const struct ht_format *format, const void *src, float *x, size_t n) {
+    const uint8_t *p = src;
+    struct ht_grid grid;
+    int8_t codes[HT_BLOCK_MAX];
+    for (size_t i = 0; i < n; i += format->block_elems, p += format->block_bytes) {
+        format->unpack(p, &grid, codes);
+        grid_values(&grid, codes, x + i);
+    }
+}
+
+void ht_grid_encode(const struct ht_format *format, const float *x, const float *weight, void *dst, size_t n) {
+    uint8_t *p = dst;
+    struct ht_grid grid;
+    int8_t codes[HT_BLOCK_MAX];
+    for (size_t i = 0; i < n; i += format->block_elems, p += format->block_bytes) {
+        const float *w = weight ? weight + i : NULL;
+        format->fit(x + i, w, &grid);
+        format->snap(&grid);
+        format->round(x + i, w, &grid, codes);
+        format->pack(&grid, codes, p);
+    }
+}
