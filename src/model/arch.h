@@ -102,8 +102,8 @@ struct ht_binding {
 };
 /* bindings: [source->n_tensors]; every required tensor must be there with the expected shape. Tensors that
  * are not in the table get role OTHER. */
-ht_status ht_arch_bind(const struct ht_source *source, const struct ht_arch *arch, const struct ht_hparams *hp,
-                       struct ht_binding *bindings, ht_err *err);
+ht_status ht_arch_bind(const struct ht_source *source, const struct ht_arch *arch,
+                       const struct ht_hparams *hp, struct ht_binding *bindings, ht_err *err);
 /* HT_UNSUPPORTED when a tensor has role OTHER and is not ignored: its model computes something that this
  * architecture does not, and leaving it out would be a silent change. */
 ht_status ht_arch_refuse_unknown(const struct ht_source *source, const struct ht_arch *arch,
@@ -121,7 +121,7 @@ ht_status ht_arch_meta_from_hparams(const struct ht_arch *arch, const struct ht_
 /* *config: a new object with everything that transformers needs except what hparams do not know: the caller
  * adds torch_dtype, bos_token_id and eos_token_id. Released with json_decref. HT_UNSUPPORTED when the rope
  * divisors of the source follow no rule that config.json can state. */
-ht_status ht_arch_config_from_hparams(const struct ht_arch *arch, const struct ht_hparams *hp, json_t **config,
-                                      ht_err *err);
+ht_status ht_arch_config_from_hparams(const struct ht_arch *arch, const struct ht_hparams *hp,
+                                      json_t **config, ht_err *err);
 
 #endif

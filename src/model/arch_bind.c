@@ -47,12 +47,14 @@ static ht_status check_shape(const struct binder *b, const struct ht_arch_tensor
                          (unsigned long long)t->ne[i]);
     }
     if (row->ne[1] == HT_DIM_NONE) {
-        return ht_fail(b->err, HT_FORMAT, b->source->path, HT_NO_POS, "tensor '%s': expected the shape [%llu], found [%s]",
-                       t->name, (unsigned long long)expected[0], used ? shape : "");
+        return ht_fail(b->err, HT_FORMAT, b->source->path, HT_NO_POS,
+                       "tensor '%s': expected the shape [%llu], found [%s]", t->name,
+                       (unsigned long long)expected[0], used ? shape : "");
     }
     return ht_fail(b->err, HT_FORMAT, b->source->path, HT_NO_POS,
-                   "tensor '%s': expected the shape [%llu, %llu] (contiguous dimension first), found [%s]", t->name,
-                   (unsigned long long)expected[0], (unsigned long long)expected[1], used ? shape : "");
+                   "tensor '%s': expected the shape [%llu, %llu] (contiguous dimension first), found [%s]",
+                   t->name, (unsigned long long)expected[0], (unsigned long long)expected[1],
+                   used ? shape : "");
 }
 
 static ht_status bind_one(const struct binder *b, const struct ht_arch_tensor *row, int32_t layer) {
@@ -66,7 +68,8 @@ static ht_status bind_one(const struct binder *b, const struct ht_arch_tensor *r
             return HT_OK;
         }
         return ht_fail(b->err, HT_FORMAT, b->source->path, HT_NO_POS, "tensor '%s' is missing%s", name,
-                       (row->flags & HT_TENSOR_IF_UNTIED) ? "; config.json says that the output is not tied" : "");
+                       (row->flags & HT_TENSOR_IF_UNTIED) ? "; config.json says that the output is not tied"
+                                                          : "");
     }
     struct ht_binding *binding = &b->bindings[t - b->source->tensors];
     if (!wanted(b, row)) {
@@ -87,12 +90,13 @@ static bool is_buffer(const char *name) {
     return n > m && strcmp(name + n - m, suffix) == 0;
 }
 
-ht_status ht_arch_bind(const struct ht_source *source, const struct ht_arch *arch, const struct ht_hparams *hp,
-                       struct ht_binding *bindings, ht_err *err) {
+ht_status ht_arch_bind(const struct ht_source *source, const struct ht_arch *arch,
+                       const struct ht_hparams *hp, struct ht_binding *bindings, ht_err *err) {
     struct binder b = {source, hp, bindings, source->config == NULL, err};
     if (hp->n_layers > source->n_tensors) {
         return ht_fail(err, HT_FORMAT, source->path, HT_NO_POS,
-                       "%u layers are announced, but there are only %zu tensors", hp->n_layers, source->n_tensors);
+                       "%u layers are announced, but there are only %zu tensors", hp->n_layers,
+                       source->n_tensors);
     }
     for (size_t i = 0; i < source->n_tensors; i++) {
         bindings[i] = (struct ht_binding){NULL, HT_ROLE_OTHER, -1, is_buffer(source->tensors[i].name)};
@@ -110,9 +114,10 @@ ht_status ht_arch_refuse_unknown(const struct ht_source *source, const struct ht
                                  const struct ht_binding *bindings, ht_err *err) {
     for (size_t i = 0; i < source->n_tensors; i++) {
         if (bindings[i].role == HT_ROLE_OTHER && !bindings[i].ignored) {
-            return ht_fail(err, HT_UNSUPPORTED, source->path, HT_NO_POS,
-                           "tensor '%s' is not part of architecture %s; leaving it out would change the model",
-                           source->tensors[i].name, arch->name);
+            return ht_fail(
+                err, HT_UNSUPPORTED, source->path, HT_NO_POS,
+                "tensor '%s' is not part of architecture %s; leaving it out would change the model",
+                source->tensors[i].name, arch->name);
         }
     }
     return HT_OK;

@@ -87,8 +87,9 @@ ht_status ht_arch_config_from_hparams(const struct ht_arch *arch, const struct h
                                       ht_err *err) {
     *out = NULL;
     if (hp->rope_scaling == HT_ROPE_SCALING_DIVISORS) {
-        return ht_fail(err, HT_UNSUPPORTED, "rope_freqs.weight", HT_NO_POS,
-                       "these rope divisors follow no rule that config.json can state; keep this model as GGUF");
+        return ht_fail(
+            err, HT_UNSUPPORTED, "rope_freqs.weight", HT_NO_POS,
+            "these rope divisors follow no rule that config.json can state; keep this model as GGUF");
     }
     bool failed = false;
     json_t *c = json_object();

@@ -43,8 +43,8 @@ ht_status ht_arch_known(const char *name, const char *key, const char *(*name_of
         used += n > 0 && (size_t)n < sizeof known - used ? (size_t)n : 0;
     }
     ht_nearest(name, ht_arch_name_at, NULL, ht_arch_count(), near, sizeof near);
-    return ht_fail(err, HT_UNSUPPORTED, what, HT_NO_POS, "%s is '%.64s'; known architectures: %s%s%s", key, name,
-                   known, near[0] ? "; nearest: " : "", near);
+    return ht_fail(err, HT_UNSUPPORTED, what, HT_NO_POS, "%s is '%.64s'; known architectures: %s%s%s", key,
+                   name, known, near[0] ? "; nearest: " : "", near);
 }
 
 /* Every count within its cap; absent ones derived. */
@@ -84,8 +84,9 @@ static ht_status check(const struct ht_arch *arch, struct ht_hparams *hp, bool g
                        hp->n_kv_heads);
     }
     if ((uint64_t)hp->n_heads * hp->head_dim > HT_MAX_WIDTH) {
-        return ht_fail(err, HT_LIMIT, what, HT_NO_POS, "%u heads of %u dimensions: expected at most %u in all",
-                       hp->n_heads, hp->head_dim, HT_MAX_WIDTH);
+        return ht_fail(err, HT_LIMIT, what, HT_NO_POS,
+                       "%u heads of %u dimensions: expected at most %u in all", hp->n_heads, hp->head_dim,
+                       HT_MAX_WIDTH);
     }
     if (hp->head_dim % 2 != 0) {
         return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "a head of %u dimensions: rope needs an even number",
@@ -121,7 +122,8 @@ static ht_status check_scaling(const struct ht_arch *arch, const struct ht_hpara
     enum ht_rope_scaling kind = hp->rope_scaling;
     bool factor_ok = isfinite(hp->rope_factor) && hp->rope_factor > 0;
     if ((kind == HT_ROPE_SCALING_LINEAR || kind == HT_ROPE_SCALING_LLAMA3) && !factor_ok) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "rope scaling factor: expected a finite number above 0, found %g",
+        return ht_fail(err, HT_FORMAT, what, HT_NO_POS,
+                       "rope scaling factor: expected a finite number above 0, found %g",
                        (double)hp->rope_factor);
     }
     if (kind == HT_ROPE_SCALING_LLAMA3) {

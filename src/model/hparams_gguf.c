@@ -53,8 +53,9 @@ static ht_status uniform(const struct reader *r, const char *key, const struct h
         }
     }
     if (first < 0 || (uint64_t)first > max) {
-        return ht_fail(r->err, HT_LIMIT, r->source->path, HT_NO_POS, "key '%s': expected 1 to %llu, found %lld", key,
-                       (unsigned long long)max, (long long)first);
+        return ht_fail(r->err, HT_LIMIT, r->source->path, HT_NO_POS,
+                       "key '%s': expected 1 to %llu, found %lld", key, (unsigned long long)max,
+                       (long long)first);
     }
     *out = (uint64_t)first;
     return HT_OK;
@@ -79,8 +80,8 @@ static ht_status read_counts(const struct reader *r, struct ht_hparams *hp) {
             HT_TRY(ht_meta_get_u64(meta, key, p->max, &v, NULL, r->err));
         }
         if (v == 0) {
-            return ht_fail(r->err, HT_FORMAT, r->source->path, HT_NO_POS, "key '%s': expected 1 to %u, found 0", key,
-                           p->max);
+            return ht_fail(r->err, HT_FORMAT, r->source->path, HT_NO_POS,
+                           "key '%s': expected 1 to %u, found 0", key, p->max);
         }
         *ht_hparam_field(hp, p) = (uint32_t)v;
     }
@@ -96,8 +97,8 @@ static ht_status read_vocab(const struct reader *r, struct ht_hparams *hp) {
     }
     if (tokens != NULL && hp->vocab != 0 && tokens->n != hp->vocab) {
         return ht_fail(r->err, HT_FORMAT, r->source->path, HT_NO_POS,
-                       "key '%s.vocab_size' is %u, but tokenizer.ggml.tokens has %llu tokens", r->arch, hp->vocab,
-                       (unsigned long long)tokens->n);
+                       "key '%s.vocab_size' is %u, but tokenizer.ggml.tokens has %llu tokens", r->arch,
+                       hp->vocab, (unsigned long long)tokens->n);
     }
     if (tokens != NULL) {
         hp->vocab = (uint32_t)tokens->n;
@@ -107,7 +108,8 @@ static ht_status read_vocab(const struct reader *r, struct ht_hparams *hp) {
         if (embd == NULL || embd->ne[1] > HT_MAX_VOCAB) {
             return ht_fail(r->err, HT_FORMAT, r->source->path, HT_NO_POS,
                            "the vocabulary's size is unknown: expected the key '%s.vocab_size', "
-                           "tokenizer.ggml.tokens or a token_embd.weight of at most %u rows", r->arch, HT_MAX_VOCAB);
+                           "tokenizer.ggml.tokens or a token_embd.weight of at most %u rows",
+                           r->arch, HT_MAX_VOCAB);
         }
         hp->vocab = (uint32_t)embd->ne[1];
     }
@@ -121,22 +123,25 @@ static ht_status refuse_keys(const struct reader *r, const struct ht_hparams *hp
         double v = refused[i].neutral;
         HT_TRY(ht_meta_get_f64(meta, key_of(r, refused[i].suffix, key), &v, NULL, r->err));
         if (v != refused[i].neutral) {
-            return ht_fail(r->err, HT_UNSUPPORTED, r->source->path, HT_NO_POS, "key '%s' is %g: %s not supported",
-                           key, v, refused[i].what);
+            return ht_fail(r->err, HT_UNSUPPORTED, r->source->path, HT_NO_POS,
+                           "key '%s' is %g: %s not supported", key, v, refused[i].what);
         }
     }
     uint64_t window = 0, head = hp->head_dim ? hp->head_dim : hp->width / hp->n_heads, value_dim = head;
-    HT_TRY(ht_meta_get_u64(meta, key_of(r, "attention.sliding_window", key), UINT64_MAX, &window, NULL, r->err));
+    HT_TRY(
+        ht_meta_get_u64(meta, key_of(r, "attention.sliding_window", key), UINT64_MAX, &window, NULL, r->err));
     if (window != 0 && window < hp->context) {
         return ht_fail(r->err, HT_UNSUPPORTED, r->source->path, HT_NO_POS,
                        "key '%s' is %llu of a context of %u: sliding windows are not supported", key,
                        (unsigned long long)window, hp->context);
     }
-    HT_TRY(ht_meta_get_u64(meta, key_of(r, "attention.value_length", key), UINT32_MAX, &value_dim, NULL, r->err));
+    HT_TRY(ht_meta_get_u64(meta, key_of(r, "attention.value_length", key), UINT32_MAX, &value_dim, NULL,
+                           r->err));
     if (value_dim != head) {
-        return ht_fail(r->err, HT_UNSUPPORTED, r->source->path, HT_NO_POS,
-                       "key '%s' is %llu, but keys have %llu dimensions: heads of two sizes are not supported", key,
-                       (unsigned long long)value_dim, (unsigned long long)head);
+        return ht_fail(
+            r->err, HT_UNSUPPORTED, r->source->path, HT_NO_POS,
+            "key '%s' is %llu, but keys have %llu dimensions: heads of two sizes are not supported", key,
+            (unsigned long long)value_dim, (unsigned long long)head);
     }
     return HT_OK;
 }
@@ -182,15 +187,15 @@ static ht_status read_divisors(const struct reader *r, struct ht_hparams *hp) {
     if (freqs->ne[0] != dim / 2 || ht_tensor_rows(freqs) != 1 || freqs->format->decode == NULL ||
         freqs->format->block_elems != 1 || dim / 2 > sizeof divisors / sizeof divisors[0]) {
         return ht_fail(r->err, HT_FORMAT, r->source->path, HT_NO_POS,
-                       "tensor 'rope_freqs.weight': expected %u float values (at most 512), found %llu", dim / 2,
-                       (unsigned long long)ht_tensor_elems(freqs));
+                       "tensor 'rope_freqs.weight': expected %u float values (at most 512), found %llu",
+                       dim / 2, (unsigned long long)ht_tensor_elems(freqs));
     }
     freqs->format->decode(freqs->data, divisors, dim / 2);
     for (uint32_t i = 0; i < dim / 2; i++) {
         if (!(isfinite(divisors[i]) && divisors[i] > 0)) {
             return ht_fail(r->err, HT_NUMERIC, r->source->path, HT_NO_POS,
-                           "tensor 'rope_freqs.weight': element %u is %g, expected a finite number above 0", i,
-                           (double)divisors[i]);
+                           "tensor 'rope_freqs.weight': element %u is %g, expected a finite number above 0",
+                           i, (double)divisors[i]);
         }
     }
     struct ht_hparams fitted = *hp;
@@ -210,14 +215,15 @@ ht_status ht_hparams_from_gguf(const struct ht_source *source, const struct ht_a
     const char *name = NULL, *type = NULL;
     HT_TRY(ht_meta_get_str(&source->meta, "general.architecture", &name, NULL, err));
     if (name == NULL) {
-        return ht_fail(err, HT_UNSUPPORTED, source->path, HT_NO_POS,
-                       "no architecture: expected the key general.architecture (GGUF) or a config.json beside the "
-                       "tensors; for a single .safetensors file give its folder");
+        return ht_fail(
+            err, HT_UNSUPPORTED, source->path, HT_NO_POS,
+            "no architecture: expected the key general.architecture (GGUF) or a config.json beside the "
+            "tensors; for a single .safetensors file give its folder");
     }
     HT_TRY(ht_meta_get_str(&source->meta, "general.type", &type, NULL, err));
     if (type != NULL && strcmp(type, "model") != 0) {
-        return ht_fail(err, HT_UNSUPPORTED, source->path, HT_NO_POS, "general.type is '%.32s', expected 'model'",
-                       type);
+        return ht_fail(err, HT_UNSUPPORTED, source->path, HT_NO_POS,
+                       "general.type is '%.32s', expected 'model'", type);
     }
     HT_TRY(ht_arch_known(name, "general.architecture", gguf_name, source->path, arch, err));
     struct reader r = {source, name, err};
@@ -227,7 +233,8 @@ ht_status ht_hparams_from_gguf(const struct ht_source *source, const struct ht_a
     char key[128];
     double eps = 0, base = 10000; /* the base that GGUF files leave out */
     bool found = false;
-    HT_TRY(ht_meta_get_f64(&source->meta, key_of(&r, "attention.layer_norm_rms_epsilon", key), &eps, &found, err));
+    HT_TRY(ht_meta_get_f64(&source->meta, key_of(&r, "attention.layer_norm_rms_epsilon", key), &eps, &found,
+                           err));
     if (!found) {
         return ht_fail(err, HT_FORMAT, source->path, HT_NO_POS, "key '%s' is missing", key);
     }

@@ -46,8 +46,8 @@ static ht_status read_counts(const struct reader *r, struct ht_hparams *hp) {
             return ht_fail(r->err, HT_FORMAT, r->what, HT_NO_POS, "config.json: key '%s' is missing", p->hf);
         }
         if (!absent && v == 0) {
-            return ht_fail(r->err, HT_FORMAT, r->what, HT_NO_POS, "config.json: key '%s': expected 1 to %u, found 0",
-                           p->hf, p->max);
+            return ht_fail(r->err, HT_FORMAT, r->what, HT_NO_POS,
+                           "config.json: key '%s': expected 1 to %u, found 0", p->hf, p->max);
         }
         *ht_hparam_field(hp, p) = (uint32_t)v;
     }
@@ -59,8 +59,8 @@ static ht_status refuse(const struct reader *r, const struct ht_arch *arch, cons
     const char *act = "silu";
     HT_TRY(ht_json_get_str(r->config, "hidden_act", r->what, &act, r->err));
     if (strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0) {
-        return ht_fail(r->err, HT_UNSUPPORTED, r->what, HT_NO_POS, "config.json: hidden_act is '%.32s', expected 'silu'",
-                       act);
+        return ht_fail(r->err, HT_UNSUPPORTED, r->what, HT_NO_POS,
+                       "config.json: hidden_act is '%.32s', expected 'silu'", act);
     }
     const json_t *quant = json_object_get(r->config, "quantization_config");
     if (quant != NULL && !json_is_null(quant)) {
@@ -81,8 +81,9 @@ static ht_status refuse(const struct reader *r, const struct ht_arch *arch, cons
         HT_TRY(ht_json_get_u64(r->config, "sliding_window", UINT64_MAX >> 1, r->what, &size, r->err));
         HT_TRY(ht_json_get_u64(r->config, "max_window_layers", UINT64_MAX >> 1, r->what, &from, r->err));
         if (size < hp->context && from < hp->n_layers) {
-            return unsupported(r, "use_sliding_window is true and would change results; sliding windows are not "
-                                  "supported");
+            return unsupported(r,
+                               "use_sliding_window is true and would change results; sliding windows are not "
+                               "supported");
         }
     }
     const json_t *kinds = json_object_get(r->config, "layer_types");
@@ -99,7 +100,8 @@ static ht_status refuse(const struct reader *r, const struct ht_arch *arch, cons
 static ht_status scaling_object(const struct reader *r, const char *key, const json_t **object) {
     const json_t *j = json_object_get(r->config, key);
     if (j != NULL && !json_is_null(j) && !json_is_object(j)) {
-        return ht_fail(r->err, HT_FORMAT, r->what, HT_NO_POS, "config.json: key '%s': expected an object or null", key);
+        return ht_fail(r->err, HT_FORMAT, r->what, HT_NO_POS,
+                       "config.json: key '%s': expected an object or null", key);
     }
     if (j != NULL && json_is_object(j)) {
         *object = j;
@@ -146,7 +148,8 @@ static ht_status read_rope(const struct reader *r, struct ht_hparams *hp) {
         hp->rope_scaling = HT_ROPE_SCALING_LLAMA3;
         HT_TRY(get_f32(r, rope, "low_freq_factor", &hp->rope_low_freq));
         HT_TRY(get_f32(r, rope, "high_freq_factor", &hp->rope_high_freq));
-        HT_TRY(ht_json_get_u64(rope, "original_max_position_embeddings", UINT32_MAX, r->what, &original, r->err));
+        HT_TRY(ht_json_get_u64(rope, "original_max_position_embeddings", UINT32_MAX, r->what, &original,
+                               r->err));
         hp->rope_original_context = (uint32_t)original;
         return HT_OK;
     }

@@ -1,5 +1,6 @@
-/* A loaded model: architecture + bound tensors + tokenizer; read-only after load, shared by threads.
- * Weights stay where they are: views into the mapped file, used in their stored form. */
+/* A loaded model: architecture + plan + bound tensors + tokenizer; read-only after load, shared by threads.
+ * Weights stay where they are: views into the mapped file, used in their stored form. Only norms and biases are
+ * copied, as f32. */
 #ifndef HT_MODEL_MODEL_H
 #define HT_MODEL_MODEL_H
 
@@ -10,16 +11,15 @@
 
 struct ht_linear {
     struct ht_mat w;
-    const float *bias;  /* [rows] f32 or NULL */
+    const float *bias; /* [rows] f32 or NULL */
     enum ht_role role;
     int32_t layer;
-    const char *name;   /* GGUF name of the weight, "blk.0.attn_q.weight" */
+    const char *name; /* GGUF name of the weight, "blk.0.attn_q.weight", also for Hugging Face folders */
 };
 
-struct ht_layer {
-    struct ht_linear q, k, v, o, gate, up, down;
-    const float *attn_norm, *ffn_norm; /* [width] */
-    const float *q_norm, *k_norm;      /* [head_dim] or NULL */
+struct ht_layer { /* by role; NULL where the architecture has none or the checkpoint leaves it out */
+    struct ht_linear *linears[HT_ROLES];
+    const float *vectors[HT_ROLES]; /* norms and biases */
 };
 
 struct ht_model {
@@ -29,18 +29,30 @@ struct ht_model {
     struct ht_binding *bindings; /* [source->n_tensors] */
     struct ht_tokenizer *tokenizer;
     enum ht_rope_style rope;
-    const float *rope_divisors; /* [rope_dim / 2] of llama3 scaling, or NULL */
-    const struct ht_tensor *token_embd;
-    const float *output_norm; /* [width] */
-    struct ht_linear output;
-    struct ht_layer *layers;
-    struct ht_arena arena; /* small f32 copies of norms and biases */
+    const double *rope_inv_freq; /* [rope_dim / 2] radians per position, all scaling applied */
+    const struct ht_tensor *token_embd; /* [V, C] */
+    struct ht_layer globals; /* output and output_norm; tied: output is a view of token_embd */
+    struct ht_layer *layers; /* [n_layers] */
+    struct ht_plan plan;
+    uint64_t weight_bytes;  /* read by one decode step: all linears */
+    uint64_t n_params;      /* elements of all bound tensors */
+    struct ht_arena arena;  /* the above, and f32 copies of norms and biases */
 };
 
-/* The tokenizer of a source, whichever container. pre may be NULL. */
+struct ht_model_options {
+    const char *pre;         /* pre-tokenizer name where the source does not tell, or NULL */
+    bool tokenizer_optional; /* a source without any tokenizer loads; model->tokenizer is then NULL */
+};
+
+/* The tokenizer of a source, whichever container. pre may be NULL. HT_NOTFOUND when it holds none;
+ * HT_UNSUPPORTED for other models than byte-level BPE and for an unknown or missing pre-tokenizer name. */
 ht_status ht_model_tokenizer(const struct ht_source *source, const char *pre, struct ht_tokenizer **tokenizer,
                              ht_err *err);
+/* Opens, reads, binds and checks everything; after HT_OK model->tokenizer is set unless it was optional.
+ * options may be NULL. A tensor that the architecture does not know is HT_UNSUPPORTED. */
 ht_status ht_model_load(const char *path, struct ht_model **model, ht_err *err);
-void ht_model_unload(struct ht_model *model);
+ht_status ht_model_load_with(const char *path, const struct ht_model_options *options,
+                             struct ht_model **model, ht_err *err);
+void ht_model_unload(struct ht_model *model); /* NULL is fine */
 
 #endif

@@ -28,8 +28,9 @@ static double llama3_divisor(double frequency, double factor, double low, double
 
 void ht_rope_llama3_divisors(const struct ht_hparams *hp, float *divisors) {
     for (size_t i = 0; i < hp->rope_dim / 2; i++) {
-        divisors[i] = (float)llama3_divisor(raw_frequency(hp, i), (double)hp->rope_factor, (double)hp->rope_low_freq,
-                                            (double)hp->rope_high_freq, (double)hp->rope_original_context);
+        divisors[i] =
+            (float)llama3_divisor(raw_frequency(hp, i), (double)hp->rope_factor, (double)hp->rope_low_freq,
+                                  (double)hp->rope_high_freq, (double)hp->rope_original_context);
     }
 }
 

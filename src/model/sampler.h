@@ -1,5 +1,7 @@
-/* Choosing the next token: temperature, top-k, top-p, min-p (applied in this order, as llama.cpp does), or
- * greedy. Deterministic for a seed. */
+/* Choosing the next token. Greedy when the temperature is 0; else temperature, top-k, top-p, min-p, in this
+ * order, as transformers' generate does: the filters see the distribution that temperature made.
+ * The same seed, options and logits give the same token on every machine.
+ * Sources: Holtzman et al. 2019 (top-p, arXiv 1904.09751); Nguyen et al. 2024 (min-p, arXiv 2407.01082). */
 #ifndef HT_MODEL_SAMPLER_H
 #define HT_MODEL_SAMPLER_H
 
@@ -17,9 +19,11 @@ struct ht_sampler {
     uint32_t vocab;
 };
 
+/* HT_INVAL names the option that is out of range. */
 ht_status ht_sampler_init(struct ht_sampler *sampler, uint32_t vocab, const ht_generate_options *options,
                           ht_err *err);
 void ht_sampler_deinit(struct ht_sampler *sampler);
-int32_t ht_sampler_next(struct ht_sampler *sampler, const float *logits);
+/* logits: [vocab]; -infinity excludes a token. HT_NUMERIC when one is NaN or +infinity, or all are excluded. */
+ht_status ht_sampler_next(struct ht_sampler *sampler, const float *logits, int32_t *id, ht_err *err);
 
 #endif

@@ -1,18 +1,21 @@
-/* Running a model: KV cache, scratch, position. One thread at a time. The plan of steps is fixed per model;
- * calibration hooks the linears. */
+/* Running a model: KV cache, scratch, position. One thread at a time. Each batch of tokens is taken through
+ * the model's plan (plan.h) by one loop; calibration hooks the linears.
+ *
+ * Results do not depend on the number of threads. Splitting the same tokens into other batches may change the
+ * last bits, because sums are ordered differently. */
 #ifndef HT_MODEL_SESSION_H
 #define HT_MODEL_SESSION_H
 
 #include "base/context.h"
 #include "model/model.h"
 
-/* Called before each linear with its input x [T, K] (rows contiguous). linears that share an input are
- * reported one by one. */
+/* Called before each linear with its input x [T, K] (rows contiguous). Linears that share an input are
+ * reported one by one. The output matrix is called only for rows whose logits were asked for. */
 typedef void ht_linear_hook(void *user, const struct ht_linear *linear, const float *x, size_t n_tokens);
 
 struct ht_run_options {
     uint32_t ctx;   /* positions of the KV cache */
-    uint32_t batch; /* most tokens computed at once; 0: 512 */
+    uint32_t batch; /* most tokens computed at once; 0: 512; never more than ctx */
     enum ht_math math;
     bool f32_cache; /* keep K and V in f32 (exact evaluation) instead of f16 */
     ht_linear_hook *hook;
@@ -21,20 +24,29 @@ struct ht_run_options {
 
 struct ht_run; /* ht_session of the API wraps this */
 
+/* pool and model must outlive the run. HT_INVAL for ctx 0, HT_LIMIT when the cache is beyond any address
+ * space, HT_NOMEM. */
 ht_status ht_run_new(struct ht_pool *pool, const struct ht_model *model, const struct ht_run_options *options,
                      struct ht_run **run, ht_err *err);
-void ht_run_free(struct ht_run *run);
+void ht_run_free(struct ht_run *run); /* NULL is fine */
 uint32_t ht_run_pos(const struct ht_run *run);
-void ht_run_rewind(struct ht_run *run, uint32_t pos);
+uint32_t ht_run_ctx(const struct ht_run *run);
+void ht_run_rewind(struct ht_run *run,
+                   uint32_t pos); /* forgets positions from pos on; later ones: no change */
+/* Bytes that ht_run_new allocates with these options: activations and scratch; *kv (may be NULL): the cache,
+ * whose pages become resident as positions are used. UINT64_MAX when beyond any address space. */
 uint64_t ht_run_bytes(uint64_t *kv, const struct ht_model *model, const struct ht_run_options *options,
-                      int threads); /* predicted scratch; *kv: the cache */
+                      int threads);
 
-/* Appends n tokens. logits: [n_out, V] of the last n_out of them (n_out <= n, 0: none). */
+/* Appends n tokens. logits: [n_out, V] of the last n_out of them (n_out <= n, 0: none).
+ * HT_LIMIT when the cache has no room for n more, HT_INVAL for an id outside the vocabulary; nothing is
+ * appended then. */
 ht_status ht_run_feed(struct ht_run *run, const int32_t *ids, size_t n, size_t n_out, float *logits,
                       ht_err *err);
 
-/* Like feed, but hands logits over in pieces, so that memory stays small: called with rows [first, first+count)
- * of the last n_out. Nonzero return stops with HT_CANCELLED. */
+/* Like feed, but hands logits over in pieces of at most 64 rows, so that memory stays small: called with rows
+ * [first, first + count) of the last n_out. Nonzero return stops with HT_CANCELLED; the position then is as
+ * before the call. */
 typedef int ht_logits_fn(void *user, size_t first, size_t count, const float *logits);
 ht_status ht_run_feed_each(struct ht_run *run, const int32_t *ids, size_t n, size_t n_out, ht_logits_fn *fn,
                            void *user, ht_err *err);

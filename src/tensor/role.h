@@ -40,6 +40,8 @@ enum ht_role {
 
 const char *ht_role_name(enum ht_role role);
 int ht_role_quantizable(enum ht_role role);
+/* The bias that goes with a matrix's role; OTHER: none. */
+enum ht_role ht_role_bias(enum ht_role role);
 enum ht_role ht_role_find(const char *name); /* HT_ROLES: none of this name */
 const char *ht_role_name_at(const void *unused, size_t i); /* for ht_nearest */
 

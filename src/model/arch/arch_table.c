@@ -36,8 +36,9 @@ const char *ht_arch_tensor_name(const struct ht_arch_tensor *row, bool gguf, int
         return NULL;
     }
     const char *hole = strstr(pattern, "%u");
-    int n = hole == NULL ? snprintf(buf, len, "%s", pattern)
-                         : snprintf(buf, len, "%.*s%u%s", (int)(hole - pattern), pattern, (unsigned)layer, hole + 2);
+    int n = hole == NULL
+                ? snprintf(buf, len, "%s", pattern)
+                : snprintf(buf, len, "%.*s%u%s", (int)(hole - pattern), pattern, (unsigned)layer, hole + 2);
     return n < 0 || (size_t)n >= len ? NULL : buf;
 }
 
