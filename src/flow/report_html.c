@@ -1,0 +1,452 @@
+/* The page. Every string that comes from a record or a caller goes through ht_report_escape. */
+#include <math.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "flow/report.h"
+
+/* Text for element content and for quoted attributes alike. Control characters, which HTML forbids, become
+ * U+FFFD; bytes that are not UTF-8 cannot come here: JSON's strings are, and ht_flow_report checks the title. */
+void ht_report_escape(struct ht_buf *out, const char *s) {
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        switch (c) {
+        case '&': ht_buf_puts(out, "&amp;"); break;
+        case '<': ht_buf_puts(out, "&lt;"); break;
+        case '>': ht_buf_puts(out, "&gt;"); break;
+        case '"': ht_buf_puts(out, "&quot;"); break;
+        case '\'': ht_buf_puts(out, "&#39;"); break;
+        default:
+            if ((c < ' ' && c != '\n' && c != '\t') || c == 0x7f) {
+                ht_buf_puts(out, "&#65533;");
+            } else {
+                ht_buf_putc(out, (char)c);
+            }
+        }
+    }
+}
+
+/* A name from outside, kept from reordering the text around it (right-to-left overrides). */
+static void name(struct ht_buf *out, const char *s) {
+    ht_buf_puts(out, "<bdi>");
+    ht_report_escape(out, s);
+    ht_buf_puts(out, "</bdi>");
+}
+
+/* ---- at a glance ------------------------------------------------------------------------------------- */
+
+static const struct ht_report_row *reference_of(const struct ht_report *report) {
+    return report->n_rows > 0 && report->rows[0].reference ? &report->rows[0] : NULL;
+}
+
+/* ", part" after the first part of a sentence. */
+static void part(struct ht_buf *out, bool *first) {
+    ht_buf_puts(out, *first ? "" : ", ");
+    *first = false;
+}
+
+static void size_parts(const struct ht_report_row *row, const struct ht_report_row *ref, struct ht_buf *out,
+                       bool *first) {
+    char size[32];
+    if (ref != NULL && ref->bytes > 0 && !isnan(row->bytes)) {
+        part(out, first);
+        ht_buf_printf(out, "%.0f %% of the reference's size", 100.0 * row->bytes / ref->bytes);
+    } else if (!isnan(row->bytes)) {
+        part(out, first);
+        ht_report_size(size, sizeof size, row->bytes);
+        ht_buf_puts(out, size);
+    }
+    if (!isnan(row->bits)) {
+        part(out, first);
+        ht_buf_printf(out, "%.2f bits/weight", row->bits);
+    }
+}
+
+static void loss_parts(const struct ht_report_row *row, struct ht_buf *out, bool *first) {
+    char text[32];
+    if (!isnan(row->kld.mean)) {
+        part(out, first);
+        ht_report_format(text, sizeof text, row->kld.mean, row->kld.mean, 3);
+        ht_buf_printf(out, "KL divergence %s", row->kld.mean == 0 ? "0" : text);
+    }
+    if (!isnan(row->same_top.mean)) {
+        part(out, first);
+        ht_buf_printf(out, "same first choice %.1f %%", 100.0 * row->same_top.mean);
+    }
+    if (!isnan(row->ratio.mean)) {
+        part(out, first);
+        ht_buf_printf(out, "perplexity %+.1f %%", 100.0 * (row->ratio.mean - 1.0));
+    } else if (!isnan(row->perplexity.mean)) {
+        part(out, first);
+        ht_report_format(text, sizeof text, row->perplexity.mean, row->perplexity.mean, 4);
+        ht_buf_printf(out, "perplexity %s", text);
+    }
+}
+
+static void verdict(const struct ht_report_row *row, const struct ht_report_row *ref, struct ht_buf *out) {
+    int level;
+    const char *word = ht_report_verdict(row, &level);
+    bool first = true;
+    ht_buf_printf(out, "<li class=\"v%d\"><b>", level);
+    name(out, row->name);
+    ht_buf_printf(out, "</b><span class=\"tag\">%s</span><span>", level >= 0 ? word : "loss not measured");
+    size_parts(row, ref, out, &first);
+    loss_parts(row, out, &first);
+    if (row->beaten_by != NULL) {
+        ht_buf_puts(out, " <span class=\"beats\">(");
+        name(out, row->beaten_by->name);
+        ht_buf_puts(out, " is both smaller and closer to the reference)</span>");
+    }
+    ht_buf_puts(out, "</span></li>\n");
+}
+
+static void glance(const struct ht_report *report, struct ht_buf *out) {
+    ht_buf_puts(out, "<h2>At a glance</h2>\n<ul class=\"verdicts\">\n");
+    for (size_t i = 0; i < report->n_rows; i++) {
+        if (!report->rows[i].reference) {
+            verdict(&report->rows[i], reference_of(report), out);
+        }
+    }
+    ht_buf_puts(out, "</ul>\n<p class=\"note\">Words go by the mean KL divergence: nearly lossless below 0.005, very "
+                     "small loss below 0.02, small loss below 0.05, moderate loss below 0.15, heavy loss below 0.5. "
+                     "They order files; what a loss costs depends on the task.</p>\n");
+}
+
+static void warnings(const struct ht_report *report, struct ht_buf *out) {
+    if (report->n_warnings == 0) {
+        return;
+    }
+    ht_buf_puts(out, "<section class=\"warnings\"><h2>Fallbacks and warnings</h2><ul>\n");
+    for (size_t i = 0; i < report->n_warnings; i++) {
+        const struct ht_report_warning *w = &report->warnings[i];
+        ht_buf_puts(out, "<li>");
+        if (w->about != NULL) {
+            ht_buf_puts(out, "<b>");
+            name(out, w->about);
+            ht_buf_puts(out, "</b>: ");
+        }
+        ht_report_escape(out, w->text);
+        ht_buf_puts(out, "</li>\n");
+    }
+    ht_buf_puts(out, "</ul></section>\n");
+}
+
+/* ---- tables ------------------------------------------------------------------------------------------ */
+
+static void summary_table(const struct ht_report *report, struct ht_buf *out) {
+    const struct ht_report_column *room[16];
+    size_t n;
+    const struct ht_report_column *const *columns = ht_report_columns(report, &n, room);
+    ht_buf_puts(out, "<h2>Summary <small>small print: 95 % intervals</small></h2>\n<div class=\"scroll\"><table>"
+                     "<thead><tr><th class=\"l\" data-s>File</th>");
+    for (size_t c = 0; c < n; c++) {
+        ht_buf_printf(out, "<th%s data-s title=\"%s\">%s</th>", columns[c]->left ? " class=\"l\"" : "",
+                      columns[c]->hint, columns[c]->head);
+    }
+    ht_buf_puts(out, "</tr></thead>\n<tbody>\n");
+    for (size_t i = 0; i < report->n_rows; i++) {
+        const struct ht_report_row *row = &report->rows[i];
+        ht_buf_puts(out, row->reference ? "<tr class=\"ref\"><td class=\"l\" title=\"" : "<tr><td class=\"l\" title=\"");
+        ht_report_escape(out, row->path);
+        ht_buf_puts(out, "\">");
+        name(out, row->name);
+        ht_buf_puts(out, row->reference ? "<small>reference</small></td>" : "</td>");
+        for (size_t c = 0; c < n; c++) {
+            char main[HT_REPORT_CELL], sub[HT_REPORT_CELL], value[32] = "";
+            columns[c]->cell(row, main, sub);
+            ht_buf_puts(out, columns[c]->left ? "<td class=\"l\"" : "<td");
+            if (columns[c]->sort != NULL) {
+                double v = columns[c]->sort(row);
+                snprintf(value, sizeof value, isfinite(v) ? "%.9g" : "", v);
+                ht_buf_printf(out, " data-v=\"%s\"", value);
+            }
+            ht_buf_putc(out, '>');
+            ht_report_escape(out, main);
+            if (sub[0] != 0) {
+                ht_buf_puts(out, "<small>");
+                ht_report_escape(out, sub);
+                ht_buf_puts(out, "</small>");
+            }
+            ht_buf_puts(out, "</td>");
+        }
+        ht_buf_puts(out, "</tr>\n");
+    }
+    ht_buf_puts(out, "</tbody></table></div>\n");
+}
+
+static void number_cell(struct ht_buf *out, const json_t *o, const char *estimate, const char *key, double factor,
+                        int digits) {
+    double v = ht_report_number(estimate ? json_object_get(o, estimate) : o, key) * factor;
+    char text[32];
+    ht_report_format(text, sizeof text, v, v, digits);
+    ht_buf_printf(out, isnan(v) ? "<td data-v=\"\"></td>" : "<td data-v=\"%.9g\">", v);
+    ht_buf_puts(out, isnan(v) ? "" : text);
+    ht_buf_puts(out, isnan(v) ? "" : "</td>");
+}
+
+static void text_table(const struct ht_report *report, struct ht_buf *out) {
+    size_t most = 0;
+    for (size_t i = 0; i < report->n_rows; i++) {
+        size_t n = json_array_size(json_object_get(report->rows[i].eval, "texts"));
+        most = n > most ? n : most;
+    }
+    if (most < 2) {
+        return;
+    }
+    ht_buf_puts(out, "<h2>Per text</h2>\n<div class=\"scroll\"><table><thead><tr><th class=\"l\" data-s>File</th>"
+                     "<th class=\"l\" data-s>Text</th><th data-s>Windows</th><th data-s>Perplexity</th>"
+                     "<th data-s>KL divergence</th><th data-s>low</th><th data-s>high</th><th data-s>99 %</th>"
+                     "<th data-s>Max</th><th data-s>Same top, %</th></tr></thead>\n<tbody>\n");
+    for (size_t i = 0; i < report->n_rows; i++) {
+        size_t k;
+        const json_t *t;
+        json_array_foreach(json_object_get(report->rows[i].eval, "texts"), k, t) {
+            ht_buf_puts(out, "<tr><td class=\"l\">");
+            name(out, report->rows[i].name);
+            ht_buf_puts(out, "</td><td class=\"l\">");
+            name(out, ht_path_base(ht_report_text(t, "path") ? ht_report_text(t, "path") : "?"));
+            ht_buf_puts(out, "</td>");
+            number_cell(out, t, NULL, "windows", 1, 9);
+            number_cell(out, t, "perplexity", "mean", 1, 4);
+            number_cell(out, t, "kld", "mean", 1, 3);
+            number_cell(out, t, "kld", "low", 1, 3);
+            number_cell(out, t, "kld", "high", 1, 3);
+            number_cell(out, t, "kld", "p99", 1, 3);
+            number_cell(out, t, "kld", "max", 1, 3);
+            number_cell(out, t, "same_top", "mean", 100, 3);
+            ht_buf_puts(out, "</tr>\n");
+        }
+    }
+    ht_buf_puts(out, "</tbody></table></div>\n");
+}
+
+static void tensor_table(const struct ht_report_row *row, struct ht_buf *out) {
+    const json_t *tensors = json_object_get(row->quantize, "tensors"), *t;
+    size_t i;
+    if (json_array_size(tensors) == 0) {
+        return;
+    }
+    ht_buf_puts(out, "<details><summary>");
+    name(out, row->name);
+    ht_buf_printf(out, ": %zu tensors</summary>\n", json_array_size(tensors));
+    ht_report_heat(tensors, out);
+    ht_buf_puts(out, "<div class=\"scroll\"><table><thead><tr><th class=\"l\" data-s>Tensor</th><th class=\"l\" data-s>"
+                     "Role</th><th class=\"l\" data-s>Format</th><th class=\"l\" data-s>Asked for</th>"
+                     "<th data-s>Bytes</th><th data-s title=\"error energy against the weights' energy\">"
+                     "Error, dB</th></tr></thead>\n<tbody>\n");
+    json_array_foreach(tensors, i, t) {
+        static const char *const keys[] = {"name", "role", "format", "wanted"};
+        const char *wanted = ht_report_text(t, "wanted"), *format = ht_report_text(t, "format");
+        ht_buf_puts(out, "<tr>");
+        for (size_t k = 0; k < 4; k++) {
+            const char *s = ht_report_text(t, keys[k]);
+            bool same = k == 3 && wanted != NULL && format != NULL && strcmp(wanted, format) == 0;
+            ht_buf_puts(out, "<td class=\"l\">");
+            ht_report_escape(out, s != NULL && !same ? s : "");
+            ht_buf_puts(out, "</td>");
+        }
+        number_cell(out, t, NULL, "bytes", 1, 12);
+        number_cell(out, t, NULL, "rel_error_db", 1, 3);
+        ht_buf_puts(out, "</tr>\n");
+    }
+    ht_buf_puts(out, "</tbody></table></div></details>\n");
+}
+
+static void tensors(const struct ht_report *report, struct ht_buf *out) {
+    bool any = false;
+    for (size_t i = 0; i < report->n_rows; i++) {
+        if (json_array_size(json_object_get(report->rows[i].quantize, "tensors")) > 0) {
+            ht_buf_puts(out, any ? "" : "<h2>Tensors</h2>\n");
+            any = true;
+            tensor_table(&report->rows[i], out);
+        }
+    }
+}
+
+/* ---- figures ----------------------------------------------------------------------------------------- */
+
+static void figures(const struct ht_report *report, struct ht_buf *out) {
+    struct ht_buf svg;
+    ht_buf_init(&svg, 0);
+    ht_report_scatter(report, &svg);
+    out->failed |= svg.failed;
+    if (svg.len > 0 && ht_buf_ok(&svg)) {
+        ht_buf_puts(out, "<h2>Divergence against size</h2>\n<figure>");
+        ht_buf_append(out, svg.data, svg.len);
+        ht_buf_puts(out, "<figcaption>Lower left is better. Bars: 95 % intervals. Filled points lie on the dashed line "
+                         "of the best trade: no smaller file is closer to the reference.</figcaption></figure>\n"
+                         "<h2>Mean KL divergence</h2>\n<figure>");
+        ht_report_bars(report, out);
+        ht_buf_puts(out, "<figcaption>Linear scale, from the largest file to the smallest.</figcaption></figure>\n");
+    }
+    ht_buf_deinit(&svg);
+}
+
+/* ---- provenance -------------------------------------------------------------------------------------- */
+
+/* A field as the record has it: text, number or truth value. */
+static void scalar(struct ht_buf *out, const json_t *v) {
+    if (json_is_string(v)) {
+        name(out, json_string_value(v));
+    } else if (json_is_integer(v)) {
+        ht_buf_printf(out, "%lld", (long long)json_integer_value(v));
+    } else if (json_is_real(v)) {
+        ht_buf_printf(out, "%.4g", json_real_value(v));
+    } else {
+        ht_buf_puts(out, json_is_true(v) ? "yes" : "no");
+    }
+}
+
+static void fields(struct ht_buf *out, const json_t *o, const char *const *keys, size_t n) {
+    bool first = true;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_object_get(o, keys[i]);
+        if (v != NULL && !json_is_null(v) && !json_is_object(v) && !json_is_array(v)) {
+            ht_buf_puts(out, first ? "" : ", ");
+            for (const char *k = keys[i]; *k; k++) {
+                ht_buf_putc(out, *k == '_' ? ' ' : *k);
+            }
+            ht_buf_putc(out, ' ');
+            scalar(out, v);
+            first = false;
+        }
+    }
+}
+
+static void texts_of(struct ht_buf *out, const json_t *texts) {
+    size_t i;
+    const json_t *t;
+    json_array_foreach(texts, i, t) {
+        const char *path = json_is_string(t) ? json_string_value(t) : ht_report_text(t, "path");
+        const char *sha = ht_report_text(t, "sha256");
+        ht_buf_puts(out, "<br>text ");
+        name(out, path != NULL ? path : "?");
+        if (sha != NULL) {
+            ht_buf_puts(out, ", SHA-256 <code>");
+            ht_report_escape(out, sha);
+            ht_buf_puts(out, "</code>");
+        }
+        static const char *const keys[] = {"bytes", "tokens", "windows", "tokens_scored"};
+        ht_buf_puts(out, json_is_object(t) ? ", " : "");
+        fields(out, t, keys, sizeof keys / sizeof keys[0]);
+    }
+}
+
+static void provenance_of(const struct ht_report_record *r, struct ht_buf *out) {
+    static const char *const keys[] = {
+        "input", "model", "reference", "output", "format", "method", "imatrix", "convention", "math", "ctx", "windows",
+        "tokens", "tokens_scored", "confidence", "resamples", "seed", "threads", "prompt_tokens", "seconds",
+        "cpu_seconds", "peak_rss_bytes", "entries", "version",
+    };
+    const json_t *model = json_object_get(r->json, "model"), *ref = json_object_get(r->json, "reference");
+    const json_t *machine = json_object_get(r->json, "machine");
+    ht_buf_puts(out, "<dt>");
+    ht_report_escape(out, r->schema);
+    ht_buf_puts(out, "</dt><dd>");
+    if (json_is_object(model) && ht_report_text(model, "path") != NULL) {
+        name(out, ht_report_text(model, "path"));
+        if (json_is_object(ref) && ht_report_text(ref, "path") != NULL) {
+            ht_buf_puts(out, " against ");
+            name(out, ht_report_text(ref, "path"));
+        }
+        ht_buf_puts(out, ": ");
+    }
+    fields(out, r->json, keys, sizeof keys / sizeof keys[0]);
+    if (json_is_object(machine)) {
+        static const char *const parts[] = {"cpu", "kernels"};
+        ht_buf_puts(out, ", ");
+        fields(out, machine, parts, 2);
+    }
+    texts_of(out, json_object_get(r->json, "texts"));
+    ht_buf_puts(out, "</dd>\n");
+}
+
+static int append_piece(const char *data, size_t len, void *user) {
+    char chunk[256];
+    while (len > 0) { /* the escape takes strings: pieces hold no NUL, jansson writes \u0000 */
+        size_t n = len < sizeof chunk - 1 ? len : sizeof chunk - 1;
+        memcpy(chunk, data, n);
+        chunk[n] = 0;
+        ht_report_escape(user, chunk);
+        data += n;
+        len -= n;
+    }
+    return 0;
+}
+
+static void provenance(const struct ht_report *report, struct ht_buf *out) {
+    ht_buf_puts(out, "<h2>Provenance</h2>\n<details open><summary>Settings of each record</summary><dl>\n");
+    for (size_t i = 0; i < report->n_records; i++) {
+        provenance_of(&report->records[i], out);
+    }
+    ht_buf_puts(out, "</dl></details>\n");
+    for (size_t i = 0; i < report->n_records; i++) {
+        ht_buf_puts(out, "<details><summary>");
+        name(out, report->records[i].path);
+        ht_buf_puts(out, " (JSON)</summary><pre>");
+        if (json_dump_callback(report->records[i].json, append_piece, out, JSON_INDENT(1)) != 0) {
+            out->failed = true;
+        }
+        ht_buf_puts(out, "</pre></details>\n");
+    }
+}
+
+/* ---- the page ---------------------------------------------------------------------------------------- */
+
+static void lead(const struct ht_report *report, struct ht_buf *out) {
+    size_t files = 0;
+    for (size_t i = 0; i < report->n_rows; i++) {
+        files += !report->rows[i].reference;
+    }
+    ht_buf_printf(out, "<p class=\"lead\">%zu %s", files, files == 1 ? "file" : "files");
+    if (reference_of(report) != NULL) {
+        ht_buf_puts(out, " measured against ");
+        name(out, reference_of(report)->name);
+    }
+    for (size_t i = 0; i < report->n_rows; i++) {
+        const json_t *e = report->rows[i].eval;
+        const char *text = ht_report_text(json_array_get(json_object_get(e, "texts"), 0), "path");
+        if (text != NULL) {
+            ht_buf_puts(out, " on ");
+            name(out, ht_path_base(text));
+            size_t more = json_array_size(json_object_get(e, "texts"));
+            if (more > 1) {
+                ht_buf_printf(out, " and %zu more", more - 1);
+            }
+            ht_buf_printf(out, ", %.0f windows of %.0f tokens", ht_report_number(e, "windows"),
+                          ht_report_number(e, "ctx"));
+            break;
+        }
+    }
+    ht_buf_puts(out, ".</p>\n");
+}
+
+void ht_report_page(const struct ht_report *report, struct ht_buf *out) {
+    ht_buf_puts(out, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+                     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+                     "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n<title>");
+    ht_report_escape(out, report->title);
+    ht_buf_puts(out, "</title>\n<style>\n");
+    for (size_t i = 0; ht_report_style[i] != NULL; i++) {
+        ht_buf_puts(out, ht_report_style[i]);
+    }
+    ht_buf_puts(out, "</style>\n</head>\n<body>\n<header>\n");
+    ht_report_dots(out);
+    ht_buf_puts(out, "<h1>");
+    ht_report_escape(out, report->title);
+    ht_buf_puts(out, "</h1>\n");
+    lead(report, out);
+    ht_buf_puts(out, "</header>\n<main>\n");
+    warnings(report, out);
+    glance(report, out);
+    summary_table(report, out);
+    figures(report, out);
+    text_table(report, out);
+    tensors(report, out);
+    provenance(report, out);
+    ht_buf_printf(out, "</main>\n<footer>Made by halftone %s from %zu records. The page loads nothing from the "
+                       "network.</footer>\n<script>%s</script>\n</body>\n</html>\n", ht_version(), report->n_records,
+                  ht_report_script);
+}
