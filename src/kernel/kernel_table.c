@@ -36,6 +36,7 @@ static level_init_fn *const level_init[HT_CPU_LEVELS] = {
     [HT_CPU_REF] = ht_kernels_init_ref,
 #if defined(__x86_64__)
     [HT_CPU_AVX512] = ht_kernels_init_avx512,
+    [HT_CPU_AVX512VNNI] = ht_kernels_init_avx512vnni,
 #endif
 };
 

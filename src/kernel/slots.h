@@ -23,7 +23,7 @@ struct ht_acts {
     int8_t *q;      /* [T, cols_padded] */
     float *d;       /* [T, cols_padded / 32], 0 from cols on */
     int32_t *sum16; /* [T, cols_padded / 16]: sums of q over 16 codes */
-    void *chunks;   /* what rows_q8 of this format wants (ht_chunk_order), or NULL */
+    void *chunks;   /* struct ht_chunk_acts [T, cols_padded / 256] where the format's rows_q8 wants it, or NULL */
 };
 
 /* y [T, rows row0 .. row0 + n_rows) with y pointing at column row0; scratch is the thread's own. */
@@ -46,6 +46,9 @@ typedef void ht_pack_f32_fn(const float *x, size_t x_stride, size_t n_tokens, si
 typedef void ht_gemm_f32_fn(const float *w, size_t w_stride, size_t n_rows, size_t cols, const float *packed,
                             size_t n_tokens, float *y, size_t y_stride, bool add);
 
+struct ht_chunk_shape; /* kernel/x86/chunk.h */
+#define HT_ROWS_Q8_TOKENS 4
+
 struct ht_kernel_table {
     struct ht_kernels ops;
     ht_quantize_fn *quantize_q8;
@@ -54,11 +57,14 @@ struct ht_kernel_table {
     ht_decode_fn *decode[HT_SLOT_FORMATS];
     ht_rows_f32_fn *rows_f32[HT_SLOT_FORMATS]; /* by ht_format_at index */
     ht_rows_q8_fn *rows_q8[HT_SLOT_FORMATS];   /* NULL: format without grid */
+    /* Set: rows_q8 wants acts->chunks in this shape and takes up to HT_ROWS_Q8_TOKENS tokens at a time. */
+    const struct ht_chunk_shape *shape[HT_SLOT_FORMATS];
 };
 
 /* Each level's file: overwrites the slots it serves. */
 void ht_kernels_init_ref(struct ht_kernel_table *t);
 void ht_kernels_init_avx512(struct ht_kernel_table *t);
+void ht_kernels_init_avx512vnni(struct ht_kernel_table *t);
 
 const struct ht_kernel_table *ht_kernel_table_at(enum ht_cpu_level level); /* NULL: not on this machine */
 const struct ht_kernel_table *ht_kernel_table(void);                      /* best level */

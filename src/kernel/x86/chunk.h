@@ -1,0 +1,26 @@
+/* The activations' side of a chunk of 256 inputs, for kernels that multiply straight from packed blocks.
+ * A chunk is 16 pieces of 16 elements; the shape says in which order a format's unpacking yields them. */
+#ifndef HT_KERNEL_X86_CHUNK_H
+#define HT_KERNEL_X86_CHUNK_H
+
+#include "kernel/slots.h"
+
+struct ht_chunk_shape {
+    uint8_t piece[16]; /* piece[4 v + l]: what 128-bit lane l of code vector v holds */
+    int group;         /* 16 or 32 */
+    int offset;        /* codes are stored shifted up by this; 0: the format has mins */
+    bool chained;      /* vectors 0, 1 and 2, 3 hold the same groups lane by lane */
+    uint32_t bytes;    /* of 256 weights */
+};
+
+struct ht_chunk_acts {
+    int8_t q[256]; /* in the shape's order */
+    float d[16];   /* groups of 32: 8 scales, then 8 times -scale * sum * (offset or 1). Groups of 16: scales */
+    float ns[16];  /* groups of 16 only: -scale * sum * (offset or 1) */
+};
+
+/* One token of acts [cols_padded] -> [cols_padded / 256]. */
+void ht_chunk_acts_fill(const struct ht_chunk_shape *shape, const struct ht_acts *acts, size_t token,
+                        struct ht_chunk_acts *out);
+
+#endif

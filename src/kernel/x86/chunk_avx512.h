@@ -1,0 +1,297 @@
+/* 256 weights of each block format to the compute form of the integer kernels, in registers:
+ *
+ *     c[4]   unsigned 8-bit codes, 64 per vector, in PIECES of 16 elements whose order is the format's own
+ *            (struct ht_chunk_shape): whatever falls out of the packed bytes with the fewest instructions
+ *     s, m   f32 scales and mins of the groups; element = s * code - m
+ *
+ * Groups of 32: s holds 8 scales, then 8 mins. Groups of 16: s holds 16 scales, m 16 mins. A format without
+ * mins stores its codes shifted up by `offset`, so its min is offset * scale: it puts the scales where mins
+ * would be, and the activations' side carries the factor.
+ *
+ * The acts side of a chunk is struct ht_chunk_acts, made by ht_chunk_acts_fill in the same order.
+ * Layouts of the blocks: GGUF specification; the pictures stand in docs/kernels.md. */
+#ifndef HT_KERNEL_X86_CHUNK_AVX512_H
+#define HT_KERNEL_X86_CHUNK_AVX512_H
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "base/compiler.h"
+#include "kernel/x86/chunk.h"
+
+struct ht_chunk {
+    __m512i c[4];
+    __m512 s, m;
+};
+
+typedef void ht_chunk_fn(const uint8_t *p, struct ht_chunk *out);
+
+HT_INLINE __m512i ht_low4(__m512i v) {
+    return _mm512_and_si512(v, _mm512_set1_epi8(15));
+}
+
+HT_INLINE __m512i ht_high4(__m512i v) {
+    return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
+}
+
+/* ---- blocks of 32: half a chunk is 4 blocks of WORDS 16-bit words ------------------------------------------
+ * Two overlapping loads see all of it without reading beyond: words 0 .. 31 and the last 32. */
+
+#define HT_WORD(w, WORDS) ((w) < 32 ? (w) : 32 + (w) - (4 * (WORDS)-32))
+#define HT_WORDS8(w, WORDS)                                                                                 \
+    HT_WORD((w), WORDS), HT_WORD((w) + 1, WORDS), HT_WORD((w) + 2, WORDS), HT_WORD((w) + 3, WORDS),         \
+        HT_WORD((w) + 4, WORDS), HT_WORD((w) + 5, WORDS), HT_WORD((w) + 6, WORDS), HT_WORD((w) + 7, WORDS)
+/* The 16 bytes of codes of four blocks, which start at word QS of each. */
+#define HT_QS_TABLE(name, WORDS, QS)                                                                  \
+    static const HT_ALIGNED(64) uint16_t name[32] = {HT_WORDS8(QS, WORDS), HT_WORDS8(WORDS + QS, WORDS), \
+                                                     HT_WORDS8(2 * WORDS + QS, WORDS),                \
+                                                     HT_WORDS8(3 * WORDS + QS, WORDS)}
+HT_QS_TABLE(ht_qs_q4_0, 9, 1);
+HT_QS_TABLE(ht_qs_q4_1, 10, 2);
+HT_QS_TABLE(ht_qs_q5_0, 11, 3);
+HT_QS_TABLE(ht_qs_q5_1, 12, 4);
+
+struct ht_half { /* half a chunk as loaded */
+    __m512i a, b;
+};
+
+HT_INLINE struct ht_half ht_load_half(const uint8_t *p, int words) {
+    return (struct ht_half){_mm512_loadu_si512(p), _mm512_loadu_si512(p + 8 * words - 64)};
+}
+
+HT_INLINE __m512i ht_pick(struct ht_half h, const uint16_t *table) {
+    return _mm512_permutex2var_epi16(h.a, _mm512_load_si512(table), h.b);
+}
+
+/* Where all f16 fields of 4 blocks lie in the first 32 words: 16 of them from two halves of a chunk. */
+HT_INLINE __m512 ht_pick_f16(struct ht_half x, struct ht_half y, const uint16_t *table) {
+    __m512i v = _mm512_permutex2var_epi16(x.a, _mm512_load_si512(table), y.a);
+    return _mm512_cvtph_ps(_mm512_castsi512_si256(v));
+}
+
+static const HT_ALIGNED(64) uint16_t ht_d_q4_0[32] = {0, 9, 18, 27, 32, 41, 50, 59, 0, 9, 18, 27, 32, 41, 50, 59};
+static const HT_ALIGNED(64) uint16_t ht_dm_q4_1[32] = {0, 10, 20, 30, 32, 42, 52, 62, 1, 11, 21, 31, 33, 43, 53, 63};
+
+HT_INLINE void ht_chunk_nibbles(struct ht_chunk *out, __m512i a, __m512i b) {
+    out->c[0] = ht_low4(a);
+    out->c[1] = ht_high4(a);
+    out->c[2] = ht_low4(b);
+    out->c[3] = ht_high4(b);
+}
+
+HT_INLINE void ht_chunk_q4_0(const uint8_t *p, struct ht_chunk *out) {
+    struct ht_half x = ht_load_half(p, 9), y = ht_load_half(p + 72, 9);
+    ht_chunk_nibbles(out, ht_pick(x, ht_qs_q4_0), ht_pick(y, ht_qs_q4_0));
+    out->s = ht_pick_f16(x, y, ht_d_q4_0);
+}
+
+/* value = d * code + m: the min is -m. */
+HT_INLINE __m512 ht_negate_high(__m512 v) {
+    return _mm512_mask_sub_ps(v, 0xff00, _mm512_setzero_ps(), v);
+}
+
+HT_INLINE void ht_chunk_q4_1(const uint8_t *p, struct ht_chunk *out) {
+    struct ht_half x = ht_load_half(p, 10), y = ht_load_half(p + 80, 10);
+    ht_chunk_nibbles(out, ht_pick(x, ht_qs_q4_1), ht_pick(y, ht_qs_q4_1));
+    out->s = ht_negate_high(ht_pick_f16(x, y, ht_dm_q4_1));
+}
+
+/* Nonlinear 4-bit codes: the table's values + 128. */
+HT_INLINE __m512i ht_iq4_levels(__m512i codes) {
+    const __m128i levels = _mm_setr_epi8(1, 24, 45, 63, 79, 93, 106, 118, (char)129, (char)141, (char)153, (char)166,
+                                         (char)181, (char)197, (char)217, (char)241);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(levels), codes);
+}
+
+HT_INLINE void ht_chunk_levels(struct ht_chunk *out) {
+    for (int i = 0; i < 4; i++) {
+        out->c[i] = ht_iq4_levels(out->c[i]);
+    }
+}
+
+HT_INLINE void ht_chunk_iq4_nl(const uint8_t *p, struct ht_chunk *out) {
+    ht_chunk_q4_0(p, out);
+    ht_chunk_levels(out);
+}
+
+/* Heads of four blocks: [d x 4, m x 4, low half of qh x 4, high half of qh x 4] (Q5_0 has no m: d again). */
+#define HT_HEAD_TABLE(name, WORDS, M, QH)                                                                       \
+    static const HT_ALIGNED(64) uint16_t name[32] = {                                                           \
+        HT_WORD(0, WORDS),       HT_WORD(WORDS, WORDS),          HT_WORD(2 * WORDS, WORDS),                     \
+        HT_WORD(3 * WORDS, WORDS), HT_WORD(M, WORDS),            HT_WORD(WORDS + M, WORDS),                     \
+        HT_WORD(2 * WORDS + M, WORDS), HT_WORD(3 * WORDS + M, WORDS), HT_WORD(QH, WORDS),                       \
+        HT_WORD(WORDS + QH, WORDS), HT_WORD(2 * WORDS + QH, WORDS), HT_WORD(3 * WORDS + QH, WORDS),             \
+        HT_WORD(QH + 1, WORDS),  HT_WORD(WORDS + QH + 1, WORDS), HT_WORD(2 * WORDS + QH + 1, WORDS),            \
+        HT_WORD(3 * WORDS + QH + 1, WORDS)}
+HT_HEAD_TABLE(ht_head_q5_0, 11, 0, 1);
+HT_HEAD_TABLE(ht_head_q5_1, 12, 1, 2);
+
+/* Adds the fifth bits of four blocks to their low and high halves; bits = [low halves, high halves]. */
+HT_INLINE void ht_fifth_bits(__m512i *low, __m512i *high, __m128i bits) {
+    const __m512i sixteen = _mm512_set1_epi8(16);
+    __mmask64 kl = _cvtu64_mask64((uint64_t)_mm_cvtsi128_si64(bits));
+    __mmask64 kh = _cvtu64_mask64((uint64_t)_mm_extract_epi64(bits, 1));
+    *low = _mm512_mask_add_epi8(*low, kl, *low, sixteen);
+    *high = _mm512_mask_add_epi8(*high, kh, *high, sixteen);
+}
+
+HT_INLINE void ht_chunk_q5(const uint8_t *p, struct ht_chunk *out, int words, const uint16_t *qs, const uint16_t *head) {
+    struct ht_half x = ht_load_half(p, words), y = ht_load_half(p + 8 * words, words);
+    __m256i hx = _mm512_castsi512_si256(ht_pick(x, head)), hy = _mm512_castsi512_si256(ht_pick(y, head));
+    ht_chunk_nibbles(out, ht_pick(x, qs), ht_pick(y, qs));
+    ht_fifth_bits(&out->c[0], &out->c[1], _mm256_extracti128_si256(hx, 1));
+    ht_fifth_bits(&out->c[2], &out->c[3], _mm256_extracti128_si256(hy, 1));
+    __m128i lx = _mm256_castsi256_si128(hx), ly = _mm256_castsi256_si128(hy);
+    __m256i dm = _mm256_setr_m128i(_mm_unpacklo_epi64(lx, ly), _mm_unpackhi_epi64(lx, ly));
+    out->s = _mm512_cvtph_ps(dm);
+}
+
+HT_INLINE void ht_chunk_q5_0(const uint8_t *p, struct ht_chunk *out) {
+    ht_chunk_q5(p, out, 11, ht_qs_q5_0, ht_head_q5_0);
+}
+
+HT_INLINE void ht_chunk_q5_1(const uint8_t *p, struct ht_chunk *out) {
+    ht_chunk_q5(p, out, 12, ht_qs_q5_1, ht_head_q5_1);
+    out->s = ht_negate_high(out->s);
+}
+
+HT_INLINE void ht_chunk_q8_0(const uint8_t *p, struct ht_chunk *out) {
+    /* Of blocks 2 i and 2 i + 1: their scales are words 0 and 17 of 32. */
+    static const HT_ALIGNED(64) uint16_t pair[32] = {0, 17, 32, 49};
+    const __m512i flip = _mm512_set1_epi8((char)0x80);
+    __m512i head[4];
+    for (int i = 0; i < 4; i++) {
+        const uint8_t *b = p + 68 * i;
+        head[i] = _mm512_loadu_si512(b);
+        __m256i lo = _mm256_loadu_si256((const void *)(b + 2)), hi = _mm256_loadu_si256((const void *)(b + 36));
+        out->c[i] = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1), flip);
+    }
+    __m512i x = _mm512_permutex2var_epi16(head[0], _mm512_load_si512(pair), head[1]);
+    __m512i y = _mm512_permutex2var_epi16(head[2], _mm512_load_si512(pair), head[3]);
+    __m128i d = _mm_unpacklo_epi64(_mm512_castsi512_si128(x), _mm512_castsi512_si128(y));
+    out->s = _mm512_cvtph_ps(_mm256_broadcastsi128_si256(d));
+}
+
+/* ---- blocks of 256 ---------------------------------------------------------------------------------------- */
+
+HT_INLINE uint32_t ht_u32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+HT_INLINE uint64_t ht_u64(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+
+HT_INLINE __m512 ht_f32_of_bytes(__m128i bytes) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
+
+/* Two f16 at p (d, dmin) as lanes 0 and 1. */
+HT_INLINE __m512 ht_two_f16(const uint8_t *p) {
+    return _mm512_castps128_ps512(_mm_cvtph_ps(_mm_cvtsi32_si128((int)ht_u32(p))));
+}
+
+HT_INLINE __m512 ht_one_f16(const uint8_t *p) {
+    uint16_t h;
+    memcpy(&h, p, 2);
+    return _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
+}
+
+/* 8 scales and 8 mins of 6 bits in 12 bytes, times d and dmin. */
+HT_INLINE __m512 ht_scales_k4(const uint8_t *p) {
+    uint32_t a = ht_u32(p + 4), b = ht_u32(p + 8), c = ht_u32(p + 12);
+    uint64_t s = (a & 0x3f3f3f3fu) | (uint64_t)((c & 0x0f0f0f0fu) | ((a >> 2) & 0x30303030u)) << 32;
+    uint64_t m = (b & 0x3f3f3f3fu) | (uint64_t)(((c >> 4) & 0x0f0f0f0fu) | ((b >> 2) & 0x30303030u)) << 32;
+    const __m512i half = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    __m512 d = _mm512_permutexvar_ps(half, ht_two_f16(p));
+    return _mm512_mul_ps(d, ht_f32_of_bytes(_mm_set_epi64x((int64_t)m, (int64_t)s)));
+}
+
+HT_INLINE void ht_chunk_q4_k(const uint8_t *p, struct ht_chunk *out) {
+    ht_chunk_nibbles(out, _mm512_loadu_si512(p + 16), _mm512_loadu_si512(p + 80));
+    out->s = ht_scales_k4(p);
+}
+
+/* 32 bytes twice. */
+HT_INLINE __m512i ht_twice(const uint8_t *p) {
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)p));
+}
+
+HT_INLINE void ht_chunk_q5_k(const uint8_t *p, struct ht_chunk *out) {
+    const __m512i sixteen = _mm512_set1_epi8(16);
+    /* Sub-blocks of c[0]: 0 and 2, c[1]: 1 and 3, c[2]: 4 and 6, c[3]: 5 and 7; sub-block j has bit j. */
+    static const uint64_t bits[4][2] = {{0x01, 0x04}, {0x02, 0x08}, {0x10, 0x40}, {0x20, 0x80}};
+    __m512i h = ht_twice(p + 16);
+    ht_chunk_nibbles(out, _mm512_loadu_si512(p + 48), _mm512_loadu_si512(p + 112));
+    for (int i = 0; i < 4; i++) {
+        int64_t lo = (int64_t)(bits[i][0] * 0x0101010101010101u), hi = (int64_t)(bits[i][1] * 0x0101010101010101u);
+        __mmask64 k = _mm512_test_epi8_mask(h, _mm512_setr_epi64(lo, lo, lo, lo, hi, hi, hi, hi));
+        out->c[i] = _mm512_mask_add_epi8(out->c[i], k, out->c[i], sixteen);
+    }
+    out->s = ht_scales_k4(p);
+}
+
+HT_INLINE void ht_chunk_iq4_xs(const uint8_t *p, struct ht_chunk *out) {
+    ht_chunk_nibbles(out, _mm512_loadu_si512(p + 8), _mm512_loadu_si512(p + 72));
+    ht_chunk_levels(out);
+    uint16_t high;
+    memcpy(&high, p + 2, 2);
+    uint64_t s = _pdep_u64(ht_u32(p + 4), 0x0f0f0f0f0f0f0f0fu) | _pdep_u64(high, 0x3030303030303030u);
+    __m128i scales = _mm_sub_epi8(_mm_set1_epi64x((int64_t)s), _mm_set1_epi8(32));
+    out->s = _mm512_mul_ps(ht_one_f16(p), ht_f32_of_bytes(scales));
+}
+
+HT_INLINE void ht_chunk_q6_k(const uint8_t *p, struct ht_chunk *out) {
+    /* Bits 4 and 5 of quarter k of a half are bits 2 k of qh: shift them there. */
+    const __m512i left = _mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2), right = _mm512_setr_epi64(0, 0, 0, 0, 2, 2, 2, 2);
+    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(0x30);
+    for (int i = 0; i < 2; i++) {
+        __m512i l = _mm512_loadu_si512(p + 64 * i), h = ht_twice(p + 128 + 32 * i);
+        __m512i h0 = _mm512_and_si512(_mm512_sllv_epi64(h, left), high);
+        __m512i h1 = _mm512_and_si512(_mm512_srlv_epi64(h, right), high);
+        out->c[2 * i] = _mm512_ternarylogic_epi32(l, low, h0, 0xea); /* (l & low) | h0 */
+        out->c[2 * i + 1] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(l, 4), low, h1, 0xea);
+    }
+    __m128i scales = _mm_loadu_si128((const void *)(p + 192));
+    out->s = out->m = _mm512_mul_ps(ht_one_f16(p + 208), ht_f32_of_bytes(scales));
+}
+
+HT_INLINE void ht_chunk_q2_k(const uint8_t *p, struct ht_chunk *out) {
+    const __m512i three = _mm512_set1_epi8(3);
+    const __m128i fifteen = _mm_set1_epi8(15);
+    __m512i q = _mm512_loadu_si512(p + 16);
+    out->c[0] = _mm512_and_si512(q, three);
+    out->c[1] = _mm512_and_si512(_mm512_srli_epi16(q, 2), three);
+    out->c[2] = _mm512_and_si512(_mm512_srli_epi16(q, 4), three);
+    out->c[3] = _mm512_and_si512(_mm512_srli_epi16(q, 6), three);
+    __m128i scales = _mm_loadu_si128((const void *)p);
+    __m128i s = _mm_and_si128(scales, fifteen), m = _mm_and_si128(_mm_srli_epi16(scales, 4), fifteen);
+    out->s = _mm512_mul_ps(ht_one_f16(p + 80), ht_f32_of_bytes(s));
+    out->m = _mm512_mul_ps(ht_one_f16(p + 82), ht_f32_of_bytes(m));
+}
+
+HT_INLINE void ht_chunk_q3_k(const uint8_t *p, struct ht_chunk *out) {
+    const __m512i three = _mm512_set1_epi8(3), four = _mm512_set1_epi8(4);
+    __m512i q = _mm512_loadu_si512(p + 32);
+    /* Third bit of quarter k: bit k of hmask in the first half, bit 4 + k in the second. */
+    __m512i h = _mm512_srlv_epi64(ht_twice(p), _mm512_setr_epi64(0, 0, 0, 0, 4, 4, 4, 4));
+    __m512i h0 = _mm512_and_si512(_mm512_slli_epi16(h, 2), four), h1 = _mm512_and_si512(_mm512_slli_epi16(h, 1), four);
+    __m512i h2 = _mm512_and_si512(h, four), h3 = _mm512_and_si512(_mm512_srli_epi16(h, 1), four);
+    out->c[0] = _mm512_ternarylogic_epi32(q, three, h0, 0xea);
+    out->c[1] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 2), three, h1, 0xea);
+    out->c[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 4), three, h2, 0xea);
+    out->c[3] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 6), three, h3, 0xea);
+    /* 16 scales of 6 bits: low nibbles in 8 bytes, high pairs in 4. */
+    uint64_t low = ht_u64(p + 96), pairs = ht_u32(p + 104);
+    pairs |= pairs >> 2 << 32; /* bits 0-1: scales 0 .. 3, then 4 .. 7; bits 4-5: 8 .. 15 */
+    uint64_t a = (low & 0x0f0f0f0f0f0f0f0fu) | ((pairs << 4) & 0x3030303030303030u);
+    uint64_t b = ((low >> 4) & 0x0f0f0f0f0f0f0f0fu) | (pairs & 0x3030303030303030u);
+    __m128i scales = _mm_sub_epi8(_mm_set_epi64x((int64_t)b, (int64_t)a), _mm_set1_epi8(32));
+    out->s = out->m = _mm512_mul_ps(ht_one_f16(p + 108), ht_f32_of_bytes(scales));
+}
+
+#endif

@@ -1,0 +1,5 @@
+#include "kernel/x86/levels.h"
+
+void ht_kernels_init_avx512vnni(struct ht_kernel_table *t) {
+    ht_rows_q8_init_avx512vnni(t);
+}
