@@ -1,6 +1,6 @@
 /* The driver of the matrix product: rounds the activations if asked to, cuts the rows into tiles of fixed size
  * (so that results do not depend on the number of threads) and hands them to the slots. */
-#include "kernel/slots.h"
+#include "kernel/chunk.h"
 
 #define TILE_ROWS 32
 
@@ -11,10 +11,10 @@
 #define PANEL_F32_COLS 512                       /* 48 x 512 f32 = 96 KiB: stays in L2 beside the tokens */
 #define PANEL_F32_STRIDE (PANEL_F32_COLS + 16)   /* rows 2 KiB apart would fall into the same L1 sets */
 
-/* scratch:  | q | d | sum16 |  or  | packed |  (shared)   then per thread | rows or panel |
+/* scratch:  | q | d | sum16 | chunks |  or  | packed |  (shared)   then per thread | rows or panel |
  * every part 64-byte aligned; EXACT and FAST use the same memory. */
 struct layout {
-    size_t q, d, sum16, packed;
+    size_t q, d, sum16, chunks, packed;
     size_t threads, thread_bytes, total;
 };
 
@@ -35,6 +35,7 @@ static struct layout layout_of(const struct ht_mat *w, size_t n_tokens, int thre
         l.q = take(&at, n_tokens * kp);
         l.d = take(&at, n_tokens * (kp / 32) * sizeof(float));
         l.sum16 = take(&at, n_tokens * (kp / 16) * sizeof(int32_t));
+        l.chunks = take(&at, n_tokens * (kp / 256) * sizeof(struct ht_chunk_acts));
     }
     size_t exact = 0;
     size_t tiles = (n_tokens + HT_GEMM_TOKENS - 1) / HT_GEMM_TOKENS;
@@ -59,6 +60,7 @@ struct job {
     struct ht_acts acts;
     ht_rows_f32_fn *rows_f32;
     ht_rows_q8_fn *rows_q8;
+    const struct ht_chunk_shape *shape;
     ht_decode_fn *decode;
     float *packed; /* [token tiles, K, HT_GEMM_TOKENS] */
     char *thread_scratch;
@@ -108,10 +110,26 @@ static void gemm_f32_task(void *ctx, size_t task, int thread) {
     }
 }
 
+/* Tokens t0 .. t0 + n - 1 of acts. */
+static struct ht_acts acts_slice(const struct ht_acts *a, size_t t0, size_t n) {
+    struct ht_acts s = *a;
+    s.n_tokens = n;
+    s.q += t0 * a->cols_padded;
+    s.d += t0 * (a->cols_padded / 32);
+    s.sum16 += t0 * (a->cols_padded / 16);
+    s.chunks = a->chunks != NULL ? (struct ht_chunk_acts *)a->chunks + t0 * (a->cols_padded / 256) : NULL;
+    return s;
+}
+
 static void rows_q8_task(void *ctx, size_t task, int thread) {
     struct job *j = ctx;
-    size_t row0 = task * TILE_ROWS;
-    j->rows_q8(j->w, row0, tile_rows(j, task), &j->acts, j->y + row0, j->y_stride, scratch_of(j, thread));
+    size_t row0 = task * TILE_ROWS, step = j->shape != NULL ? HT_ROWS_Q8_TOKENS : j->n_tokens;
+    for (size_t t = 0; t < j->n_tokens; t += step) {
+        size_t n = j->n_tokens - t < step ? j->n_tokens - t : step;
+        struct ht_acts acts = acts_slice(&j->acts, t, n);
+        j->rows_q8(j->w, row0, tile_rows(j, task), &acts, j->y + t * j->y_stride + row0, j->y_stride,
+                   scratch_of(j, thread));
+    }
 }
 
 static void quantize_task(void *ctx, size_t t, int thread) {
@@ -126,6 +144,9 @@ static void quantize_task(void *ctx, size_t t, int thread) {
     memset(q + K, 0, kp - K);
     memset(d + K / 32, 0, (kp - K) / 32 * sizeof *d);
     memset(sum16 + K / 16, 0, (kp - K) / 16 * sizeof *sum16);
+    if (j->shape != NULL) {
+        ht_chunk_acts_fill(j->shape, a, t, (struct ht_chunk_acts *)a->chunks + t * (kp / 256));
+    }
 }
 
 void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, const struct ht_mat *w,
@@ -143,6 +164,7 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
         .y_stride = y_stride,
         .rows_f32 = table->rows_f32[slot],
         .rows_q8 = table->rows_q8[slot],
+        .shape = table->shape[slot],
         .thread_scratch = base + l.threads,
         .thread_bytes = l.thread_bytes,
     };
@@ -165,6 +187,7 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
         .q = (int8_t *)(base + l.q),
         .d = (float *)(void *)(base + l.d),
         .sum16 = (int32_t *)(void *)(base + l.sum16),
+        .chunks = base + l.chunks,
     };
     ht_pool_run(pool, n_tokens, quantize_task, &j);
     ht_pool_run(pool, n_tiles, rows_q8_task, &j);

@@ -46,7 +46,7 @@ typedef void ht_pack_f32_fn(const float *x, size_t x_stride, size_t n_tokens, si
 typedef void ht_gemm_f32_fn(const float *w, size_t w_stride, size_t n_rows, size_t cols, const float *packed,
                             size_t n_tokens, float *y, size_t y_stride, bool add);
 
-struct ht_chunk_shape; /* kernel/x86/chunk.h */
+struct ht_chunk_shape; /* kernel/chunk.h */
 #define HT_ROWS_Q8_TOKENS 4
 
 struct ht_kernel_table {

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "base/compiler.h"
-#include "kernel/x86/chunk.h"
+#include "kernel/chunk.h"
 
 struct ht_chunk {
     __m512i c[4];

@@ -1,7 +1,7 @@
 /* The activations' side of a chunk of 256 inputs, for kernels that multiply straight from packed blocks.
  * A chunk is 16 pieces of 16 elements; the shape says in which order a format's unpacking yields them. */
-#ifndef HT_KERNEL_X86_CHUNK_H
-#define HT_KERNEL_X86_CHUNK_H
+#ifndef HT_KERNEL_CHUNK_H
+#define HT_KERNEL_CHUNK_H
 
 #include "kernel/slots.h"
 

@@ -1,4 +1,4 @@
-#include "kernel/x86/chunk.h"
+#include "kernel/chunk.h"
 
 #include <string.h>
 
