@@ -11,6 +11,34 @@ uint64_t ht_hash_xxh3(const void *data, size_t len) {
     return XXH3_64bits(data, len);
 }
 
+struct ht_xxh3 {
+    XXH3_state_t state; /* wants 64-byte alignment */
+};
+
+ht_status ht_xxh3_new(struct ht_xxh3 **ctx, ht_err *err) {
+    *ctx = ht_mem_alloc_aligned(1, sizeof **ctx);
+    if (*ctx == NULL) {
+        return ht_fail_nomem(err, sizeof **ctx);
+    }
+    XXH3_INITSTATE(&(*ctx)->state);
+    XXH3_64bits_reset(&(*ctx)->state);
+    return HT_OK;
+}
+
+void ht_xxh3_update(struct ht_xxh3 *ctx, const void *data, size_t len) {
+    XXH3_64bits_update(&ctx->state, data, len);
+}
+
+uint64_t ht_xxh3_final(struct ht_xxh3 *ctx) {
+    uint64_t hash = XXH3_64bits_digest(&ctx->state);
+    XXH3_64bits_reset(&ctx->state);
+    return hash;
+}
+
+void ht_xxh3_free(struct ht_xxh3 *ctx) {
+    ht_mem_free_aligned(ctx);
+}
+
 struct ht_sha256 {
     EVP_MD_CTX *md;
 };

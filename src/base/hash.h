@@ -9,6 +9,13 @@
 
 uint64_t ht_hash_xxh3(const void *data, size_t len);
 
+/* The same in pieces. new and final leave it ready for the first piece. */
+struct ht_xxh3; /* opaque */
+ht_status ht_xxh3_new(struct ht_xxh3 **ctx, ht_err *err);
+void ht_xxh3_update(struct ht_xxh3 *ctx, const void *data, size_t len);
+uint64_t ht_xxh3_final(struct ht_xxh3 *ctx);
+void ht_xxh3_free(struct ht_xxh3 *ctx);
+
 struct ht_sha256; /* opaque */
 ht_status ht_sha256_new(struct ht_sha256 **ctx, ht_err *err);
 void ht_sha256_update(struct ht_sha256 *ctx, const void *data, size_t len);

@@ -53,6 +53,9 @@ ht_status ht_gguf_writer_new(const char *path, const struct ht_meta *meta, const
                              size_t n, uint64_t shard_bytes, bool overwrite, struct ht_gguf_writer **writer,
                              ht_err *err);
 ht_status ht_gguf_writer_tensor(struct ht_gguf_writer *writer, const void *data, uint64_t len, ht_err *err);
+/* Writes the first file's header again, with values that were not known at the start (checksums of the data):
+ * the same keys and types, arrays and strings of the same lengths. Before commit. */
+ht_status ht_gguf_writer_update(struct ht_gguf_writer *writer, const struct ht_meta *meta, ht_err *err);
 ht_status ht_gguf_writer_commit(struct ht_gguf_writer *writer, ht_err *err); /* frees always */
 void ht_gguf_writer_abort(struct ht_gguf_writer *writer);
 

@@ -397,6 +397,19 @@ ht_status ht_gguf_writer_tensor(struct ht_gguf_writer *w, const void *data, uint
     return HT_OK;
 }
 
+ht_status ht_gguf_writer_update(struct ht_gguf_writer *w, const struct ht_meta *meta, ht_err *err) {
+    struct ht_buf header;
+    ht_buf_init(&header, 0);
+    w->layout.meta = meta;
+    ht_status status = make_header(&w->layout, 0, &header, err);
+    w->layout.meta = NULL;
+    if (status == HT_OK) {
+        status = ht_writer_write_at(w->files.writers[0], 0, header.data, header.len, err);
+    }
+    ht_buf_deinit(&header);
+    return status;
+}
+
 ht_status ht_gguf_writer_commit(struct ht_gguf_writer *w, ht_err *err) {
     ht_status status;
     if (w->tensor != w->layout.n) {
