@@ -266,6 +266,11 @@ typedef struct ht_message {
 HT_API ht_status ht_chat_render(const ht_model *model, const char *chat, const ht_message *messages, size_t n,
                                 char **text, ht_err *err);
 
+/* The same as token ids, and safe for messages from outside: what they contain never becomes a special token.
+ * HT_UNSUPPORTED when the model has no known chat format. *ids is freed with ht_ids_free. */
+HT_API ht_status ht_chat_tokenize(const ht_model *model, const char *chat, const ht_message *messages, size_t n,
+                                  int32_t **ids, size_t *n_ids, ht_err *err);
+
 typedef struct ht_session_options {
     size_t size;
     uint32_t ctx; /* positions of the KV cache; 0: the model's, at most 4,096 */

@@ -1,0 +1,163 @@
+/* ht_list and ht_cpu: the tables of this build as JSON. Each registry is a row: how many entries, and how one is
+ * told. */
+#include <strings.h>
+
+#include "api/options.h"
+#include "base/cpu.h"
+#include "base/nearest.h"
+#include "flow/flow_doc.h"
+#include "io/container.h"
+#include "kernel/kernel.h"
+#include "model/arch.h"
+#include "quant/method.h"
+#include "quant/mix.h"
+#include "token/chat.h"
+#include "token/pretokenizer.h"
+
+static json_t *entry(struct ht_doc *d, const char *name, const char *summary) {
+    json_t *o = json_object();
+    ht_doc_set(d, o, "name", json_string(name));
+    ht_doc_set(d, o, "summary", json_string(summary));
+    return o;
+}
+
+static json_t *text(const char *s) {
+    return s != NULL ? json_string(s) : json_null();
+}
+
+static const char *kind_name(enum ht_format_kind kind) {
+    static const char *const names[] = {"float", "int", "block", "kblock", "lut"};
+    return names[kind];
+}
+
+static json_t *format_entry(struct ht_doc *d, size_t i) {
+    const struct ht_format *f = ht_format_at(i);
+    json_t *o = entry(d, f->name, f->summary);
+    ht_doc_set(d, o, "source", text(f->source));
+    ht_doc_set(d, o, "kind", json_string(kind_name(f->kind)));
+    ht_doc_set(d, o, "bits_per_weight", ht_doc_real(ht_format_bits(f)));
+    ht_doc_set(d, o, "block", json_integer(f->block_elems));
+    ht_doc_set(d, o, "block_bytes", json_integer(f->block_bytes));
+    ht_doc_set(d, o, "gguf_type", f->gguf_type >= 0 ? json_integer(f->gguf_type) : json_null());
+    ht_doc_set(d, o, "safetensors", text(f->st_dtype));
+    return o;
+}
+
+static json_t *method_entry(struct ht_doc *d, size_t i) {
+    const struct ht_method *m = ht_method_at(i);
+    json_t *o = entry(d, m->name, m->summary);
+    ht_doc_set(d, o, "transform", text(m->transform));
+    ht_doc_set(d, o, "range", text(m->range));
+    ht_doc_set(d, o, "format", text(m->format));
+    ht_doc_set(d, o, "round", text(m->round));
+    ht_doc_set(d, o, "outlier", text(m->outlier));
+    ht_doc_set(d, o, "source", text(m->source));
+    return o;
+}
+
+static json_t *preset_entry(struct ht_doc *d, size_t i) {
+    const struct ht_mix *m = ht_mix_at(i);
+    json_t *o = entry(d, ht_mix_name(m), ht_mix_summary(m));
+    ht_doc_set(d, o, "alias", text(ht_mix_alias(m)));
+    ht_doc_set(d, o, "base", json_string(ht_mix_base(m)->name));
+    ht_doc_set(d, o, "file_type", json_integer(ht_mix_file_type(m)));
+    return o;
+}
+
+static json_t *arch_entry(struct ht_doc *d, size_t i) {
+    const struct ht_arch *a = ht_arch_at(i);
+    json_t *o = entry(d, a->name, a->summary);
+    ht_doc_set(d, o, "source", text(a->source));
+    ht_doc_set(d, o, "hf_class", text(a->hf_class));
+    return o;
+}
+
+static json_t *container_entry(struct ht_doc *d, size_t i) {
+    const struct ht_container *c = ht_container_at(i);
+    json_t *o = entry(d, c->name, c->summary);
+    ht_doc_set(d, o, "source", text(c->source));
+    return o;
+}
+
+static json_t *pre_entry(struct ht_doc *d, size_t i) {
+    const struct ht_pretokenizer *p = ht_pretokenizer_at(i);
+    json_t *o = entry(d, p->name, p->summary);
+    json_t *aliases = ht_doc_array(d, o, "aliases");
+    for (const char *const *a = p->aliases; a != NULL && *a != NULL; a++) {
+        ht_doc_append(d, aliases, json_string(*a));
+    }
+    return o;
+}
+
+static json_t *chat_entry(struct ht_doc *d, size_t i) {
+    return entry(d, ht_chat_at(i)->name, ht_chat_at(i)->summary);
+}
+
+static const struct registry {
+    const char *name;
+    size_t (*count)(void);
+    json_t *(*entry)(struct ht_doc *d, size_t i);
+} registries[] = {
+    {"formats", ht_format_count, format_entry},
+    {"methods", ht_method_count, method_entry},
+    {"presets", ht_mix_count, preset_entry},
+    {"architectures", ht_arch_count, arch_entry},
+    {"containers", ht_container_count, container_entry},
+    {"pretokenizers", ht_pretokenizer_count, pre_entry},
+    {"chats", ht_chat_count, chat_entry},
+};
+enum { N_REGISTRIES = sizeof registries / sizeof registries[0] };
+
+static const char *registry_name(const void *unused, size_t i) {
+    (void)unused;
+    return registries[i].name;
+}
+
+ht_status ht_list(const char *registry, char **json, ht_err *err) {
+    ht_err_clear(err);
+    if (json != NULL) {
+        *json = NULL;
+    }
+    HT_TRY(ht_need_text(registry, "registry", err));
+    for (size_t r = 0; r < N_REGISTRIES; r++) {
+        if (strcasecmp(registries[r].name, registry) == 0) {
+            struct ht_doc d = {json_array(), false};
+            for (size_t i = 0; i < registries[r].count(); i++) {
+                ht_doc_append(&d, d.root, registries[r].entry(&d, i));
+            }
+            return ht_doc_finish(&d, json, err);
+        }
+    }
+    char near[128];
+    ht_nearest(registry, registry_name, NULL, N_REGISTRIES, near, sizeof near);
+    return ht_fail(err, HT_NOTFOUND, "registry", HT_NO_POS,
+                   "no list of '%s'%s%s; there are formats, methods, presets, architectures, containers, "
+                   "pretokenizers, chats",
+                   registry, near[0] != '\0' ? ", did you mean " : "", near);
+}
+
+ht_status ht_cpu(char **json, ht_err *err) {
+    ht_err_clear(err);
+    if (json != NULL) {
+        *json = NULL;
+    }
+    char model[128];
+    struct ht_doc d;
+    ht_doc_init(&d, "halftone.cpu/1");
+    ht_doc_set(&d, d.root, "model", ht_doc_text(ht_cpu_model(model, sizeof model), strlen(model)));
+    ht_doc_set(&d, d.root, "cpus", json_integer(ht_cpu_count()));
+    ht_doc_set(&d, d.root, "best", json_string(ht_cpu_level_name(ht_cpu_best())));
+    json_t *levels = ht_doc_array(&d, d.root, "levels");
+    for (int i = 0; i < HT_CPU_LEVELS; i++) {
+        enum ht_cpu_level l = (enum ht_cpu_level)i;
+        ht_doc_append(&d, levels,
+                      json_pack("{s:s, s:s, s:b, s:b}", "name", ht_cpu_level_name(l), "needs", ht_cpu_level_needs(l),
+                                "found", ht_cpu_found(l), "used", ht_cpu_has(l)));
+    }
+    json_t *slots = ht_doc_array(&d, d.root, "kernels");
+    const char *level, *name;
+    for (size_t i = 0; (name = ht_kernel_slot(i, &level)) != NULL; i++) {
+        ht_doc_append(&d, slots, json_pack("{s:s, s:s}", "slot", name, "level", level));
+    }
+    return ht_doc_finish(&d, json, err);
+}
