@@ -1,0 +1,174 @@
+#include "flow/convert.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/nearest.h"
+#include "base/sys.h"
+#include "flow/flow.h"
+#include "flow/flow_doc.h"
+#include "flow/flow_finish.h"
+#include "flow/flow_paths.h"
+#include "flow/flow_stream.h"
+#include "quant/mix.h"
+
+static const char *const dtypes[] = {"f32", "f16", "bf16"};
+enum { N_DTYPES = sizeof dtypes / sizeof dtypes[0] };
+
+static const char *dtype_at(const void *unused, size_t i) {
+    (void)unused;
+    return dtypes[i];
+}
+
+static ht_status find_dtype(const char *name, const struct ht_format **f, ht_err *err) {
+    for (size_t i = 0; i < N_DTYPES; i++) {
+        if (strcasecmp(dtypes[i], name) == 0) {
+            *f = ht_format_find(dtypes[i]);
+            return HT_OK;
+        }
+    }
+    char near[64];
+    ht_nearest(name, dtype_at, NULL, N_DTYPES, near, sizeof near);
+    return ht_fail(err, HT_INVAL, "dtype", HT_NO_POS, "unknown dtype '%s'; expected f32, f16 or bf16%s%s", name,
+                   near[0] != '\0' ? "; did you mean " : "", near);
+}
+
+static ht_status find_target(const ht_convert_options *o, enum ht_target *target, ht_err *err) {
+    if (o->to == NULL) {
+        size_t len = strlen(o->output);
+        *target = len > 5 && strcasecmp(o->output + len - 5, ".gguf") == 0 ? HT_TARGET_GGUF : HT_TARGET_HF;
+        return HT_OK;
+    }
+    if (strcasecmp(o->to, "gguf") != 0 && strcasecmp(o->to, "hf") != 0) {
+        return ht_fail(err, HT_INVAL, "to", HT_NO_POS, "unknown container '%s'; expected gguf or hf", o->to);
+    }
+    *target = strcasecmp(o->to, "gguf") == 0 ? HT_TARGET_GGUF : HT_TARGET_HF;
+    return HT_OK;
+}
+
+/* Weights get the wanted type. GGUF keeps vectors in f32 because its runtimes compute with them; transformers
+ * wants one type throughout. Integer tensors stay what they are. */
+static void set_formats(struct ht_flow_plan *p, const struct ht_format *dtype) {
+    const struct ht_format *f32 = ht_format_find("f32");
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        struct ht_plan_tensor *t = &p->tensors[i];
+        if (t->out.format->kind != HT_KIND_INT) {
+            bool vector = p->target == HT_TARGET_GGUF && (t->out.n_dims < 2 || t->role == HT_ROLE_ROPE_FREQS);
+            t->out.format = vector ? f32 : dtype;
+            t->wanted = t->out.format;
+        }
+    }
+}
+
+static ht_status set_meta(struct ht_flow_plan *p, const struct ht_format *dtype, ht_err *err) {
+    const struct ht_mix *mix = ht_mix_find(dtype->name);
+    ht_flow_drop_provenance(p);
+    HT_TRY(ht_meta_set_u32(&p->meta, "general.quantization_version", 2, err));
+    HT_TRY(ht_meta_set_u32(&p->meta, "general.file_type", mix != NULL ? ht_mix_file_type(mix) : 0, err));
+    HT_TRY(ht_meta_set_str(&p->meta, "halftone.version", ht_version(), strlen(ht_version()), err));
+    return ht_flow_reserve_checksums(p, err);
+}
+
+struct job {
+    const ht_convert_options *o;
+    struct ht_flow_plan *plan;
+    const struct ht_format *dtype;
+    uint64_t bytes; /* of the output's tensor files, exact */
+    uint32_t n_files;
+    double started_s, started_cpu_s;
+    bool made_folder;
+};
+
+static ht_status prepare(struct job *j, ht_err *err) {
+    struct ht_flow_plan *p = j->plan;
+    bool quantized;
+    const struct ht_format *main_format = ht_flow_plan_main_format(p, &quantized);
+    if (j->o->dtype != NULL) {
+        HT_TRY(find_dtype(j->o->dtype, &j->dtype, err));
+    } else {
+        bool plain = main_format != NULL && !quantized && strcmp(main_format->name, "f64") != 0;
+        j->dtype = plain ? main_format : ht_format_find(quantized ? "f16" : "f32");
+    }
+    set_formats(p, j->dtype);
+    HT_TRY(ht_flow_plan_sizes(p, err));
+    if (p->target == HT_TARGET_GGUF) {
+        HT_TRY(set_meta(p, j->dtype, err));
+    }
+    return ht_flow_predict(p, j->o->shard_bytes, &j->bytes, &j->n_files, err);
+}
+
+static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err) {
+    struct ht_sink sink;
+    struct ht_flow_plan *p = j->plan;
+    const ht_convert_options *o = j->o;
+    if (p->target == HT_TARGET_HF) {
+        j->made_folder = !ht_path_exists(o->output);
+        HT_TRY(ht_make_dir(o->output, err));
+    }
+    HT_TRY(ht_sink_open(p, o->output, o->shard_bytes, o->force, &sink, err));
+    const struct ht_stream_options options = {.stage = "convert"};
+    ht_status status = ht_stream_run(ctx, p, &sink, &options, err);
+    if (status == HT_OK && p->target == HT_TARGET_GGUF) {
+        status = ht_flow_store_checksums(p, &sink, err);
+    }
+    if (status == HT_OK) {
+        status = ht_sink_commit(&sink, err);
+    }
+    ht_sink_close(&sink);
+    if (status == HT_OK && p->target == HT_TARGET_HF) {
+        status = ht_convert_write_hf(p, j->dtype, o->output, o->force, err);
+    }
+    return status;
+}
+
+static ht_status record(struct ht_context *ctx, const struct job *j, char **json, ht_err *err) {
+    const struct ht_flow_plan *p = j->plan;
+    struct ht_doc doc;
+    char out[256];
+    ht_flow_base_name(j->o->output, out, sizeof out);
+    ht_doc_init(&doc, "halftone.convert/1");
+    ht_flow_record_input(&doc, p);
+    json_t *output = ht_doc_object(&doc, doc.root, "output");
+    ht_doc_set(&doc, output, "path", ht_doc_text(out, strlen(out)));
+    ht_doc_set(&doc, output, "container", json_string(p->target == HT_TARGET_GGUF ? "gguf" : "hf"));
+    ht_doc_set(&doc, output, "bytes", json_integer((json_int_t)j->bytes));
+    ht_doc_set(&doc, output, "files", json_integer(j->n_files));
+    ht_doc_set(&doc, doc.root, "dtype", json_string(j->dtype->name));
+    ht_doc_set(&doc, doc.root, "tensors", json_integer((json_int_t)p->n_tensors));
+    json_t *skipped = ht_doc_array(&doc, doc.root, "skipped");
+    for (size_t i = 0; i < p->n_skipped; i++) {
+        ht_doc_append(&doc, skipped, ht_doc_text(p->skipped[i], strlen(p->skipped[i])));
+    }
+    ht_doc_set(&doc, doc.root, "dry_run", json_boolean(j->o->dry_run));
+    ht_flow_record_cost(&doc, ctx, j->started_s, j->started_cpu_s);
+    return ht_doc_finish(&doc, json, err);
+}
+
+ht_status ht_flow_convert(struct ht_context *ctx, const ht_convert_options *o, char **json, ht_err *err) {
+    struct job j = {.o = o, .started_s = ht_sys_now(), .started_cpu_s = ht_sys_cpu_seconds()};
+    enum ht_target target = HT_TARGET_GGUF;
+    HT_TRY(find_target(o, &target, err));
+    HT_TRY(ht_flow_plan_open(o->input, o->pre, target, &j.plan, err));
+    ht_status status;
+    HT_TRY_DONE(ht_flow_check_output(j.plan->source, o->output, o->force, err));
+    HT_TRY_DONE(prepare(&j, err));
+    if (!o->dry_run) {
+        HT_TRY_DONE(ht_flow_check_space(o->output, j.bytes, err));
+        status = write_output(ctx, &j, err);
+        if (status != HT_OK && j.made_folder) {
+            ht_flow_remove_folder(o->output);
+        }
+        if (status != HT_OK) {
+            goto done;
+        }
+    }
+    for (size_t i = 0; i < j.plan->n_skipped; i++) {
+        ht_log(ctx, HT_LOG_INFO, "%s is not carried over", j.plan->skipped[i]);
+    }
+    status = record(ctx, &j, json, err);
+done:
+    ht_flow_plan_close(j.plan);
+    return status;
+}

@@ -1,0 +1,21 @@
+/* Checks before any work starts: is the output a different thing than the input, may it be written, is there
+ * room on the disk. */
+#ifndef HT_FLOW_FLOW_PATHS_H
+#define HT_FLOW_FLOW_PATHS_H
+
+#include "io/container.h"
+
+/* Last part of a path without trailing slashes; empty for "/", "." and "..". Records hold only these. */
+void ht_flow_base_name(const char *path, char *buf, size_t len);
+
+/* HT_INVAL: output is the input, also through links, or the folder that holds it. HT_EXISTS: it is there already
+ * and force is off. HT_NOTFOUND: its folder does not exist. */
+ht_status ht_flow_check_output(const struct ht_source *source, const char *output, bool force, ht_err *err);
+
+/* HT_NOSPACE with both figures when the file system of output has less than bytes free. */
+ht_status ht_flow_check_space(const char *output, uint64_t bytes, ht_err *err);
+
+/* Folder of path ("." when it has none); free with ht_mem_free, NULL when memory is out. */
+char *ht_flow_parent(const char *path);
+
+#endif

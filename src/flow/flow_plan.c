@@ -1,0 +1,213 @@
+#include "flow/flow_plan.h"
+
+#include <stdio.h>
+#include <stdlib.h> /* defines: qsort */
+
+#include "base/mem.h"
+#include "model/rope.h"
+
+static ht_status open_source(struct ht_flow_plan *p, const char *path, const char *pre, ht_err *err) {
+    HT_TRY(ht_source_open(path, &p->source, err));
+    p->from_gguf = strcmp(p->source->container->name, "gguf") == 0;
+    HT_TRY(ht_arch_read(p->source, &p->arch, &p->hp, err));
+    p->bindings = ht_mem_calloc(p->source->n_tensors, sizeof *p->bindings);
+    if (p->bindings == NULL) {
+        return ht_fail_nomem(err, p->source->n_tensors * sizeof *p->bindings);
+    }
+    HT_TRY(ht_arch_bind(p->source, p->arch, &p->hp, p->bindings, err));
+    if (p->from_gguf != (p->target == HT_TARGET_GGUF)) {
+        HT_TRY(ht_arch_refuse_unknown(p->source, p->arch, p->bindings, err));
+    }
+    if (!p->from_gguf && p->target == HT_TARGET_GGUF) {
+        HT_TRY(ht_hf_vocab_load(path, pre, &p->hf_vocab, err));
+    }
+    return HT_OK;
+}
+
+static char *keep_name(struct ht_flow_plan *p, const struct ht_binding *b, const struct ht_tensor *in) {
+    bool to_gguf = p->target == HT_TARGET_GGUF;
+    char buf[HT_MAX_ST_NAME + 1];
+    const char *name = NULL;
+    if (to_gguf != p->from_gguf && b->row != NULL) {
+        name = ht_arch_tensor_name(b->row, to_gguf, b->layer, buf, sizeof buf);
+    }
+    return ht_arena_strdup(&p->arena, name != NULL ? name : in->name);
+}
+
+/* Rows are reordered when the containers differ in the order that rotary embedding wants. */
+static void set_order(const struct ht_flow_plan *p, const struct ht_binding *b, struct ht_plan_tensor *t) {
+    bool to_gguf = p->target == HT_TARGET_GGUF;
+    unsigned flags = b->row != NULL ? b->row->flags : 0;
+    if (to_gguf != p->from_gguf && (flags & (HT_TENSOR_PERMUTE_Q | HT_TENSOR_PERMUTE_K))) {
+        t->heads = flags & HT_TENSOR_PERMUTE_Q ? p->hp.n_heads : p->hp.n_kv_heads;
+        t->to_pairs = to_gguf;
+    }
+}
+
+/* Whether the output holds this tensor of the source. Divisors of scaled RoPE are a tensor in GGUF only; HF
+ * has them as numbers in config.json. */
+static bool wanted_in_output(const struct ht_flow_plan *p, const struct ht_binding *b) {
+    bool to_gguf = p->target == HT_TARGET_GGUF;
+    return to_gguf == p->from_gguf || (b->row != NULL && (to_gguf ? b->row->gguf : b->row->hf) != NULL);
+}
+
+static ht_status add_source_tensors(struct ht_flow_plan *p, ht_err *err) {
+    const struct ht_source *s = p->source;
+    p->tensors = ht_mem_calloc(s->n_tensors + 1, sizeof *p->tensors); /* one more: divisors of RoPE */
+    p->skipped = ht_mem_calloc(s->n_tensors + 1, sizeof *p->skipped);
+    if (p->tensors == NULL || p->skipped == NULL) {
+        return ht_fail_nomem(err, s->n_tensors * sizeof *p->tensors);
+    }
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        const struct ht_binding *b = &p->bindings[i];
+        char *name = keep_name(p, b, &s->tensors[i]);
+        if (name == NULL) {
+            return ht_fail_nomem(err, 0);
+        }
+        if (!wanted_in_output(p, b)) {
+            p->skipped[p->n_skipped++] = name;
+            continue;
+        }
+        struct ht_plan_tensor *t = &p->tensors[p->n_tensors++];
+        t->out = s->tensors[i];
+        t->out.name = name;
+        t->out.data = NULL;
+        t->in = &s->tensors[i];
+        t->role = b->role;
+        t->layer = b->layer;
+        t->wanted = t->out.format;
+        set_order(p, b, t);
+    }
+    return HT_OK;
+}
+
+/* HF names the scaling in config.json; GGUF has the divisors as a tensor. */
+static ht_status add_rope_divisors(struct ht_flow_plan *p, ht_err *err) {
+    if (p->target != HT_TARGET_GGUF || p->from_gguf || p->hp.rope_scaling != HT_ROPE_SCALING_LLAMA3) {
+        return HT_OK;
+    }
+    uint64_t n = p->hp.rope_dim / 2;
+    float *divisors = ht_arena_calloc(&p->arena, n, sizeof *divisors);
+    char *name = ht_arena_strdup(&p->arena, "rope_freqs.weight");
+    if (divisors == NULL || name == NULL) {
+        return ht_fail_nomem(err, n * sizeof *divisors);
+    }
+    ht_rope_llama3_divisors(&p->hp, divisors);
+    struct ht_plan_tensor *t = &p->tensors[p->n_tensors++];
+    t->out = (struct ht_tensor){.name = name, .format = ht_format_find("f32"), .n_dims = 1, .ne = {n, 1, 1, 1}};
+    t->literal = divisors;
+    t->role = HT_ROLE_ROPE_FREQS;
+    t->layer = -1;
+    t->wanted = t->out.format;
+    return HT_OK;
+}
+
+/* Tensors outside of layers first, then layer by layer; inside by role. Names break ties. */
+static int by_layer(const void *a, const void *b) {
+    const struct ht_plan_tensor *x = a, *y = b;
+    if (x->layer != y->layer) {
+        return x->layer < y->layer ? -1 : 1;
+    }
+    if (x->role != y->role) {
+        return x->role < y->role ? -1 : 1;
+    }
+    return strcmp(x->out.name, y->out.name);
+}
+
+static ht_status copy_meta(struct ht_flow_plan *p, ht_err *err) {
+    for (size_t i = 0; i < p->source->meta.n; i++) {
+        const struct ht_meta_kv *kv = &p->source->meta.kv[i];
+        if (strncmp(kv->key.s, "split.", 6) != 0) {
+            HT_TRY(ht_meta_set_kv(&p->meta, kv, err));
+        }
+    }
+    return HT_OK;
+}
+
+ht_status ht_flow_plan_open(const char *path, const char *pre, enum ht_target target, struct ht_flow_plan **out,
+                            ht_err *err) {
+    *out = NULL;
+    struct ht_flow_plan *p = ht_mem_calloc(1, sizeof *p);
+    if (p == NULL) {
+        return ht_fail_nomem(err, sizeof *p);
+    }
+    ht_status status;
+    p->target = target;
+    ht_arena_init(&p->arena, 0);
+    ht_meta_init(&p->meta);
+    HT_TRY_DONE(open_source(p, path, pre, err));
+    HT_TRY_DONE(add_source_tensors(p, err));
+    HT_TRY_DONE(add_rope_divisors(p, err));
+    if (target == HT_TARGET_GGUF && p->from_gguf) {
+        HT_TRY_DONE(copy_meta(p, err));
+    } else {
+        qsort(p->tensors, p->n_tensors, sizeof *p->tensors, by_layer);
+    }
+    if (target == HT_TARGET_GGUF && !p->from_gguf) {
+        HT_TRY_DONE(ht_flow_meta_from_hf(p, err));
+    }
+    *out = p;
+done:
+    if (status != HT_OK) {
+        ht_flow_plan_close(p);
+    }
+    return status;
+}
+
+void ht_flow_plan_close(struct ht_flow_plan *p) {
+    if (p == NULL) {
+        return;
+    }
+    ht_meta_deinit(&p->meta);
+    ht_hf_vocab_free(p->hf_vocab);
+    ht_mem_free(p->tensors);
+    ht_mem_free(p->skipped);
+    ht_mem_free(p->bindings);
+    ht_source_close(p->source);
+    ht_arena_deinit(&p->arena);
+    ht_mem_free(p);
+}
+
+ht_status ht_flow_plan_sizes(struct ht_flow_plan *p, ht_err *err) {
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        HT_TRY(ht_tensor_check(&p->tensors[i].out, NULL, err));
+    }
+    return HT_OK;
+}
+
+const struct ht_format *ht_flow_plan_main_format(const struct ht_flow_plan *p, bool *quantized) {
+    const struct ht_format *best = NULL;
+    uint64_t best_elems = 0;
+    *quantized = false;
+    for (size_t i = 0; i < ht_format_count(); i++) {
+        const struct ht_format *f = ht_format_at(i);
+        uint64_t elems = 0;
+        for (size_t j = 0; j < p->n_tensors; j++) {
+            const struct ht_plan_tensor *t = &p->tensors[j];
+            if (ht_plan_is_weight(t) && t->in != NULL && t->in->format == f) {
+                elems += ht_tensor_elems(t->in);
+            }
+        }
+        if (elems > 0 && f->kind != HT_KIND_FLOAT) {
+            *quantized = true;
+        }
+        if (elems > best_elems) {
+            best_elems = elems;
+            best = f;
+        }
+    }
+    return best;
+}
+
+void ht_flow_size_label(uint64_t n_params, char *buf, size_t len) {
+    static const struct {
+        double unit;
+        const char *suffix;
+    } units[] = {{1e12, "T"}, {1e9, "B"}, {1e6, "M"}, {1e3, "K"}};
+    size_t i = 0;
+    while (i < 3 && (double)n_params < units[i].unit) {
+        i++;
+    }
+    double v = (double)n_params / units[i].unit;
+    snprintf(buf, len, "%.*f%s", v < 9.5 ? 1 : 0, v, units[i].suffix); /* two digits, as gguf's tools */
+}

@@ -1,0 +1,72 @@
+/* What a job writes: one row per tensor of the output, in its order, each saying where its values come from and
+ * in which format they go out. convert and quantize make the plan, flow_stream.h carries it out.
+ *
+ * Names, shapes and row orders of both containers come from the architecture's table; a tensor that the table
+ * does not know is carried over unchanged between files of one kind, and refused or reported otherwise. */
+#ifndef HT_FLOW_FLOW_PLAN_H
+#define HT_FLOW_FLOW_PLAN_H
+
+#include "model/arch.h"
+#include "token/tokenizer.h"
+
+enum ht_target { HT_TARGET_GGUF, HT_TARGET_HF };
+
+struct ht_plan_tensor {
+    struct ht_tensor out;       /* name, format, shape; data NULL */
+    const struct ht_tensor *in; /* NULL: literal */
+    const float *literal;       /* [elems] values made by the plan */
+    enum ht_role role;
+    int32_t layer;
+    /* 0, or heads of the rows: within a head of D rows, file order changes between halves (row j * D/2 + i)
+     * and pairs (row 2i + j). */
+    uint32_t heads;
+    bool to_pairs;
+    const struct ht_format *wanted; /* the format asked for; another than out.format: a fallback was taken */
+    const float *importance;        /* [ne[0]] or NULL */
+    /* Filled while streaming. Sums over all elements. */
+    double sum_sq, err_sq;         /* x^2, (x - y)^2 */
+    double weight_sum, weight_err; /* importance, importance * (x - y)^2 */
+    uint64_t n_nonfinite, n_overflow;
+    uint64_t hash; /* XXH3-64 of the stored bytes */
+};
+
+struct ht_flow_plan {
+    enum ht_target target;
+    bool from_gguf; /* the source has GGUF names and metadata */
+    struct ht_source *source;
+    const struct ht_arch *arch;
+    struct ht_hparams hp;
+    struct ht_binding *bindings; /* [source->n_tensors] */
+    struct ht_hf_vocab *hf_vocab;
+    struct ht_plan_tensor *tensors;
+    size_t n_tensors;
+    struct ht_meta meta;      /* of a GGUF target */
+    char **skipped;           /* [n_skipped] names of source tensors that the output does not hold */
+    size_t n_skipped;
+    struct ht_arena arena;
+};
+
+/* Opens path and lays out the output with the input's formats; the caller sets out.format and wanted, then calls
+ * ht_flow_plan_sizes. pre: name of the pre-tokenizer or NULL. */
+ht_status ht_flow_plan_open(const char *path, const char *pre, enum ht_target target, struct ht_flow_plan **plan,
+                            ht_err *err);
+void ht_flow_plan_close(struct ht_flow_plan *plan);
+
+/* Recomputes out.bytes of every tensor from its format and shape. */
+ht_status ht_flow_plan_sizes(struct ht_flow_plan *plan, ht_err *err);
+
+/* A matrix that a recipe may quantize. */
+static inline bool ht_plan_is_weight(const struct ht_plan_tensor *t) {
+    return ht_role_quantizable(t->role) && t->out.n_dims == 2;
+}
+
+/* Metadata of a GGUF target made of a Hugging Face source: general.*, hyper-parameters, tokenizer. */
+ht_status ht_flow_meta_from_hf(struct ht_flow_plan *plan, ht_err *err);
+
+/* The format of most weights by elements; *quantized: some weight is not float. */
+const struct ht_format *ht_flow_plan_main_format(const struct ht_flow_plan *plan, bool *quantized);
+
+/* "135M", "1.5B" for general.size_label. */
+void ht_flow_size_label(uint64_t n_params, char *buf, size_t len);
+
+#endif

@@ -1,0 +1,99 @@
+/* quantize: the driver. parse -> plan -> importance -> formats -> checks -> stream -> commit -> record. The six
+ * steps of one row of weights stand in format/ (fit, snap, round, pack); which rows get which, here. */
+#include "flow/quantize.h"
+
+#include "base/mem.h"
+#include "base/sys.h"
+#include "flow/flow.h"
+#include "flow/flow_finish.h"
+#include "flow/flow_paths.h"
+#include "flow/flow_stream.h"
+
+static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    const ht_quantize_options *o = j->o;
+    bool weighted = o->imatrix != NULL || o->n_calib > 0;
+    HT_TRY(ht_quant_parse(j, err));
+    HT_TRY(ht_flow_plan_open(o->input, o->pre, HT_TARGET_GGUF, &j->plan, err));
+    HT_TRY(ht_flow_check_output(j->plan->source, o->output, o->force, err));
+    HT_TRY(ht_quant_choose(j, weighted, err));
+    HT_TRY(ht_quant_check_input(j, err));
+    HT_TRY(ht_quant_weights(ctx, j, err));
+    if (j->mix != NULL && strcmp(ht_mix_name(j->mix), "Q2_K_S") == 0 && !weighted) {
+        ht_quant_warn(ctx, j, "Q2_K_S without importance loses much; llama-quantize refuses it");
+    }
+    return HT_OK;
+}
+
+/* One pass over the input before the work: what the provenance names, and pages warm for what follows. */
+static ht_status hash_file(const struct ht_mapping *map, char hex[65], ht_err *err) {
+    struct ht_sha256 *sha;
+    HT_TRY(ht_sha256_new(&sha, err));
+    const uint64_t step = 4u << 20;
+    for (uint64_t at = 0; at < map->size; at += step) {
+        uint64_t n = map->size - at < step ? map->size - at : step;
+        ht_sha256_update(sha, map->data + at, n);
+        ht_map_drop(map, at, n);
+    }
+    ht_sha256_final(sha, hex);
+    ht_sha256_free(sha);
+    return HT_OK;
+}
+
+static ht_status hash_output(const char *path, char hex[65], ht_err *err) {
+    struct ht_mapping map;
+    HT_TRY(ht_map_file(path, &map, err));
+    ht_status status = hash_file(&map, hex, err);
+    ht_unmap_file(&map);
+    return status;
+}
+
+static ht_status write_output(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    const ht_quantize_options *o = j->o;
+    struct ht_sink sink;
+    HT_TRY(ht_flow_check_space(o->output, j->bytes, err));
+    HT_TRY(ht_sink_open(j->plan, o->output, o->shard_bytes, o->force, &sink, err));
+    const struct ht_stream_options options = {
+        .stage = "quantize", .measure = true, .allow_nonfinite = o->allow_nonfinite};
+    ht_status status = ht_stream_run(ctx, j->plan, &sink, &options, err);
+    if (status == HT_OK) {
+        status = ht_flow_store_checksums(j->plan, &sink, err);
+    }
+    if (status == HT_OK) {
+        status = ht_sink_commit(&sink, err);
+    }
+    ht_sink_close(&sink);
+    if (status == HT_OK && j->n_files == 1 && o->shard_bytes == 0) {
+        status = hash_output(o->output, j->output_sha256, err);
+    }
+    return status;
+}
+
+static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json, ht_err *err) {
+    const ht_quantize_options *o = j->o;
+    HT_TRY(prepare(ctx, j, err));
+    if (!o->dry_run && j->plan->source->n_maps == 1) {
+        HT_TRY(hash_file(&j->plan->source->maps[0], j->source_sha256, err));
+    }
+    HT_TRY(ht_quant_set_meta(j, err));
+    HT_TRY(ht_flow_predict(j->plan, o->shard_bytes, &j->bytes, &j->n_files, err));
+    HT_TRY(o->dry_run ? ht_quant_estimate(ctx, j, err) : write_output(ctx, j, err));
+    uint64_t zeroed = 0;
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        zeroed += j->plan->tensors[i].n_nonfinite;
+    }
+    if (zeroed != 0) {
+        ht_quant_warn(ctx, j, "%llu NaN or Inf weights became 0", (unsigned long long)zeroed);
+    }
+    return ht_quant_record(ctx, j, json, err);
+}
+
+ht_status ht_flow_quantize(struct ht_context *ctx, const ht_quantize_options *o, char **json, ht_err *err) {
+    struct ht_quant_job j = {.o = o, .started_s = ht_sys_now(), .started_cpu_s = ht_sys_cpu_seconds()};
+    j.warnings = json_array();
+    ht_status status = run(ctx, &j, json, err);
+    json_decref(j.warnings);
+    ht_imatrix_free(j.imatrix);
+    ht_mem_free(j.rules);
+    ht_flow_plan_close(j.plan);
+    return status;
+}

@@ -1,0 +1,54 @@
+/* Parts of quantize: which format each tensor gets, whose importance weights it, what a run will cost, and what
+ * stands in the record. */
+#ifndef HT_FLOW_QUANTIZE_H
+#define HT_FLOW_QUANTIZE_H
+
+#include "base/context.h"
+#include "flow/flow_doc.h"
+#include "flow/flow_plan.h"
+#include "io/imatrix.h"
+#include "quant/method.h"
+#include "quant/mix.h"
+
+struct ht_quant_rule { /* --tensor ROLE=FORMAT, --embd, --head */
+    enum ht_role role;
+    const struct ht_format *format;
+};
+
+struct ht_quant_job {
+    const ht_quantize_options *o;
+    struct ht_flow_plan *plan;
+    const struct ht_method *method;
+    const struct ht_mix *mix;            /* preset, or NULL: one format for all */
+    const struct ht_format *format;      /* the format for all, or the preset's base */
+    const struct ht_format *embd, *head; /* overrides or NULL */
+    struct ht_quant_rule *rules;
+    struct ht_imatrix *imatrix;          /* NULL: none */
+    size_t n_unweighted;                 /* weights without an entry */
+    uint64_t bytes;                      /* predicted, exact */
+    uint32_t n_files;
+    char source_sha256[65];              /* empty: not known (dry run, several files) */
+    char output_sha256[65];
+    double started_s, started_cpu_s;
+    double predicted_s;
+    uint64_t predicted_rss_bytes;
+    json_t *warnings; /* array of strings */
+};
+
+/* quantize_types.c */
+ht_status ht_quant_parse(struct ht_quant_job *job, ht_err *err); /* names of format, method, roles */
+ht_status ht_quant_choose(struct ht_quant_job *job, bool weighted, ht_err *err);
+ht_status ht_quant_check_input(const struct ht_quant_job *job, ht_err *err); /* quantized already? */
+
+/* quantize_weights.c: loads or collects the importance and gives each tensor its row. */
+ht_status ht_quant_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+
+/* quantize_estimate.c: seconds and peak memory of the run, from a measurement on this model's rows. */
+ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+
+/* quantize_record.c */
+ht_status ht_quant_set_meta(struct ht_quant_job *job, ht_err *err);
+ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_job *job, char **json, ht_err *err);
+void ht_quant_warn(struct ht_context *ctx, struct ht_quant_job *job, const char *fmt, ...) HT_PRINTF(3, 4);
+
+#endif

@@ -1,0 +1,193 @@
+#include <math.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "base/sys.h"
+#include "flow/flow_finish.h"
+#include "flow/flow_paths.h"
+#include "flow/quantize.h"
+
+void ht_quant_warn(struct ht_context *ctx, struct ht_quant_job *j, const char *fmt, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    ht_log(ctx, HT_LOG_WARN, "%s", text);
+    json_array_append_new(j->warnings, ht_doc_text(text, strlen(text)));
+}
+
+static const char *format_name(const struct ht_quant_job *j) {
+    return j->mix != NULL ? ht_mix_name(j->mix) : j->format->name;
+}
+
+/* ---- metadata of the file ---------------------------------------------------------------------------- */
+
+static ht_status set_text(struct ht_meta *m, const char *key, const char *s, ht_err *err) {
+    ht_meta_remove(m, key);
+    return ht_meta_set_str(m, key, s, strlen(s), err);
+}
+
+static ht_status set_u32(struct ht_meta *m, const char *key, uint32_t v, ht_err *err) {
+    ht_meta_remove(m, key); /* to the end, as llama-quantize does */
+    return ht_meta_set_u32(m, key, v, err);
+}
+
+static ht_status set_imatrix_meta(struct ht_quant_job *j, ht_err *err) {
+    struct ht_meta *m = &j->plan->meta;
+    static const char *const keys[] = {"quantize.imatrix.file", "quantize.imatrix.dataset",
+                                       "quantize.imatrix.entries_count", "quantize.imatrix.chunks_count"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        ht_meta_remove(m, keys[i]);
+    }
+    if (j->imatrix == NULL) {
+        return HT_OK;
+    }
+    char name[256] = "calibration";
+    if (j->o->imatrix != NULL) {
+        ht_flow_base_name(j->o->imatrix, name, sizeof name);
+    }
+    HT_TRY(set_text(m, keys[0], name, err));
+    if (j->imatrix->n_datasets > 0) {
+        ht_flow_base_name(j->imatrix->datasets[0], name, sizeof name);
+        HT_TRY(set_text(m, keys[1], name, err));
+    }
+    HT_TRY(set_u32(m, keys[2], (uint32_t)j->imatrix->n, err));
+    return set_u32(m, keys[3], j->imatrix->chunk_count, err);
+}
+
+ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
+    struct ht_meta *m = &j->plan->meta;
+    const struct ht_mix *mix = j->mix != NULL ? j->mix : ht_mix_find(j->format->name);
+    char source[256];
+    ht_flow_base_name(j->plan->source->path, source, sizeof source);
+    ht_flow_drop_provenance(j->plan);
+    HT_TRY(set_u32(m, "general.quantization_version", 2, err));
+    HT_TRY(set_u32(m, "general.file_type", mix != NULL ? ht_mix_file_type(mix) : 1024, err)); /* 1024: guessed */
+    HT_TRY(set_imatrix_meta(j, err));
+    HT_TRY(set_text(m, "halftone.version", ht_version(), err));
+    HT_TRY(set_text(m, "halftone.method", j->method->name, err));
+    HT_TRY(set_text(m, "halftone.format", format_name(j), err));
+    HT_TRY(ht_meta_set_u64(m, "halftone.seed", j->o->seed, err));
+    HT_TRY(set_text(m, "halftone.source.name", source, err));
+    /* The text is as long before it is known as after, so that a dry run predicts the size. */
+    static const char unknown[] = "0000000000000000000000000000000000000000000000000000000000000000";
+    HT_TRY(set_text(m, "halftone.source.sha256", j->source_sha256[0] != '\0' ? j->source_sha256 : unknown, err));
+    return ht_flow_reserve_checksums(j->plan, err);
+}
+
+/* ---- record ------------------------------------------------------------------------------------------ */
+
+static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tensor *t, bool measured) {
+    json_t *o = json_object();
+    ht_doc_set(d, o, "name", ht_doc_text(t->out.name, strlen(t->out.name)));
+    ht_doc_set(d, o, "role", json_string(ht_role_name(t->role)));
+    ht_doc_set(d, o, "layer", t->layer < 0 ? json_null() : json_integer(t->layer));
+    ht_doc_set(d, o, "from", t->in != NULL ? json_string(t->in->format->name) : json_null());
+    ht_doc_set(d, o, "format", json_string(t->out.format->name));
+    if (t->wanted != t->out.format) {
+        ht_doc_set(d, o, "wanted", json_string(t->wanted->name));
+    }
+    ht_doc_set(d, o, "bytes", json_integer((json_int_t)t->out.bytes));
+    ht_doc_set(d, o, "rows", json_integer((json_int_t)ht_tensor_rows(&t->out)));
+    ht_doc_set(d, o, "cols", json_integer((json_int_t)t->out.ne[0]));
+    ht_doc_set(d, o, "weighted", json_boolean(t->importance != NULL));
+    if (measured && t->sum_sq > 0) {
+        ht_doc_set(d, o, "mse", ht_doc_real(t->err_sq / (double)ht_tensor_elems(&t->out)));
+        ht_doc_set(d, o, "weighted_mse",
+                   t->weight_sum > 0 ? ht_doc_real(t->weight_err / t->weight_sum) : json_null());
+        ht_doc_set(d, o, "rel_error_db",
+                   t->err_sq > 0 ? ht_doc_real(10.0 * log10(t->err_sq / t->sum_sq)) : json_null());
+    }
+    ht_doc_append(d, all, o);
+}
+
+static void add_fallbacks(struct ht_doc *d, const struct ht_flow_plan *p) {
+    json_t *all = ht_doc_array(d, d->root, "fallbacks");
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const struct ht_plan_tensor *t = &p->tensors[i];
+        size_t count = 0;
+        for (size_t k = 0; k < p->n_tensors; k++) {
+            const struct ht_plan_tensor *u = &p->tensors[k];
+            if (u->wanted == t->wanted && u->out.format == t->out.format) {
+                if (k < i) { /* counted with the first of its kind */
+                    count = 0;
+                    break;
+                }
+                count++;
+            }
+        }
+        if (t->wanted != t->out.format && count > 0) {
+            ht_doc_append(d, all, json_pack("{s:s, s:s, s:I}", "from", t->wanted->name, "to", t->out.format->name,
+                                            "count", (json_int_t)count));
+        }
+    }
+}
+
+static void add_imatrix(struct ht_doc *d, const struct ht_quant_job *j) {
+    if (j->imatrix == NULL) {
+        ht_doc_set(d, d->root, "imatrix", json_null());
+        return;
+    }
+    char name[256];
+    json_t *o = ht_doc_object(d, d->root, "imatrix");
+    if (j->o->imatrix != NULL) {
+        ht_flow_base_name(j->o->imatrix, name, sizeof name);
+        ht_doc_set(d, o, "path", ht_doc_text(name, strlen(name)));
+    }
+    ht_doc_set(d, o, "entries", json_integer((json_int_t)j->imatrix->n));
+    ht_doc_set(d, o, "chunks", json_integer(j->imatrix->chunk_count));
+    ht_doc_set(d, o, "unweighted_tensors", json_integer((json_int_t)j->n_unweighted));
+    json_t *texts = ht_doc_array(d, o, "texts");
+    for (size_t i = 0; i < j->imatrix->n_datasets; i++) {
+        ht_flow_base_name(j->imatrix->datasets[i], name, sizeof name);
+        ht_doc_append(d, texts, ht_doc_text(name, strlen(name)));
+    }
+}
+
+static json_t *text_or_null(const char *s) {
+    return s[0] != '\0' ? json_string(s) : json_null();
+}
+
+ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_job *j, char **json, ht_err *err) {
+    const struct ht_flow_plan *p = j->plan;
+    struct ht_doc d;
+    char name[256];
+    uint64_t weights = 0, nonfinite = 0;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        weights += ht_tensor_elems(&p->tensors[i].out);
+        nonfinite += p->tensors[i].n_nonfinite;
+    }
+    ht_doc_init(&d, "halftone.quantize/1");
+    ht_flow_record_input(&d, p);
+    ht_doc_set(&d, json_object_get(d.root, "input"), "sha256", text_or_null(j->source_sha256));
+    json_t *output = ht_doc_object(&d, d.root, "output");
+    ht_flow_base_name(j->o->output, name, sizeof name);
+    ht_doc_set(&d, output, "path", ht_doc_text(name, strlen(name)));
+    ht_doc_set(&d, output, "bytes", json_integer((json_int_t)j->bytes));
+    ht_doc_set(&d, output, "files", json_integer(j->n_files));
+    ht_doc_set(&d, output, "sha256", text_or_null(j->output_sha256));
+    ht_doc_set(&d, d.root, "format", json_string(format_name(j)));
+    ht_doc_set(&d, d.root, "method", json_string(j->method->name));
+    add_imatrix(&d, j);
+    ht_doc_set(&d, d.root, "weights", json_integer((json_int_t)weights));
+    ht_doc_set(&d, d.root, "bytes", json_integer((json_int_t)j->bytes));
+    ht_doc_set(&d, d.root, "bits_per_weight", ht_doc_real(8.0 * (double)j->bytes / (double)weights));
+    ht_doc_set(&d, d.root, "nonfinite_zeroed", json_integer((json_int_t)nonfinite));
+    ht_doc_set(&d, d.root, "seed", json_integer((json_int_t)j->o->seed));
+    ht_doc_set(&d, d.root, "dry_run", json_boolean(j->o->dry_run));
+    if (j->o->dry_run) {
+        json_t *predicted = ht_doc_object(&d, d.root, "predicted");
+        ht_doc_set(&d, predicted, "bytes", json_integer((json_int_t)j->bytes));
+        ht_doc_set(&d, predicted, "seconds", ht_doc_real(j->predicted_s));
+        ht_doc_set(&d, predicted, "peak_rss_bytes", json_integer((json_int_t)j->predicted_rss_bytes));
+    }
+    ht_flow_record_cost(&d, ctx, j->started_s, j->started_cpu_s);
+    add_fallbacks(&d, p);
+    ht_doc_set(&d, d.root, "warnings", json_deep_copy(j->warnings));
+    json_t *all = ht_doc_array(&d, d.root, "tensors");
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        add_tensor(&d, all, &p->tensors[i], !j->o->dry_run);
+    }
+    return ht_doc_finish(&d, json, err);
+}

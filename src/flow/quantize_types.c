@@ -1,0 +1,183 @@
+#include <stdio.h>
+#include <strings.h>
+
+#include "base/mem.h"
+#include "base/nearest.h"
+#include "flow/quantize.h"
+
+/* Formats that a GGUF file can hold and weights can have. */
+static bool usable(const struct ht_format *f) {
+    return f != NULL && f->gguf_type >= 0 && f->kind != HT_KIND_INT && f->encode != NULL &&
+           strcmp(f->name, "f64") != 0;
+}
+
+static ht_status find_format(const char *option, const char *name, const struct ht_format **f, ht_err *err) {
+    *f = ht_format_find(name);
+    if (usable(*f)) {
+        return HT_OK;
+    }
+    char near[128];
+    ht_nearest(name, ht_format_name_at, NULL, ht_format_count(), near, sizeof near);
+    return ht_fail(err, HT_INVAL, option, HT_NO_POS, "unknown format '%s'%s%s; 'halftone list formats' shows all",
+                   name, near[0] != '\0' ? ", did you mean " : "", near);
+}
+
+/* A preset's name wins over a format's: "Q4_0" means what it means to llama-quantize, with a better head. */
+static ht_status parse_format(struct ht_quant_job *j, ht_err *err) {
+    const char *name = j->o->format;
+    j->mix = ht_mix_find(name);
+    if (j->mix != NULL) {
+        j->format = ht_mix_base(j->mix);
+        return HT_OK;
+    }
+    j->format = ht_format_find(name);
+    if (usable(j->format)) {
+        return HT_OK;
+    }
+    char near[128];
+    ht_nearest(name, ht_mix_name_at, NULL, ht_mix_count(), near, sizeof near);
+    return ht_fail(err, HT_INVAL, "format", HT_NO_POS,
+                   "unknown format or preset '%s'%s%s; 'halftone list presets' shows all", name,
+                   near[0] != '\0' ? ", did you mean " : "", near);
+}
+
+static ht_status parse_rule(const char *text, struct ht_quant_rule *rule, ht_err *err) {
+    const char *eq = strchr(text, '=');
+    char role[64];
+    if (eq == NULL || eq == text || (size_t)(eq - text) >= sizeof role) {
+        return ht_fail(err, HT_INVAL, "tensor", HT_NO_POS, "rule '%s': expected ROLE=FORMAT, as in ffn_down=q6_k",
+                       text);
+    }
+    snprintf(role, sizeof role, "%.*s", (int)(eq - text), text);
+    rule->role = ht_role_find(role);
+    if (rule->role == HT_ROLES) {
+        char near[128];
+        ht_nearest(role, ht_role_name_at, NULL, HT_ROLES, near, sizeof near);
+        return ht_fail(err, HT_INVAL, "tensor", HT_NO_POS, "unknown role '%s'%s%s", role,
+                       near[0] != '\0' ? ", did you mean " : "", near);
+    }
+    if (!ht_role_quantizable(rule->role)) {
+        return ht_fail(err, HT_INVAL, "tensor", HT_NO_POS, "role '%s' is no matrix of weights; it stays as it is",
+                       role);
+    }
+    return find_format("tensor", eq + 1, &rule->format, err);
+}
+
+static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
+    const ht_quantize_options *o = j->o;
+    bool has_data = o->imatrix != NULL || o->n_calib > 0;
+    j->method = ht_method_find(o->method != NULL ? o->method : has_data ? "imatrix" : "rtn");
+    if (j->method == NULL) {
+        char near[128];
+        ht_nearest(o->method, ht_method_name_at, NULL, ht_method_count(), near, sizeof near);
+        return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
+                       "unknown method '%s'%s%s; 'halftone list methods' shows all", o->method,
+                       near[0] != '\0' ? ", did you mean " : "", near);
+    }
+    bool wants_data = (j->method->needs & HT_NEEDS_MEAN_SQUARE) != 0;
+    if (wants_data && !has_data) {
+        return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
+                       "method %s needs importance: give --imatrix FILE, or --calib TEXT to collect it first",
+                       j->method->name);
+    }
+    if (!wants_data && has_data) {
+        return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
+                       "method %s uses no importance: leave --imatrix and --calib away, or choose method imatrix",
+                       j->method->name);
+    }
+    if (o->imatrix != NULL && o->n_calib > 0) {
+        return ht_fail(err, HT_INVAL, "calib", HT_NO_POS, "give either --imatrix or --calib, not both");
+    }
+    return HT_OK;
+}
+
+ht_status ht_quant_parse(struct ht_quant_job *j, ht_err *err) {
+    const ht_quantize_options *o = j->o;
+    HT_TRY(parse_format(j, err));
+    HT_TRY(parse_method(j, err));
+    if (o->embd != NULL) {
+        HT_TRY(find_format("embd", o->embd, &j->embd, err));
+    }
+    if (o->head != NULL) {
+        HT_TRY(find_format("head", o->head, &j->head, err));
+    }
+    j->rules = ht_mem_calloc(o->n_tensor_rules + 1, sizeof *j->rules);
+    if (j->rules == NULL) {
+        return ht_fail_nomem(err, o->n_tensor_rules * sizeof *j->rules);
+    }
+    for (size_t i = 0; i < o->n_tensor_rules; i++) {
+        HT_TRY(parse_rule(o->tensor_rules[i], &j->rules[i], err));
+    }
+    return HT_OK;
+}
+
+/* What the user asks for one tensor, NULL: nothing. The embedding of a model without a head of its own is its
+ * head too; --embd names it first. */
+static const struct ht_format *override(const struct ht_quant_job *j, enum ht_role role) {
+    bool tied = j->plan->hp.tied;
+    if (role == HT_ROLE_TOKEN_EMBD && j->embd != NULL) {
+        return j->embd;
+    }
+    if ((role == HT_ROLE_OUTPUT || (role == HT_ROLE_TOKEN_EMBD && tied)) && j->head != NULL) {
+        return j->head;
+    }
+    for (size_t i = j->o->n_tensor_rules; i-- > 0;) { /* later rules win */
+        if (j->rules[i].role == role) {
+            return j->rules[i].format;
+        }
+    }
+    return NULL;
+}
+
+ht_status ht_quant_choose(struct ht_quant_job *j, bool weighted, ht_err *err) {
+    struct ht_flow_plan *p = j->plan;
+    const struct ht_mix_facts facts = {
+        .n_layers = p->hp.n_layers,
+        .n_heads = p->hp.n_heads,
+        .n_kv_heads = p->hp.n_kv_heads,
+        .tied = p->hp.tied,
+        .imatrix = weighted,
+        .pure = j->o->pure,
+    };
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        struct ht_plan_tensor *t = &p->tensors[i];
+        uint64_t row = t->out.ne[0];
+        if (!ht_plan_is_weight(t)) {
+            if (!p->from_gguf && t->out.format->kind == HT_KIND_FLOAT) {
+                t->out.format = t->wanted = ht_format_find("f32"); /* vectors of a GGUF file */
+            }
+            continue;
+        }
+        t->wanted = override(j, t->role);
+        if (t->wanted != NULL) {
+            t->out.format = ht_format_fallback(t->wanted, row);
+        } else if (j->mix != NULL) {
+            uint32_t layer = t->layer < 0 ? 0 : (uint32_t)t->layer;
+            t->out.format = ht_mix_choose(j->mix, &facts, t->role, layer, row, &t->wanted);
+        } else {
+            t->wanted = j->format;
+            t->out.format = ht_format_fallback(t->wanted, row);
+        }
+    }
+    return ht_flow_plan_sizes(p, err);
+}
+
+ht_status ht_quant_check_input(const struct ht_quant_job *j, ht_err *err) {
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        const struct ht_plan_tensor *t = &j->plan->tensors[i];
+        if (t->in == NULL || t->in->format == t->out.format || t->in->format->kind == HT_KIND_FLOAT) {
+            continue;
+        }
+        if (t->in->format->kind == HT_KIND_INT) {
+            return ht_fail(err, HT_UNSUPPORTED, t->in->name, HT_NO_POS, "integers of type %s are no weights",
+                           t->in->format->name);
+        }
+        if (!j->o->allow_requantize) {
+            return ht_fail(err, HT_INVAL, t->in->name, HT_NO_POS,
+                           "it is %s already, and quantizing twice loses more; start from the 16-bit model, or allow "
+                           "it with --allow-requantize",
+                           t->in->format->name);
+        }
+    }
+    return HT_OK;
+}

@@ -1,0 +1,80 @@
+/* Importance: one weight per column of each matrix, the mean square of that input on calibration text. */
+#include "calib/calib.h"
+#include "flow/quantize.h"
+#include "model/model.h"
+
+static ht_status collect(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    const ht_quantize_options *o = j->o;
+    struct ht_model *model = NULL;
+    HT_TRY(ht_model_load(o->input, &model, err));
+    ht_status status = ht_calib_imatrix(ctx, model, o->calib, o->n_calib, o->calib_tokens, o->ctx, HT_MATH_EXACT,
+                                        &j->imatrix, err);
+    ht_model_unload(model);
+    return status;
+}
+
+static ht_status bind_one(struct ht_quant_job *j, struct ht_plan_tensor *t, const struct ht_imatrix_entry *e,
+                          ht_err *err) {
+    if (e->n != t->out.ne[0] || e->n_mat != 1) {
+        return ht_fail(err, HT_INVAL, t->out.name, HT_NO_POS,
+                       "the importance matrix has %llu inputs (%llu matrices) for it, the tensor has %llu; it is of "
+                       "another model",
+                       (unsigned long long)e->n, (unsigned long long)e->n_mat, (unsigned long long)t->out.ne[0]);
+    }
+    float *w = ht_arena_calloc(&j->plan->arena, e->n, sizeof *w);
+    if (w == NULL) {
+        return ht_fail_nomem(err, e->n * sizeof *w);
+    }
+    HT_TRY(ht_imatrix_importance(e, w, j->o->imatrix != NULL ? j->o->imatrix : "calibration", err));
+    t->importance = w;
+    return HT_OK;
+}
+
+static bool is_grid(const struct ht_plan_tensor *t) {
+    return ht_plan_is_weight(t) && t->out.format->kind != HT_KIND_FLOAT;
+}
+
+static ht_status bind_all(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    struct ht_flow_plan *p = j->plan;
+    size_t n_used = 0, n_grid = 0;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        struct ht_plan_tensor *t = &p->tensors[i];
+        if (!ht_plan_is_weight(t)) {
+            continue;
+        }
+        const struct ht_imatrix_entry *e = ht_imatrix_find(j->imatrix, t->out.name);
+        if (e != NULL) {
+            n_used++;
+            HT_TRY(bind_one(j, t, e, err));
+        } else if (is_grid(t)) {
+            j->n_unweighted++;
+            if (t->role != HT_ROLE_TOKEN_EMBD) { /* an embedding is looked up, not multiplied */
+                ht_quant_warn(ctx, j, "%s has no importance and is quantized unweighted", t->out.name);
+            }
+        }
+        n_grid += is_grid(t);
+        if (t->out.format->kind == HT_KIND_FLOAT) {
+            t->importance = NULL; /* floats round to nearest whatever the weight */
+        }
+    }
+    if (n_used == 0 && n_grid > 0) {
+        return ht_fail(err, HT_INVAL, j->o->imatrix, HT_NO_POS,
+                       "none of its %zu entries names a weight of this model; it is of another architecture or "
+                       "naming",
+                       j->imatrix->n);
+    }
+    if (n_used < j->imatrix->n) {
+        ht_quant_warn(ctx, j, "%zu of %zu entries of the importance matrix name no weight of this model",
+                      j->imatrix->n - n_used, j->imatrix->n);
+    }
+    return HT_OK;
+}
+
+ht_status ht_quant_weights(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    if (j->o->imatrix != NULL) {
+        HT_TRY(ht_imatrix_load(j->o->imatrix, &j->imatrix, err));
+    } else if (j->o->n_calib > 0 && !j->o->dry_run) {
+        HT_TRY(collect(ctx, j, err));
+    }
+    return j->imatrix != NULL ? bind_all(ctx, j, err) : HT_OK;
+}
