@@ -115,7 +115,7 @@ static ht_status check_magic(const struct cursor *c) {
     }
     char m[4];
     for (int i = 0; i < 4; i++) {
-        m[i] = (char)(isprint(c->data[i]) ? c->data[i] : '?');
+        m[i] = (char)(isprint(c->data[i]) ? c->data[i] : '.');
     }
     return bad(c, HT_FORMAT, 0, "expected the magic 'GGUF', found '%.4s'", m);
 }
