@@ -47,17 +47,14 @@ static size_t lower(const struct ht_added *added, size_t lo, size_t hi, size_t d
     return lo;
 }
 
-/* Longest allowed token that text starts with: the range of candidates narrows byte by byte. */
-static const struct ht_added_token *longest(const struct ht_added *added, const char *text, size_t len,
-                                            bool special) {
+/* Longest token that text starts with: the range of candidates narrows byte by byte. */
+static const struct ht_added_token *longest(const struct ht_added *added, const char *text, size_t len) {
     const struct ht_added_token *best = NULL;
     unsigned char b = (unsigned char)text[0];
     size_t lo = added->first[b], hi = added->first[b + 1];
     for (size_t depth = 1; lo < hi; depth++) {
-        const struct ht_added_token *t = &added->tokens[lo];
-        if (t->len == depth) {
-            best = special || !t->special ? t : best;
-            lo++;
+        if (added->tokens[lo].len == depth) {
+            best = &added->tokens[lo++];
         }
         if (depth == len) {
             break;
@@ -85,32 +82,29 @@ static bool stands_alone(const char *text, size_t len, size_t begin, size_t end)
     return !word_before(text, begin) && !(end < len && ht_utf8_is_word(ht_utf8_at(text + end, len - end, &n)));
 }
 
-bool ht_added_find(const struct ht_added *added, const char *text, size_t len, size_t from, bool special,
-                   struct ht_added_match *match) {
-    if (added->n == 0) {
-        return false;
-    }
-    for (size_t i = from; i < len; i++) {
+bool ht_added_find(const struct ht_added *added, const char *text, size_t len, size_t from, size_t floor,
+                   bool special, struct ht_added_match *match) {
+    for (size_t i = from; i < len && added->n > 0; i++) {
         unsigned char b = (unsigned char)text[i];
         if (added->first[b] == added->first[b + 1]) {
             continue;
         }
-        const struct ht_added_token *t = longest(added, text + i, len - i, special);
+        const struct ht_added_token *t = longest(added, text + i, len - i);
         if (t == NULL) {
             continue;
         }
         size_t begin = i, end = i + t->len;
-        if (t->single_word && !stands_alone(text, len, begin, end)) {
+        if ((t->special && !special) || (t->single_word && !stands_alone(text, len, begin, end))) {
             i = end - 1;
             continue;
         }
-        if (t->lstrip) {
-            begin -= ht_utf8_space_tail(text + from, begin - from);
+        *match = (struct ht_added_match){begin, end, end, t->id};
+        if (t->lstrip && begin > floor) {
+            match->begin -= ht_utf8_space_tail(text + floor, begin - floor);
         }
         if (t->rstrip) {
-            end += ht_utf8_space_head(text + end, len - end);
+            match->end += ht_utf8_space_head(text + end, len - end);
         }
-        *match = (struct ht_added_match){begin, end, t->id};
         return true;
     }
     return false;

@@ -24,12 +24,13 @@ void ht_added_deinit(struct ht_added *added);
 
 struct ht_added_match {
     size_t begin, end; /* bytes of text, with stripped white space */
+    size_t resume;     /* where to look for the next match: behind the token's own text */
     int32_t id;
 };
 
-/* The first match in text[from, len) that starts no earlier than from; false: none. special: control tokens
- * too, else only user-defined ones. */
-bool ht_added_find(const struct ht_added *added, const char *text, size_t len, size_t from, bool special,
-                   struct ht_added_match *match);
+/* The first match whose own text starts at from or later; white space to the left is taken along back to
+ * floor. false: none. special: else control tokens are passed over, together with whatever they contain. */
+bool ht_added_find(const struct ht_added *added, const char *text, size_t len, size_t from, size_t floor,
+                   bool special, struct ht_added_match *match);
 
 #endif

@@ -6,7 +6,9 @@
 
 /* The regexes as tokenizer.json spells them; splitter.c gives \s, \p{L} and \p{N} their meaning there. */
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define DIGIT "\\p{N}"
+/* The step Digits(individual_digits): numbers of Rust's standard library, which is at Unicode 17. */
+#define DIGIT "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"
+#define DIGIT_REGEX "\\p{N}" /* the same as a Split step would write it */
 #define WORDS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
 #define REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
@@ -119,12 +121,12 @@ static void add_split_step(struct split *split, const json_t *step) {
     bool invert = json_is_true(json_object_get(step, "invert"));
     const char *regex = str(json_object_get(step, "pattern"), "Regex");
     bool keeps_all = strcmp(behavior, "Isolated") == 0 && !invert;
-    bool keeps_matches = strcmp(behavior, "Removed") == 0 && invert && strcmp(regex, DIGIT) != 0;
+    bool keeps_matches = strcmp(behavior, "Removed") == 0 && invert && strcmp(regex, DIGIT_REGEX) != 0;
     if (regex[0] == '\0' || !(keeps_all || keeps_matches)) {
         split->known = false;
         return;
     }
-    add_pass(split, regex);
+    add_pass(split, strcmp(regex, DIGIT_REGEX) == 0 ? DIGIT : regex);
 }
 
 static void add_step(struct split *split, const json_t *step, unsigned depth) {

@@ -313,12 +313,13 @@ static ht_status encode_piece(void *user, const char *piece, size_t len, ht_err 
 
 typedef ht_status between_fn(struct encoding *e, const char *text, size_t len, ht_err *err);
 
-/* Added tokens of one table become ids; the text between them goes to between. */
+/* Added tokens of one table become ids; the text between them goes to between. Where a token took the white
+ * space behind it along, a token within that space still counts (HF), and the text goes on behind it. */
 static ht_status cut_added(struct encoding *e, const struct ht_added *added, const char *text, size_t len,
                            between_fn *between, ht_err *err) {
     size_t at = 0;
-    struct ht_added_match m;
-    while (ht_added_find(added, text, len, at, e->special, &m)) {
+    struct ht_added_match m = {0};
+    while (ht_added_find(added, text, len, m.resume, at, e->special, &m)) {
         if (m.begin > at) {
             HT_TRY(between(e, text + at, m.begin - at, err));
         }
