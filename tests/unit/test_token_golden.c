@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "model/model.h"
 #include "token/tokenizer.h"
 
 #define GOLDEN HT_TEST_DIR "/golden/token/"
@@ -72,9 +73,8 @@ static size_t check_corpus(const struct ht_tokenizer *t, const char *corpus, con
     return n;
 }
 
-static void check_vocabulary(const char *folder, const char *name) {
+static void check_vocabulary(struct ht_tokenizer *t, const char *name) {
     char ids[64];
-    struct ht_tokenizer *t = open_folder(folder);
     snprintf(ids, sizeof ids, "%s.corpus", name);
     assert_int_equal(check_corpus(t, "corpus", ids, true), 1000);
     snprintf(ids, sizeof ids, "%s.edge", name);
@@ -96,18 +96,67 @@ static void test_tiny(void **state) {
     if (!ht_path_is_dir(folder)) {
         skip();
     }
-    check_vocabulary(folder, "tiny");
+    check_vocabulary(open_folder(folder), "tiny");
 }
 
 static void test_llama_bpe(void **state) {
     (void)state;
-    check_vocabulary(GOLDEN "llama-bpe", "llama-bpe");
+    check_vocabulary(open_folder(GOLDEN "llama-bpe"), "llama-bpe");
+}
+
+/* Vocabularies too large to ship come from the models that have them. */
+static struct ht_tokenizer *open_model(const char *name) {
+    char path[512];
+    ht_err err = {0};
+    struct ht_source *source;
+    struct ht_tokenizer *t;
+    if (ref_dir() == NULL) {
+        skip();
+    }
+    snprintf(path, sizeof path, "%s/%s", ref_dir(), name);
+    if (!ht_path_exists(path)) {
+        skip();
+    }
+    ASSERT_OK(ht_source_open(path, &source, &err), &err);
+    ASSERT_OK(ht_model_tokenizer(source, NULL, &t, &err), &err);
+    ht_source_close(source);
+    return t;
+}
+
+static void test_smollm(void **state) {
+    (void)state;
+    check_vocabulary(open_model("ref-135m.gguf"), "smollm");
+}
+
+static void test_qwen2(void **state) {
+    (void)state;
+    check_vocabulary(open_model("qwen2.5-coder-1.5b-q4.gguf"), "qwen2");
+}
+
+/* Added tokens with every combination of lstrip, rstrip, single_word and normalized, one inside another
+ * (tests/oracle/make_added.py). */
+static void test_added(void **state) {
+    (void)state;
+    static const char *const names[] = {"plain", "nfc"};
+    for (size_t i = 0; i < 2; i++) {
+        char folder[512], ids[64];
+        snprintf(folder, sizeof folder, GOLDEN "added/%s", names[i]);
+        struct ht_tokenizer *t = open_folder(folder);
+        snprintf(ids, sizeof ids, "added/%s", names[i]);
+        assert_int_equal(check_corpus(t, "added/cases", ids, true), 600);
+        snprintf(ids, sizeof ids, "added/%s-literal", names[i]);
+        assert_int_equal(check_corpus(t, "added/cases", ids, false), 600);
+        ht_tokenizer_free(t);
+    }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiny),
         cmocka_unit_test(test_llama_bpe),
+        cmocka_unit_test(test_smollm),
+        cmocka_unit_test(test_qwen2),
+        cmocka_unit_test(test_added),
     };
     return cmocka_run_group_tests_name("token_golden", tests, NULL, NULL);
 }
