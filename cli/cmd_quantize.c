@@ -1,0 +1,134 @@
+#include "cmds.h"
+
+struct args {
+    ht_quantize_options o;
+    struct strlist calib, rules;
+};
+
+#define AT(field) offsetof(struct args, o.field)
+
+static const struct option_row options[] = {
+    {"output", 'o', OPT_STR, AT(output), "FILE", "@file", "file to write"},
+    {"format", 'f', OPT_STR, AT(format), "F", "@formats @presets",
+     "a format (q4_0) or a preset (Q4_K_M); see 'halftone list presets' [Q4_K_M]"},
+    {"method", 'm', OPT_STR, AT(method), "M", "@methods", "rtn or imatrix [imatrix when there is importance]"},
+    {"imatrix", 0, OPT_STR, AT(imatrix), "FILE", "@file", "importance matrix, GGUF or .dat"},
+    {"calib", 0, OPT_LIST, offsetof(struct args, calib), "TEXT", "@file",
+     "collect the importance from this text first; may be repeated"},
+    {"calib-tokens", 0, OPT_U64, AT(calib_tokens), "N", NULL, "calibration tokens [65536]"},
+    {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "calibration window [512]"},
+    {"tensor", 0, OPT_LIST, offsetof(struct args, rules), "ROLE=F", NULL,
+     "format of one role (ffn_down=q6_k); may be repeated, later ones win"},
+    {"embd", 0, OPT_STR, AT(embd), "F", "@formats", "format of the token embedding"},
+    {"head", 0, OPT_STR, AT(head), "F", "@formats", "format of the output head"},
+    {"pure", 0, OPT_FLAG, AT(pure), NULL, NULL, "the preset's base format for every tensor"},
+    {"pre", 0, OPT_STR, AT(pre), "NAME", "@pretokenizers", "pre-tokenizer, where the input does not tell"},
+    {"seed", 0, OPT_U64, AT(seed), "N", NULL, "seed, recorded in the file [0]"},
+    {"shard-size", 0, OPT_BYTES, AT(shard_bytes), "SIZE", NULL, "split the output into files of this size"},
+    {"allow-requantize", 0, OPT_FLAG, AT(allow_requantize), NULL, NULL, "accept an input that is quantized already"},
+    {"allow-nonfinite", 0, OPT_FLAG, AT(allow_nonfinite), NULL, NULL, "NaN and Inf weights become 0, counted"},
+    {"dry-run", 'n', OPT_FLAG, AT(dry_run), NULL, NULL, "only print the plan: formats, size, memory, time"},
+    {"force", 0, OPT_FLAG, AT(force), NULL, NULL, "replace an existing output"},
+    {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
+};
+
+static const char *const examples[] = {
+    "4-bit mix with importance from a text",
+    "halftone quantize model/ -o model-Q4_K_M.gguf --format Q4_K_M --calib train.txt",
+    "what would it be?",
+    "halftone quantize model-f16.gguf --format IQ4_XS --dry-run",
+    "one format for all, better down projections",
+    "halftone quantize model-f16.gguf -o out.gguf --format q4_0 --tensor ffn_down=q6_k",
+    NULL,
+};
+
+static void defaults(void *p) {
+    struct args *a = p;
+    ht_quantize_options_defaults(&a->o);
+    a->o.format = "Q4_K_M";
+}
+
+static void show_tensors(const struct cli *cli, const json_t *d) {
+    static const char *const headers[] = {"tensor", "format", "wanted", "size", "error"};
+    struct text_table *t = table_new(headers, 5, "lllrr");
+    size_t i;
+    json_t *row;
+    json_array_foreach(json_object_get(d, "tensors"), i, row) {
+        char b[32];
+        table_cell(t, "%s", json_str(row, "name", "?"));
+        table_cell(t, "%s", json_str(row, "format", "?"));
+        table_cell(t, "%s", json_str(row, "wanted", ""));
+        table_cell(t, "%s", human_bytes(json_num(row, "bytes", 0), b));
+        const json_t *db = json_at(row, "rel_error_db");
+        if (json_is_number(db)) {
+            table_cell(t, "%.1f dB", json_number_value(db));
+        } else {
+            table_cell(t, "%s", "");
+        }
+    }
+    table_print(t, cli, stdout);
+    putchar('\n');
+}
+
+static void show(const struct cli *cli, const json_t *d) {
+    char b[32], b2[32], t[32];
+    size_t i;
+    json_t *row;
+    bool dry = json_is_true(json_at(d, "dry_run"));
+    if (dry || cli->verbose > 0) {
+        show_tensors(cli, d);
+    }
+    json_array_foreach(json_object_get(d, "fallbacks"), i, row) {
+        printf("fallback: %.0f tensors %s -> %s (rows that the block does not divide)\n", json_num(row, "count", 0),
+               json_str(row, "from", "?"), json_str(row, "to", "?"));
+    }
+    json_array_foreach(json_object_get(d, "warnings"), i, row) {
+        printf("warning: %s\n", json_is_string(row) ? json_string_value(row) : "?");
+    }
+    double from = json_num(d, "input.bytes", 0), to = json_num(d, "bytes", 0);
+    printf("%s%s: %s, %.3f bits per weight, %.1f %% of %s\n", dry ? "would write " : "", json_str(d, "output.path", "?"),
+           human_bytes(to, b), json_num(d, "bits_per_weight", 0), from > 0 ? 100 * to / from : 0.0,
+           human_bytes(from, b2));
+    if (dry) {
+        printf("predicted: %s, peak memory %s\n", human_time(json_num(d, "predicted.seconds", -1), t),
+               human_bytes(json_num(d, "predicted.peak_bytes", 0), b));
+    } else {
+        printf("%s, %.1f CPU seconds, peak memory %s\n", human_time(json_num(d, "seconds", -1), t),
+               json_num(d, "cpu_seconds", 0), human_bytes(json_num(d, "peak_rss_bytes", 0), b));
+    }
+}
+
+static int run(struct cli *cli, void *p) {
+    struct args *a = p;
+    ht_err err = {0};
+    char *json = NULL;
+    a->o.input = cli->positional[0];
+    a->o.calib = a->calib.items;
+    a->o.n_calib = a->calib.n;
+    a->o.tensor_rules = a->rules.items;
+    a->o.n_tensor_rules = a->rules.n;
+    if (a->o.output == NULL && !a->o.dry_run) {
+        fprintf(stderr, "halftone quantize: missing -o FILE (or --dry-run for the plan only)\n");
+        return EXIT_USAGE;
+    }
+    ht_status status = ht_quantize(cli->ctx, &a->o, &json, &err);
+    return finish(cli, status, &err, json, show);
+}
+
+const struct command command_quantize = {
+    .name = "quantize",
+    .summary = "make a model smaller",
+    .usage = "MODEL -o FILE [--format F] [--calib TEXT | --imatrix FILE] [OPTIONS]",
+    .description = "Reads a GGUF file or a Hugging Face folder and writes a GGUF file that llama.cpp and this program "
+                   "run. The output gets its name only when it is complete; the input is never touched. With "
+                   "importance (--imatrix or --calib) rounding errors go where the model feels them least.",
+    .examples = examples,
+    .options = options,
+    .args_bytes = sizeof(struct args),
+    .defaults = defaults,
+    .min_positional = 1,
+    .max_positional = 1,
+    .positional_choices = "@file",
+    .needs_context = true,
+    .run = run,
+};
