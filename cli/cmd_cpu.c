@@ -25,8 +25,8 @@ static void show(const struct cli *cli, const json_t *d) {
     table_print(t, cli, stdout);
     putchar('\n');
     t = table_new(slot_headers, 2, "ll");
-    json_array_foreach(json_object_get(d, "slots"), i, row) {
-        table_cell(t, "%s", json_str(row, "name", "?"));
+    json_array_foreach(json_object_get(d, "kernels"), i, row) {
+        table_cell(t, "%s", json_str(row, "slot", "?"));
         table_cell(t, "%s", json_str(row, "level", "?"));
     }
     table_print(t, cli, stdout);

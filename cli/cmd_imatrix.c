@@ -33,10 +33,9 @@ static void defaults(void *p) {
 }
 
 static void show(const struct cli *cli, const json_t *d) {
-    char t[32];
     (void)cli;
-    printf("%s: %.0f entries from %.0f tokens, %s\n", json_str(d, "output", "?"), json_num(d, "entries", 0),
-           json_num(d, "tokens", 0), human_time(json_num(d, "seconds", -1), t));
+    printf("%s: %.0f entries from %.0f windows of %.0f tokens\n", json_str(d, "output", "?"), json_num(d, "entries", 0),
+           json_num(d, "windows", 0), json_num(d, "ctx", 0));
 }
 
 static int collect(struct cli *cli, struct args *a, char **json, ht_err *err, ht_status *status) {

@@ -58,14 +58,14 @@ static void show_tensors(const struct cli *cli, const json_t *d) {
     putchar('\n');
 }
 
-static void show_groups(const struct cli *cli, const json_t *rows, const char *what) {
+static void show_groups(const struct cli *cli, const json_t *rows, const char *what) { /* rows have a member `what` */
     const char *const headers[] = {what, "tensors", "weights", "size", "bits/weight"};
     struct text_table *t = table_new(headers, 5, "lrrrr");
     size_t i;
     json_t *row;
     json_array_foreach(rows, i, row) {
         char b[32];
-        table_cell(t, "%s", json_str(row, "name", "?"));
+        table_cell(t, "%s", json_str(row, what, "?"));
         table_cell(t, "%.0f", json_num(row, "tensors", 0));
         table_cell(t, "%.0f", json_num(row, "weights", 0));
         table_cell(t, "%s", human_bytes(json_num(row, "bytes", 0), b));
@@ -77,9 +77,9 @@ static void show_groups(const struct cli *cli, const json_t *rows, const char *w
 
 static void show(const struct cli *cli, const json_t *d) {
     char b[32];
-    printf("%s: %s, %s, %s, %.0f weights in %.0f tensors, %.3f bits per weight\n\n", json_str(d, "path", "?"),
+    printf("%s: %s, %s, %s, %.0f weights in %zu tensors, %.3f bits per weight\n\n", json_str(d, "path", "?"),
            json_str(d, "container", "?"), json_str(d, "architecture", "unknown architecture"),
-           human_bytes(json_num(d, "file_bytes", 0), b), json_num(d, "weights", 0), json_num(d, "n_tensors", 0),
+           human_bytes(json_num(d, "file_bytes", 0), b), json_num(d, "weights", 0), json_array_size(json_at(d, "tensors")),
            json_num(d, "bits_per_weight", 0));
     show_object("Hyper-parameters", json_object_get(d, "hparams"));
     show_object("Tokenizer", json_object_get(d, "tokenizer"));

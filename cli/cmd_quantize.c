@@ -91,7 +91,7 @@ static void show(const struct cli *cli, const json_t *d) {
            human_bytes(from, b2));
     if (dry) {
         printf("predicted: %s, peak memory %s\n", human_time(json_num(d, "predicted.seconds", -1), t),
-               human_bytes(json_num(d, "predicted.peak_bytes", 0), b));
+               human_bytes(json_num(d, "predicted.peak_rss_bytes", 0), b));
     } else {
         printf("%s, %.1f CPU seconds, peak memory %s\n", human_time(json_num(d, "seconds", -1), t),
                json_num(d, "cpu_seconds", 0), human_bytes(json_num(d, "peak_rss_bytes", 0), b));

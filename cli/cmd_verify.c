@@ -23,9 +23,16 @@ static void show(const struct cli *cli, const json_t *d) {
                json_str(row, "message", "?"));
     }
     char b[32];
-    printf("%s: %s; %.0f tensors, %s checked, checksums %s\n", json_str(d, "path", "?"),
-           json_is_true(json_at(d, "ok")) ? "sound" : "NOT sound", json_num(d, "tensors", 0),
-           human_bytes(json_num(d, "bytes", 0), b), json_str(d, "checksums", "not stored"));
+    double sums = json_num(d, "checksums", 0);
+    printf("%s: %s; %.0f tensors, %s, values %s, ", json_str(d, "path", "?"),
+           json_is_true(json_at(d, "sound")) ? "sound" : "NOT sound", json_num(d, "tensors", 0),
+           human_bytes(json_num(d, "file_bytes", 0), b),
+           json_is_true(json_at(d, "data_scanned")) ? "scanned" : "not scanned");
+    if (sums > 0) {
+        printf("%.0f checksums compared\n", sums);
+    } else {
+        printf("no checksums compared\n");
+    }
 }
 
 static int run(struct cli *cli, void *p) {

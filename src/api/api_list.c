@@ -144,7 +144,8 @@ ht_status ht_cpu(char **json, ht_err *err) {
     char model[128];
     struct ht_doc d;
     ht_doc_init(&d, "halftone.cpu/1");
-    ht_doc_set(&d, d.root, "model", ht_doc_text(ht_cpu_model(model, sizeof model), strlen(model)));
+    ht_cpu_model(model, sizeof model);
+    ht_doc_set(&d, d.root, "model", ht_doc_text(model, strlen(model)));
     ht_doc_set(&d, d.root, "cpus", json_integer(ht_cpu_count()));
     ht_doc_set(&d, d.root, "best", json_string(ht_cpu_level_name(ht_cpu_best())));
     json_t *levels = ht_doc_array(&d, d.root, "levels");
