@@ -5,6 +5,8 @@
 #include <string.h>
 #if defined(__aarch64__)
 #include <sys/auxv.h> /* HWCAP */
+#elif defined(__x86_64__)
+#include <cpuid.h>
 #endif
 
 static const char *const level_names[] = {
@@ -27,14 +29,21 @@ const char *ht_cpu_level_needs(enum ht_cpu_level level) {
     return level_needs[level];
 }
 
+#if defined(__x86_64__)
+/* For features that some compilers' __builtin_cpu_supports do not know. */
+static bool cpuid_ecx1(unsigned bit) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c >> bit & 1u) != 0;
+}
+#endif
+
 bool ht_cpu_found(enum ht_cpu_level level) {
     switch (level) {
     case HT_CPU_REF:
         return true;
 #if defined(__x86_64__)
     case HT_CPU_AVX2:
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-               __builtin_cpu_supports("f16c");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpuid_ecx1(29); /* F16C */
     case HT_CPU_AVX512:
         return ht_cpu_found(HT_CPU_AVX2) && __builtin_cpu_supports("avx512f") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
