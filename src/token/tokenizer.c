@@ -109,7 +109,7 @@ static ht_status copy_tokens(struct ht_tokenizer *t, const struct ht_vocab *v, c
 
 static ht_status find_merge_part(const struct ht_map *by_text, const char *s, size_t len, uint32_t rank,
                                  const char *part, const char *what, uint64_t *id, ht_err *err) {
-    if (ht_map_get(by_text, s, len, id)) {
+    if (len <= HT_MAX_TOKEN_BYTES * 2 && ht_map_get(by_text, s, len, id)) {
         return HT_OK;
     }
     return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "merge %u: its %s '%.*s' is not a token", rank, part,
