@@ -207,7 +207,7 @@ static void text_table(const struct ht_report *report, struct ht_buf *out) {
             ht_buf_puts(out, "</td><td class=\"l\">");
             name(out, ht_path_base(ht_report_text(t, "path") ? ht_report_text(t, "path") : "?"));
             ht_buf_puts(out, "</td>");
-            number_cell(out, t, NULL, "windows", 1, 9);
+            number_cell(out, t, NULL, "windows", 1, 0);
             number_cell(out, t, "perplexity", "mean", 1, 4);
             number_cell(out, t, "kld", "mean", 1, 3);
             number_cell(out, t, "kld", "low", 1, 3);
@@ -246,7 +246,7 @@ static void tensor_table(const struct ht_report_row *row, struct ht_buf *out) {
             ht_report_escape(out, s != NULL && !same ? s : "");
             ht_buf_puts(out, "</td>");
         }
-        number_cell(out, t, NULL, "bytes", 1, 12);
+        number_cell(out, t, NULL, "bytes", 1, 0);
         number_cell(out, t, NULL, "rel_error_db", 1, 3);
         ht_buf_puts(out, "</tr>\n");
     }
@@ -302,6 +302,7 @@ static void fields(struct ht_buf *out, const json_t *o, const char *const *keys,
     bool first = true;
     for (size_t i = 0; i < n; i++) {
         const json_t *v = json_object_get(o, keys[i]);
+        v = json_is_object(v) ? json_object_get(v, "path") : v; /* a file */
         if (v != NULL && !json_is_null(v) && !json_is_object(v) && !json_is_array(v)) {
             ht_buf_puts(out, first ? "" : ", ");
             for (const char *k = keys[i]; *k; k++) {
@@ -339,19 +340,10 @@ static void provenance_of(const struct ht_report_record *r, struct ht_buf *out) 
         "tokens", "tokens_scored", "confidence", "resamples", "seed", "threads", "prompt_tokens", "seconds",
         "cpu_seconds", "peak_rss_bytes", "entries", "version",
     };
-    const json_t *model = json_object_get(r->json, "model"), *ref = json_object_get(r->json, "reference");
     const json_t *machine = json_object_get(r->json, "machine");
     ht_buf_puts(out, "<dt>");
     ht_report_escape(out, r->schema);
     ht_buf_puts(out, "</dt><dd>");
-    if (json_is_object(model) && ht_report_text(model, "path") != NULL) {
-        name(out, ht_report_text(model, "path"));
-        if (json_is_object(ref) && ht_report_text(ref, "path") != NULL) {
-            ht_buf_puts(out, " against ");
-            name(out, ht_report_text(ref, "path"));
-        }
-        ht_buf_puts(out, ": ");
-    }
     fields(out, r->json, keys, sizeof keys / sizeof keys[0]);
     if (json_is_object(machine)) {
         static const char *const parts[] = {"cpu", "kernels"};

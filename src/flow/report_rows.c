@@ -33,8 +33,8 @@ static ht_estimate read_estimate(const json_t *record, const char *key) {
     return e;
 }
 
-/* "model" is a path, or an object with one. */
-static const char *model_path(const json_t *record, const char *key) {
+/* A file is named by its path, or by an object with one. */
+static const char *file_path(const json_t *record, const char *key) {
     const json_t *v = json_object_get(record, key);
     return json_is_object(v) ? ht_report_text(v, "path") : json_string_value(v);
 }
@@ -47,7 +47,7 @@ static ht_status malformed(const struct ht_report_record *r, const char *key, co
 }
 
 static ht_status check_eval(const struct ht_report_record *r, ht_err *err) {
-    if (model_path(r->json, "model") == NULL) {
+    if (file_path(r->json, "model") == NULL) {
         return malformed(r, "model.path", "a file name", err);
     }
     if (!(read_estimate(r->json, "perplexity").mean > 0)) {
@@ -65,8 +65,8 @@ static ht_status check_eval(const struct ht_report_record *r, ht_err *err) {
 }
 
 static ht_status check_quantize(const struct ht_report_record *r, ht_err *err) {
-    if (ht_report_text(r->json, "output") == NULL) {
-        return malformed(r, "output", "a file name", err);
+    if (file_path(r->json, "output") == NULL) {
+        return malformed(r, "output.path", "a file name", err);
     }
     const json_t *tensors = json_object_get(r->json, "tensors");
     if (tensors != NULL && !json_is_array(tensors)) {
@@ -76,11 +76,11 @@ static ht_status check_quantize(const struct ht_report_record *r, ht_err *err) {
 }
 
 static ht_status check_run(const struct ht_report_record *r, ht_err *err) {
-    return model_path(r->json, "model") != NULL ? HT_OK : malformed(r, "model", "a file name", err);
+    return file_path(r->json, "model") != NULL ? HT_OK : malformed(r, "model", "a file name", err);
 }
 
 static ht_status check_imatrix(const struct ht_report_record *r, ht_err *err) {
-    return ht_report_text(r->json, "output") != NULL ? HT_OK : malformed(r, "output", "a file name", err);
+    return file_path(r->json, "output") != NULL ? HT_OK : malformed(r, "output", "a file name", err);
 }
 
 static const struct {
@@ -126,12 +126,45 @@ static struct ht_report_row *add_row(struct ht_report *report, const char *path)
     return row;
 }
 
-/* The same file: equal paths, or equal last parts and equal sizes where both are known. */
-static bool same_file(const struct ht_report_row *row, const char *path, double bytes) {
-    if (strcmp(row->path, path) == 0) {
-        return true;
+/* Records may name a file by its last part only: then size decides where both are known. */
+static bool may_be(const struct ht_report_row *row, const char *path, double bytes) {
+    return strcmp(ht_path_base(row->path), ht_path_base(path)) == 0 &&
+           (isnan(bytes) || isnan(row->bytes) || row->bytes == bytes);
+}
+
+/* The path under which rows know the file: the same path, or the only one it may be; NULL: none. */
+static const char *known_path(const struct ht_report *report, const char *path, double bytes) {
+    const char *found = NULL;
+    for (size_t i = 0; i < report->n_rows; i++) {
+        if (strcmp(report->rows[i].path, path) == 0) {
+            return report->rows[i].path;
+        }
     }
-    return row->bytes == bytes && strcmp(ht_path_base(row->path), ht_path_base(path)) == 0;
+    for (size_t i = 0; i < report->n_rows; i++) {
+        const struct ht_report_row *row = &report->rows[i];
+        if (may_be(row, path, bytes)) {
+            if (found != NULL && strcmp(found, row->path) != 0) {
+                return NULL;
+            }
+            found = row->path;
+        }
+    }
+    return found;
+}
+
+/* The format that most weights of a file are stored in. */
+static const char *main_format(const json_t *file) {
+    const char *format = NULL;
+    double most = 0.0;
+    const json_t *f;
+    size_t i;
+    json_array_foreach(json_object_get(file, "formats"), i, f) {
+        if (ht_report_number(f, "weights") > most) {
+            most = ht_report_number(f, "weights");
+            format = ht_report_text(f, "format");
+        }
+    }
+    return format;
 }
 
 static void read_eval(struct ht_report_row *row, const json_t *e) {
@@ -148,16 +181,7 @@ static void read_eval(struct ht_report_row *row, const json_t *e) {
     row->kld_median = ht_report_number(kld, "median");
     row->kld_p99 = ht_report_number(kld, "p99");
     row->kld_max = ht_report_number(kld, "max");
-    double most = 0.0;
-    const json_t *f;
-    size_t i;
-    json_array_foreach(json_object_get(model, "formats"), i, f) {
-        double weights = ht_report_number(f, "weights");
-        if (weights > most && ht_report_text(f, "format") != NULL) {
-            most = weights;
-            row->format = ht_report_text(f, "format");
-        }
-    }
+    row->format = main_format(model);
 }
 
 /* Speeds of the reference were measured beside another model; only its size and perplexity are shown. */
@@ -169,35 +193,20 @@ static void read_reference(struct ht_report_row *row, const json_t *e) {
     row->weights = ht_report_number(ref, "weights");
     row->prefill = ht_report_number(ref, "tokens_per_s");
     row->perplexity = read_estimate(e, "reference_perplexity");
-    const json_t *f = json_array_get(json_object_get(ref, "formats"), 0);
-    row->format = ht_report_text(f, "format");
-    double most = ht_report_number(f, "weights");
-    size_t i;
-    json_array_foreach(json_object_get(ref, "formats"), i, f) {
-        if (ht_report_number(f, "weights") > most) {
-            most = ht_report_number(f, "weights");
-            row->format = ht_report_text(f, "format");
-        }
-    }
+    row->format = main_format(ref);
 }
 
 static void join_quantize(struct ht_report *report, const json_t *q) {
-    const char *output = ht_report_text(q, "output");
+    const char *output = file_path(q, "output");
     double bytes = ht_report_number(q, "bytes");
-    bool met = false;
+    const char *path = known_path(report, output, bytes);
+    if (path == NULL) {
+        path = add_row(report, output)->path;
+    }
     for (size_t i = 0; i < report->n_rows; i++) {
         struct ht_report_row *row = &report->rows[i];
-        if (same_file(row, output, bytes)) {
+        if (strcmp(row->path, path) == 0) {
             row->quantize = q;
-            met = true;
-        }
-    }
-    if (!met) {
-        add_row(report, output)->quantize = q;
-    }
-    for (size_t i = 0; i < report->n_rows; i++) {
-        struct ht_report_row *row = &report->rows[i];
-        if (row->quantize == q) {
             row->format = ht_report_text(q, "format") != NULL ? ht_report_text(q, "format") : row->format;
             row->method = ht_report_text(q, "method");
             row->bytes = isnan(row->bytes) ? bytes : row->bytes;
@@ -208,20 +217,32 @@ static void join_quantize(struct ht_report *report, const json_t *q) {
 }
 
 static void join_run(struct ht_report *report, const json_t *run) {
-    const char *path = model_path(run, "model");
-    struct ht_report_row *row = NULL;
+    const char *model = file_path(run, "model"), *path = known_path(report, model, NAN);
+    if (path == NULL) {
+        path = add_row(report, model)->path;
+    }
     for (size_t i = 0; i < report->n_rows; i++) {
-        if (same_file(&report->rows[i], path, NAN)) {
-            row = &report->rows[i];
+        struct ht_report_row *row = &report->rows[i];
+        if (strcmp(row->path, path) == 0) {
             row->run = run;
             row->decode = ht_report_number(run, "decode_tokens_per_s");
+            row->prefill = isnan(row->prefill) ? ht_report_number(run, "prefill_tokens_per_s") : row->prefill;
         }
     }
-    if (row == NULL) {
-        row = add_row(report, path);
-        row->run = run;
-        row->decode = ht_report_number(run, "decode_tokens_per_s");
-        row->prefill = ht_report_number(run, "prefill_tokens_per_s");
+}
+
+/* The row of an evaluation's reference, which another record may have made already. */
+static void join_reference(struct ht_report *report, const json_t *e) {
+    const char *path = file_path(e, "reference");
+    if (path == NULL) {
+        return;
+    }
+    const char *known = known_path(report, path, ht_report_number(json_object_get(e, "reference"), "file_bytes"));
+    if (known == NULL) {
+        read_reference(add_row(report, path), e);
+    }
+    for (size_t i = 0; known != NULL && i < report->n_rows; i++) {
+        report->rows[i].reference |= strcmp(report->rows[i].path, known) == 0;
     }
 }
 
@@ -229,21 +250,12 @@ static void make_rows(struct ht_report *report) {
     for (size_t i = 0; i < report->n_records; i++) {
         const struct ht_report_record *r = &report->records[i];
         if (is_kind(r, "eval")) {
-            read_eval(add_row(report, model_path(r->json, "model")), r->json);
+            read_eval(add_row(report, file_path(r->json, "model")), r->json);
         }
     }
     size_t n_evals = report->n_rows;
     for (size_t i = 0; i < n_evals; i++) {
-        const json_t *e = report->rows[i].eval;
-        const char *path = model_path(e, "reference");
-        bool met = path == NULL;
-        for (size_t k = 0; k < report->n_rows && !met; k++) {
-            met = same_file(&report->rows[k], path, ht_report_number(json_object_get(e, "reference"), "file_bytes"));
-            report->rows[k].reference |= met;
-        }
-        if (!met) {
-            read_reference(add_row(report, path), e);
-        }
+        join_reference(report, report->rows[i].eval);
     }
     for (size_t i = 0; i < report->n_records; i++) {
         if (is_kind(&report->records[i], "quantize")) {
@@ -438,7 +450,9 @@ static void find_warnings(struct ht_report *report) {
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
         mixed |= differs(report, settings[i]);
     }
-    if (mixed) {
+    if (!mixed && !references_differ(report)) {
+        find_beaten(report);
+    } else if (mixed) {
         warn(report, NULL, "the rows were measured with different settings or texts (see Provenance): compare "
                            "figures only within one setting");
     }
@@ -454,7 +468,7 @@ static void find_warnings(struct ht_report *report) {
         const json_t *tensors = json_object_get(row->quantize, "tensors");
         warn(report, row->name, fallback_text(report, tensors));
         warn_all(report, row->name, json_object_get(row->quantize, "warnings"));
-        if (ht_report_number(row->quantize, "nonfinite") > 0) {
+        if (ht_report_number(row->quantize, "nonfinite_zeroed") > 0) {
             warn(report, row->name, "NaN or infinite weights of the input became 0");
         }
     }
@@ -473,7 +487,6 @@ ht_status ht_report_rows(struct ht_report *report, ht_err *err) {
     make_rows(report);
     qsort(report->rows, report->n_rows, sizeof *report->rows, by_size);
     HT_TRY(name_rows(report, err));
-    find_beaten(report);
     find_warnings(report);
     return HT_OK;
 }

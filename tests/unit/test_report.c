@@ -151,7 +151,7 @@ static void test_page_of_several_files(void **state) {
     record(EVAL("out/m-q4.gguf", "41339104", "5.8", "25.1", "0.0108"));
     record(EVAL("out/m-q4_0.gguf", "42339104", "5.9", "25.1", "0.0191"));
     record(EVAL("out/m-q2.gguf", "33981664", "4.8", "27.2", "0.1255"));
-    record("{\"schema\":\"halftone.quantize/1\",\"input\":\"ref.gguf\",\"output\":\"out/m-q4.gguf\",\"format\":\"Q4_K_M\","
+    record("{\"schema\":\"halftone.quantize/1\",\"input\":{\"path\":\"ref.gguf\"},\"output\":{\"path\":\"m-q4.gguf\"},\"format\":\"Q4_K_M\","
            "\"method\":\"imatrix\",\"bytes\":41339104,\"tensors\":[{\"name\":\"blk.0.attn_q.weight\",\"role\":"
            "\"attn_q\",\"layer\":0,\"format\":\"q5_0\",\"wanted\":\"q4_k\",\"bytes\":1000,\"rel_error_db\":-21.5},"
            "{\"name\":\"blk.1.attn_q.weight\",\"role\":\"attn_q\",\"layer\":1,\"format\":\"q4_k\",\"bytes\":1000,"
