@@ -2,7 +2,8 @@
  *
  *     bench_kernel [FORMAT|all] [LEVEL|all|best] [THREADS] [COLS]
  *
- * For each: 1 token (bytes of weights per second, against a plain read of the same memory), then 4, 16, 64 and 512
+ * For each: 1 token (bytes of weights per second, against a plain read of the same memory; the same from
+ * 256 KiB of weights in L2), then 4, 16, 64 and 512
  * tokens (GFLOP/s = 2 R K T / s). The weights of the 1-token run are larger than the caches; each figure is the
  * best of several runs. */
 #include <stdio.h>
@@ -96,6 +97,9 @@ static void one(struct bench *b, const struct ht_format *f, int level, enum ht_m
     double s = seconds(b, t, &w, 1, math);
     printf("%-8s %-5s %-10s %7.2f GB/s", f->name, math == HT_MATH_FAST ? "fast" : "exact",
            ht_cpu_level_name((enum ht_cpu_level)level), (double)(rows * row) / s / 1e9);
+    w.rows = (256u << 10) / row;
+    s = seconds(b, t, &w, 1, math);
+    printf("  L2 %7.2f", (double)(w.rows * row) / s / 1e9);
     for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
         w.rows = level == HT_CPU_REF ? 64 : 1536;
         s = seconds(b, t, &w, tokens[i], math);

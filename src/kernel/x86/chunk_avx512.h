@@ -34,43 +34,65 @@ HT_INLINE __m512i ht_high4(__m512i v) {
     return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
 }
 
-/* ---- blocks of 32: half a chunk is 4 blocks of WORDS 16-bit words ------------------------------------------
- * Two overlapping loads see all of it without reading beyond: words 0 .. 31 and the last 32. */
+/* ---- blocks of 32 -----------------------------------------------------------------------------------------
+ * A chunk is 8 blocks of WORDS 16-bit words. Three loads a, b, c hold words 0 .. 31, 32 .. 63 and the rest; blocks
+ * 0 to 3 lie in a and b, blocks 4 to 7 in b and c, so that each half is one two-source permutation away.
+ * (Overlapping loads per half need less but are slow on lines that are still on their way from memory.) */
 
-#define HT_WORD(w, WORDS) ((w) < 32 ? (w) : 32 + (w) - (4 * (WORDS)-32))
-#define HT_WORDS8(w, WORDS)                                                                                 \
-    HT_WORD((w), WORDS), HT_WORD((w) + 1, WORDS), HT_WORD((w) + 2, WORDS), HT_WORD((w) + 3, WORDS),         \
-        HT_WORD((w) + 4, WORDS), HT_WORD((w) + 5, WORDS), HT_WORD((w) + 6, WORDS), HT_WORD((w) + 7, WORDS)
-/* The 16 bytes of codes of four blocks, which start at word QS of each. */
-#define HT_QS_TABLE(name, WORDS, QS)                                                                  \
-    static const HT_ALIGNED(64) uint16_t name[32] = {HT_WORDS8(QS, WORDS), HT_WORDS8(WORDS + QS, WORDS), \
-                                                     HT_WORDS8(2 * WORDS + QS, WORDS),                \
-                                                     HT_WORDS8(3 * WORDS + QS, WORDS)}
+struct ht_words {
+    __m512i a, b, c;
+};
+
+HT_INLINE struct ht_words ht_load_words(const uint8_t *p, int words) {
+    __mmask8 m = (__mmask8)((1u << (2 * words - 16)) - 1u); /* 8-byte parts of c */
+    return (struct ht_words){_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64), _mm512_maskz_loadu_epi64(m, p + 128)};
+}
+
+/* One table for each half: the words of block i start at FIRST + i * WORDS, counted from the half's first load. */
+#define HT_WORDS8(w) (w), (w) + 1, (w) + 2, (w) + 3, (w) + 4, (w) + 5, (w) + 6, (w) + 7
+#define HT_QS_HALF(FIRST, WORDS) \
+    { HT_WORDS8(FIRST), HT_WORDS8((FIRST) + (WORDS)), HT_WORDS8((FIRST) + 2 * (WORDS)), HT_WORDS8((FIRST) + 3 * (WORDS)) }
+/* The 16 bytes of codes of each block, from its word QS on. */
+#define HT_QS_TABLE(name, WORDS, QS)                    \
+    static const HT_ALIGNED(64) uint16_t name[2][32] = { \
+        HT_QS_HALF(QS, WORDS),                          \
+        HT_QS_HALF(4 * (WORDS) - 32 + (QS), WORDS),     \
+    }
 HT_QS_TABLE(ht_qs_q4_0, 9, 1);
 HT_QS_TABLE(ht_qs_q4_1, 10, 2);
 HT_QS_TABLE(ht_qs_q5_0, 11, 3);
 HT_QS_TABLE(ht_qs_q5_1, 12, 4);
 
-struct ht_half { /* half a chunk as loaded */
-    __m512i a, b;
-};
+/* Heads of four blocks: [d x 4, m x 4, low half of qh x 4, high half of qh x 4] from words 0, M, QH, QH + 1. */
+#define HT_WORDS4(w, WORDS) (w), (w) + (WORDS), (w) + 2 * (WORDS), (w) + 3 * (WORDS)
+#define HT_HEAD_HALF(FIRST, WORDS, M, QH)                                                                        \
+    {                                                                                                            \
+        HT_WORDS4(FIRST, WORDS), HT_WORDS4((FIRST) + (M), WORDS), HT_WORDS4((FIRST) + (QH), WORDS),              \
+            HT_WORDS4((FIRST) + (QH) + 1, WORDS)                                                                 \
+    }
+#define HT_HEAD_TABLE(name, WORDS, M, QH)               \
+    static const HT_ALIGNED(64) uint16_t name[2][32] = { \
+        HT_HEAD_HALF(0, WORDS, M, QH),                  \
+        HT_HEAD_HALF(4 * (WORDS) - 32, WORDS, M, QH),   \
+    }
+HT_HEAD_TABLE(ht_head_q4_0, 9, 0, 0); /* no m: d again; no qh: not used */
+HT_HEAD_TABLE(ht_head_q4_1, 10, 1, 0);
+HT_HEAD_TABLE(ht_head_q5_0, 11, 0, 1);
+HT_HEAD_TABLE(ht_head_q5_1, 12, 1, 2);
 
-HT_INLINE struct ht_half ht_load_half(const uint8_t *p, int words) {
-    return (struct ht_half){_mm512_loadu_si512(p), _mm512_loadu_si512(p + 8 * words - 64)};
+HT_INLINE __m512i ht_pick_low(const struct ht_words *w, const uint16_t table[2][32]) {
+    return _mm512_permutex2var_epi16(w->a, _mm512_load_si512(table[0]), w->b);
 }
 
-HT_INLINE __m512i ht_pick(struct ht_half h, const uint16_t *table) {
-    return _mm512_permutex2var_epi16(h.a, _mm512_load_si512(table), h.b);
+HT_INLINE __m512i ht_pick_high(const struct ht_words *w, const uint16_t table[2][32]) {
+    return _mm512_permutex2var_epi16(w->b, _mm512_load_si512(table[1]), w->c);
 }
 
-/* Where all f16 fields of 4 blocks lie in the first 32 words: 16 of them from two halves of a chunk. */
-HT_INLINE __m512 ht_pick_f16(struct ht_half x, struct ht_half y, const uint16_t *table) {
-    __m512i v = _mm512_permutex2var_epi16(x.a, _mm512_load_si512(table), y.a);
-    return _mm512_cvtph_ps(_mm512_castsi512_si256(v));
+/* 8 times d, 8 times m from the heads of both halves. */
+HT_INLINE __m512 ht_head_scales(__m512i low, __m512i high) {
+    __m128i l = _mm512_castsi512_si128(low), h = _mm512_castsi512_si128(high);
+    return _mm512_cvtph_ps(_mm256_setr_m128i(_mm_unpacklo_epi64(l, h), _mm_unpackhi_epi64(l, h)));
 }
-
-static const HT_ALIGNED(64) uint16_t ht_d_q4_0[32] = {0, 9, 18, 27, 32, 41, 50, 59, 0, 9, 18, 27, 32, 41, 50, 59};
-static const HT_ALIGNED(64) uint16_t ht_dm_q4_1[32] = {0, 10, 20, 30, 32, 42, 52, 62, 1, 11, 21, 31, 33, 43, 53, 63};
 
 HT_INLINE void ht_chunk_nibbles(struct ht_chunk *out, __m512i a, __m512i b) {
     out->c[0] = ht_low4(a);
@@ -79,10 +101,15 @@ HT_INLINE void ht_chunk_nibbles(struct ht_chunk *out, __m512i a, __m512i b) {
     out->c[3] = ht_high4(b);
 }
 
+HT_INLINE void ht_chunk_q4(const uint8_t *p, struct ht_chunk *out, int words, const uint16_t qs[2][32],
+                           const uint16_t head[2][32]) {
+    struct ht_words w = ht_load_words(p, words);
+    ht_chunk_nibbles(out, ht_pick_low(&w, qs), ht_pick_high(&w, qs));
+    out->s = ht_head_scales(ht_pick_low(&w, head), ht_pick_high(&w, head));
+}
+
 HT_INLINE void ht_chunk_q4_0(const uint8_t *p, struct ht_chunk *out) {
-    struct ht_half x = ht_load_half(p, 9), y = ht_load_half(p + 72, 9);
-    ht_chunk_nibbles(out, ht_pick(x, ht_qs_q4_0), ht_pick(y, ht_qs_q4_0));
-    out->s = ht_pick_f16(x, y, ht_d_q4_0);
+    ht_chunk_q4(p, out, 9, ht_qs_q4_0, ht_head_q4_0);
 }
 
 /* value = d * code + m: the min is -m. */
@@ -91,9 +118,8 @@ HT_INLINE __m512 ht_negate_high(__m512 v) {
 }
 
 HT_INLINE void ht_chunk_q4_1(const uint8_t *p, struct ht_chunk *out) {
-    struct ht_half x = ht_load_half(p, 10), y = ht_load_half(p + 80, 10);
-    ht_chunk_nibbles(out, ht_pick(x, ht_qs_q4_1), ht_pick(y, ht_qs_q4_1));
-    out->s = ht_negate_high(ht_pick_f16(x, y, ht_dm_q4_1));
+    ht_chunk_q4(p, out, 10, ht_qs_q4_1, ht_head_q4_1);
+    out->s = ht_negate_high(out->s);
 }
 
 /* Nonlinear 4-bit codes: the table's values + 128. */
@@ -114,36 +140,24 @@ HT_INLINE void ht_chunk_iq4_nl(const uint8_t *p, struct ht_chunk *out) {
     ht_chunk_levels(out);
 }
 
-/* Heads of four blocks: [d x 4, m x 4, low half of qh x 4, high half of qh x 4] (Q5_0 has no m: d again). */
-#define HT_HEAD_TABLE(name, WORDS, M, QH)                                                                       \
-    static const HT_ALIGNED(64) uint16_t name[32] = {                                                           \
-        HT_WORD(0, WORDS),       HT_WORD(WORDS, WORDS),          HT_WORD(2 * WORDS, WORDS),                     \
-        HT_WORD(3 * WORDS, WORDS), HT_WORD(M, WORDS),            HT_WORD(WORDS + M, WORDS),                     \
-        HT_WORD(2 * WORDS + M, WORDS), HT_WORD(3 * WORDS + M, WORDS), HT_WORD(QH, WORDS),                       \
-        HT_WORD(WORDS + QH, WORDS), HT_WORD(2 * WORDS + QH, WORDS), HT_WORD(3 * WORDS + QH, WORDS),             \
-        HT_WORD(QH + 1, WORDS),  HT_WORD(WORDS + QH + 1, WORDS), HT_WORD(2 * WORDS + QH + 1, WORDS),            \
-        HT_WORD(3 * WORDS + QH + 1, WORDS)}
-HT_HEAD_TABLE(ht_head_q5_0, 11, 0, 1);
-HT_HEAD_TABLE(ht_head_q5_1, 12, 1, 2);
-
-/* Adds the fifth bits of four blocks to their low and high halves; bits = [low halves, high halves]. */
-HT_INLINE void ht_fifth_bits(__m512i *low, __m512i *high, __m128i bits) {
+/* Adds the fifth bits of four blocks to their low and high halves. */
+HT_INLINE void ht_fifth_bits(__m512i *low, __m512i *high, __m512i head) {
     const __m512i sixteen = _mm512_set1_epi8(16);
+    __m128i bits = _mm512_extracti32x4_epi32(head, 1);
     __mmask64 kl = _cvtu64_mask64((uint64_t)_mm_cvtsi128_si64(bits));
     __mmask64 kh = _cvtu64_mask64((uint64_t)_mm_extract_epi64(bits, 1));
     *low = _mm512_mask_add_epi8(*low, kl, *low, sixteen);
     *high = _mm512_mask_add_epi8(*high, kh, *high, sixteen);
 }
 
-HT_INLINE void ht_chunk_q5(const uint8_t *p, struct ht_chunk *out, int words, const uint16_t *qs, const uint16_t *head) {
-    struct ht_half x = ht_load_half(p, words), y = ht_load_half(p + 8 * words, words);
-    __m256i hx = _mm512_castsi512_si256(ht_pick(x, head)), hy = _mm512_castsi512_si256(ht_pick(y, head));
-    ht_chunk_nibbles(out, ht_pick(x, qs), ht_pick(y, qs));
-    ht_fifth_bits(&out->c[0], &out->c[1], _mm256_extracti128_si256(hx, 1));
-    ht_fifth_bits(&out->c[2], &out->c[3], _mm256_extracti128_si256(hy, 1));
-    __m128i lx = _mm256_castsi256_si128(hx), ly = _mm256_castsi256_si128(hy);
-    __m256i dm = _mm256_setr_m128i(_mm_unpacklo_epi64(lx, ly), _mm_unpackhi_epi64(lx, ly));
-    out->s = _mm512_cvtph_ps(dm);
+HT_INLINE void ht_chunk_q5(const uint8_t *p, struct ht_chunk *out, int words, const uint16_t qs[2][32],
+                           const uint16_t head[2][32]) {
+    struct ht_words w = ht_load_words(p, words);
+    __m512i low = ht_pick_low(&w, head), high = ht_pick_high(&w, head);
+    ht_chunk_nibbles(out, ht_pick_low(&w, qs), ht_pick_high(&w, qs));
+    ht_fifth_bits(&out->c[0], &out->c[1], low);
+    ht_fifth_bits(&out->c[2], &out->c[3], high);
+    out->s = ht_head_scales(low, high);
 }
 
 HT_INLINE void ht_chunk_q5_0(const uint8_t *p, struct ht_chunk *out) {

@@ -13,6 +13,11 @@
 
 #define MAX_TOKENS HT_ROWS_Q8_TOKENS
 
+/* Rows are read front to back; asking this far ahead ... */
+#ifndef PREFETCH_BYTES
+#define PREFETCH_BYTES 4096
+#endif
+
 /* For each code vector, the group of every 32-bit lane. */
 struct lanes {
     __m512i of[4];
@@ -89,6 +94,9 @@ HT_INLINE void rows(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, int NT,
                 acc[t][0] = acc[t][1] = _mm512_setzero_ps();
             }
             for (size_t i = 0; i < full; i++, p += s->bytes) {
+                for (uint32_t line = 0; line < s->bytes; line += 64) {
+                    _mm_prefetch((const char *)p + PREFETCH_BYTES + line, _MM_HINT_T0);
+                }
                 unpack(p, &c);
                 for (int t = 0; t < NT; t++) {
                     dot_chunk(s, &l, &c, acts + (size_t)t * n_chunks + i, acc[t]);
