@@ -23,3 +23,17 @@ void ht_chunk_acts_fill(const struct ht_chunk_shape *shape, const struct ht_acts
         }
     }
 }
+
+void ht_corrections_fill(const struct ht_chunk_shape *shape, const struct ht_acts *acts, size_t token, int32_t *out) {
+    const float *d = acts->d + token * (acts->cols_padded / 32);
+    const int32_t *sum16 = acts->sum16 + token * (acts->cols_padded / 16);
+    size_t per = (size_t)shape->group / 16;
+    for (size_t g = 0; g < acts->cols_padded / 16 / per; g++) {
+        int32_t sum = per == 2 ? sum16[2 * g] + sum16[2 * g + 1] : sum16[g];
+        float scaled = d[g * per / 2] * (float)sum;
+        out[g] = -shape->offset * sum;
+        if (shape->offset == 0) {
+            memcpy(&out[g], &scaled, sizeof scaled);
+        }
+    }
+}

@@ -23,4 +23,9 @@ struct ht_chunk_acts {
 void ht_chunk_acts_fill(const struct ht_chunk_shape *shape, const struct ht_acts *acts, size_t token,
                         struct ht_chunk_acts *out);
 
+/* What makes up for the stored codes' offset or min, one per group of the shape: the integer -offset * sum,
+ * where the product starts, or, for a format with mins, the bits of the f32 scale * sum. One token,
+ * [cols_padded / group]. */
+void ht_corrections_fill(const struct ht_chunk_shape *shape, const struct ht_acts *acts, size_t token, int32_t *out);
+
 #endif

@@ -103,12 +103,14 @@ static const struct op_row ops[] = {
     OP(dot_f32),      OP(dot_f32_f16), OP(axpy_f32), OP(axpy_f16), OP(f16_from_f32),
     OP(f32_from_f16), OP(rms_norm),    OP(softmax),  OP(silu_mul), OP(log_sum_exp),
     OP(attention),    MATMUL(quantize_q8), MATMUL(pack_f32), MATMUL(gemm_f32),
+    MATMUL(gemm_q8),
 };
 /* Arrays over formats. */
 static const struct op_row format_ops[] = {
     MATMUL(decode),
     MATMUL(rows_f32),
     MATMUL(rows_q8),
+    MATMUL(panel_q8),
 };
 #undef OP
 #undef MATMUL

@@ -11,10 +11,12 @@
 #define PANEL_F32_COLS 512                       /* 48 x 512 f32 = 96 KiB: stays in L2 beside the tokens */
 #define PANEL_F32_STRIDE (PANEL_F32_COLS + 16)   /* rows 2 KiB apart would fall into the same L1 sets */
 
-/* scratch:  | q | d | sum16 | chunks |  or  | packed |  (shared)   then per thread | rows or panel |
+#define GEMM_Q8_MIN_TOKENS 9 /* likewise for the integer panels */
+
+/* scratch:  | q | d | sum16 | chunks | corrections |  or  | packed |  (shared)   then per thread | rows or panel |
  * every part 64-byte aligned; EXACT and FAST use the same memory. */
 struct layout {
-    size_t q, d, sum16, chunks, packed;
+    size_t q, d, sum16, chunks, corrections, packed;
     size_t threads, thread_bytes, total;
 };
 
@@ -36,12 +38,14 @@ static struct layout layout_of(const struct ht_mat *w, size_t n_tokens, int thre
         l.d = take(&at, n_tokens * (kp / 32) * sizeof(float));
         l.sum16 = take(&at, n_tokens * (kp / 16) * sizeof(int32_t));
         l.chunks = take(&at, n_tokens * (kp / 256) * sizeof(struct ht_chunk_acts));
+        l.corrections = take(&at, n_tokens * (kp / 16) * sizeof(int32_t));
     }
     size_t exact = 0;
     size_t tiles = (n_tokens + HT_GEMM_TOKENS - 1) / HT_GEMM_TOKENS;
     l.packed = take(&exact, tiles * HT_GEMM_TOKENS * w->cols * sizeof(float));
     l.threads = at > exact ? at : exact;
-    take(&l.thread_bytes, PANEL_F32_ROWS * PANEL_F32_STRIDE * sizeof(float));
+    size_t panel_f32 = PANEL_F32_ROWS * PANEL_F32_STRIDE * sizeof(float), panel_q8 = sizeof(struct ht_panel_q8);
+    take(&l.thread_bytes, panel_f32 > panel_q8 ? panel_f32 : panel_q8);
     l.total = l.threads + (size_t)threads * l.thread_bytes;
     return l;
 }
@@ -61,6 +65,7 @@ struct job {
     ht_rows_f32_fn *rows_f32;
     ht_rows_q8_fn *rows_q8;
     const struct ht_chunk_shape *shape;
+    ht_panel_q8_fn *panel_q8; /* NULL: rows_q8 does it */
     ht_decode_fn *decode;
     float *packed; /* [token tiles, K, HT_GEMM_TOKENS] */
     char *thread_scratch;
@@ -132,6 +137,19 @@ static void rows_q8_task(void *ctx, size_t task, int thread) {
     }
 }
 
+static void gemm_q8_task(void *ctx, size_t task, int thread) {
+    struct job *j = ctx;
+    const struct ht_mat *w = j->w;
+    struct ht_panel_q8 *panel = scratch_of(j, thread);
+    size_t row0 = task * HT_PANEL_ROWS;
+    size_t n_rows = w->rows - row0 < HT_PANEL_ROWS ? w->rows - row0 : HT_PANEL_ROWS;
+    for (size_t k = 0; k < w->cols; k += HT_PANEL_COLS) {
+        size_t cols = w->cols - k < HT_PANEL_COLS ? w->cols - k : HT_PANEL_COLS;
+        j->panel_q8(w, row0, n_rows, k, cols, panel);
+        j->table->gemm_q8(panel, j->shape, n_rows, &j->acts, k, cols, j->y + row0, j->y_stride, k > 0);
+    }
+}
+
 static void quantize_task(void *ctx, size_t t, int thread) {
     (void)thread;
     struct job *j = ctx;
@@ -144,7 +162,9 @@ static void quantize_task(void *ctx, size_t t, int thread) {
     memset(q + K, 0, kp - K);
     memset(d + K / 32, 0, (kp - K) / 32 * sizeof *d);
     memset(sum16 + K / 16, 0, (kp - K) / 16 * sizeof *sum16);
-    if (j->shape != NULL) {
+    if (j->panel_q8 != NULL) {
+        ht_corrections_fill(j->shape, a, t, a->corrections + t * (kp / (size_t)j->shape->group));
+    } else if (j->shape != NULL) {
         ht_chunk_acts_fill(j->shape, a, t, (struct ht_chunk_acts *)a->chunks + t * (kp / 256));
     }
 }
@@ -188,9 +208,17 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
         .d = (float *)(void *)(base + l.d),
         .sum16 = (int32_t *)(void *)(base + l.sum16),
         .chunks = base + l.chunks,
+        .corrections = (int32_t *)(void *)(base + l.corrections),
     };
+    if (n_tokens >= GEMM_Q8_MIN_TOKENS && table->gemm_q8 != NULL) {
+        j.panel_q8 = table->panel_q8[slot];
+    }
     ht_pool_run(pool, n_tokens, quantize_task, &j);
-    ht_pool_run(pool, n_tiles, rows_q8_task, &j);
+    if (j.panel_q8 != NULL) {
+        ht_pool_run(pool, (w->rows + HT_PANEL_ROWS - 1) / HT_PANEL_ROWS, gemm_q8_task, &j);
+    } else {
+        ht_pool_run(pool, n_tiles, rows_q8_task, &j);
+    }
 }
 
 void ht_matmul(struct ht_pool *pool, const struct ht_mat *w, const float *x, size_t n_tokens, float *y,

@@ -24,6 +24,7 @@ struct ht_acts {
     float *d;       /* [T, cols_padded / 32], 0 from cols on */
     int32_t *sum16; /* [T, cols_padded / 16]: sums of q over 16 codes */
     void *chunks;   /* struct ht_chunk_acts [T, cols_padded / 256] where the format's rows_q8 wants it, or NULL */
+    int32_t *corrections; /* [T, cols_padded / group] for gemm_q8 (ht_corrections_fill), or NULL */
 };
 
 /* y [T, rows row0 .. row0 + n_rows) with y pointing at column row0; scratch is the thread's own. */
@@ -49,6 +50,23 @@ typedef void ht_gemm_f32_fn(const float *w, size_t w_stride, size_t n_rows, size
 struct ht_chunk_shape; /* kernel/chunk.h */
 #define HT_ROWS_Q8_TOKENS 4
 
+/* The compute form of up to HT_PANEL_ROWS rows and HT_PANEL_COLS columns, rows side by side; 0 beyond the rows.
+ *     codes [cols / 4][HT_PANEL_ROWS][4]   unsigned, natural order of columns
+ *     scale [cols / group][HT_PANEL_ROWS]  and min likewise, for formats that have mins
+ * Padded to a multiple of 256 columns with scales (and mins) of 0. */
+#define HT_PANEL_ROWS 32
+#define HT_PANEL_COLS 4096
+struct ht_panel_q8 {
+    HT_ALIGNED(64) uint8_t codes[HT_PANEL_COLS * HT_PANEL_ROWS];
+    HT_ALIGNED(64) float scale[HT_PANEL_COLS / 16 * HT_PANEL_ROWS];
+    HT_ALIGNED(64) float min[HT_PANEL_COLS / 16 * HT_PANEL_ROWS];
+};
+typedef void ht_panel_q8_fn(const struct ht_mat *w, size_t row0, size_t n_rows, size_t col0, size_t cols,
+                            struct ht_panel_q8 *panel);
+/* y [T, n_rows] (+)= acts columns col0 .. col0 + cols - 1 times the panel; acts->corrections is set. */
+typedef void ht_gemm_q8_fn(const struct ht_panel_q8 *panel, const struct ht_chunk_shape *shape, size_t n_rows,
+                           const struct ht_acts *acts, size_t col0, size_t cols, float *y, size_t y_stride, bool add);
+
 struct ht_kernel_table {
     struct ht_kernels ops;
     ht_quantize_fn *quantize_q8;
@@ -57,6 +75,8 @@ struct ht_kernel_table {
     ht_decode_fn *decode[HT_SLOT_FORMATS];
     ht_rows_f32_fn *rows_f32[HT_SLOT_FORMATS]; /* by ht_format_at index */
     ht_rows_q8_fn *rows_q8[HT_SLOT_FORMATS];   /* NULL: format without grid */
+    ht_gemm_q8_fn *gemm_q8;
+    ht_panel_q8_fn *panel_q8[HT_SLOT_FORMATS]; /* NULL: rows_q8 serves any number of tokens */
     /* Set: rows_q8 wants acts->chunks in this shape and takes up to HT_ROWS_Q8_TOKENS tokens at a time. */
     const struct ht_chunk_shape *shape[HT_SLOT_FORMATS];
 };

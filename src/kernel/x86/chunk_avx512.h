@@ -308,4 +308,21 @@ HT_INLINE void ht_chunk_q3_k(const uint8_t *p, struct ht_chunk *out) {
     out->s = out->m = _mm512_mul_ps(ht_one_f16(p + 108), ht_f32_of_bytes(scales));
 }
 
+/* ---- all formats ------------------------------------------------------------------------------------------ */
+
+/* The last chunk of a row that 256 does not divide: the blocks behind belong to the next row (or to nobody, then
+ * they are copied away from the end); their scales are set to 0. */
+HT_INLINE void ht_chunk_tail(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const uint8_t *p, const uint8_t *end,
+                             size_t n_groups, struct ht_chunk *w) {
+    uint8_t copy[8 * 34];
+    if ((size_t)(end - p) < s->bytes) {
+        memset(copy, 0, sizeof copy);
+        memcpy(copy, p, s->bytes / 8 * n_groups);
+        p = copy;
+    }
+    unpack(p, w);
+    __mmask16 m = (__mmask16)(((1u << n_groups) - 1u) * 0x101u);
+    w->s = _mm512_maskz_mov_ps(m, w->s);
+}
+
 #endif

@@ -63,21 +63,6 @@ HT_INLINE void dot_chunk(const struct ht_chunk_shape *s, const struct lanes *l, 
     }
 }
 
-/* The last chunk of a row that 256 does not divide: the blocks behind belong to the next row (or to nobody, then
- * they are copied away from the end); their scales are set to 0. */
-HT_INLINE void load_tail(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const uint8_t *p, const uint8_t *end,
-                         size_t n_groups, struct ht_chunk *w) {
-    uint8_t copy[8 * 34];
-    if ((size_t)(end - p) < s->bytes) {
-        memset(copy, 0, sizeof copy);
-        memcpy(copy, p, s->bytes / 8 * n_groups);
-        p = copy;
-    }
-    unpack(p, w);
-    __mmask16 m = (__mmask16)(ht_mask16(n_groups) * 0x101u);
-    w->s = _mm512_maskz_mov_ps(m, w->s);
-}
-
 HT_INLINE void rows(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, int NT, const struct ht_mat *w, size_t row0,
                     size_t n_rows, const struct ht_chunk_acts *acts, size_t n_chunks, float *y, size_t y_stride) {
     const struct lanes l = lanes_of(s);
@@ -103,7 +88,7 @@ HT_INLINE void rows(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, int NT,
                 }
             }
             if (tail != 0) {
-                load_tail(unpack, s, p, end, tail, &c);
+                ht_chunk_tail(unpack, s, p, end, tail, &c);
                 for (int t = 0; t < NT; t++) {
                     dot_chunk(s, &l, &c, acts + (size_t)t * n_chunks + full, acc[t]);
                 }
