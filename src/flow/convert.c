@@ -99,6 +99,29 @@ static ht_status prepare(struct job *j, ht_err *err) {
     return ht_flow_predict(p, j->o->shard_bytes, &j->bytes, &j->n_files, err);
 }
 
+/* A folder may exist; its files are refused one by one. But two cuts of one checkpoint in a folder are a trap:
+ * readers take model.safetensors before the shards. */
+static ht_status check_output(const struct job *j, ht_err *err) {
+    const ht_convert_options *o = j->o;
+    bool folder = j->plan->target == HT_TARGET_HF && ht_path_is_dir(o->output);
+    HT_TRY(ht_flow_check_output(j->plan->source, o->output, folder || o->force || o->dry_run, err));
+    if (!folder) {
+        return HT_OK;
+    }
+    const char *other = o->shard_bytes == 0 ? "model.safetensors.index.json" : "model.safetensors";
+    char *path = ht_path_join(o->output, other);
+    if (path == NULL) {
+        return ht_fail_nomem(err, strlen(o->output));
+    }
+    ht_status status = HT_OK;
+    if (ht_path_exists(path)) {
+        status = ht_fail(err, HT_EXISTS, path, HT_NO_POS,
+                         "the folder holds a checkpoint that is cut in another way; remove it or choose another folder");
+    }
+    ht_mem_free(path);
+    return status;
+}
+
 static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err) {
     struct ht_sink sink;
     struct ht_flow_plan *p = j->plan;
@@ -152,7 +175,7 @@ ht_status ht_flow_convert(struct ht_context *ctx, const ht_convert_options *o, c
     HT_TRY(find_target(o, &target, err));
     HT_TRY(ht_flow_plan_open(o->input, o->pre, target, &j.plan, err));
     ht_status status;
-    HT_TRY_DONE(ht_flow_check_output(j.plan->source, o->output, o->force, err));
+    HT_TRY_DONE(check_output(&j, err));
     HT_TRY_DONE(prepare(&j, err));
     if (!o->dry_run) {
         HT_TRY_DONE(ht_flow_check_space(o->output, j.bytes, err));

@@ -32,12 +32,12 @@ char *ht_flow_parent(const char *path) {
     return end == 0 ? ht_mem_strdup(".") : ht_mem_strndup(path, end);
 }
 
-ht_status ht_flow_check_output(const struct ht_source *source, const char *output, bool force, ht_err *err) {
+ht_status ht_flow_check_output(const struct ht_source *source, const char *output, bool replace, ht_err *err) {
     if (ht_source_is(source, output)) {
         return ht_fail(err, HT_INVAL, output, HT_NO_POS,
                        "the output is the input or the folder that holds it; choose another path");
     }
-    if (ht_path_exists(output) && !force) {
+    if (ht_path_exists(output) && !replace) {
         return ht_fail(err, HT_EXISTS, output, HT_NO_POS, "the output exists already; --force replaces it");
     }
     char *parent = ht_flow_parent(output);

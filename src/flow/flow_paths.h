@@ -9,8 +9,8 @@
 void ht_flow_base_name(const char *path, char *buf, size_t len);
 
 /* HT_INVAL: output is the input, also through links, or the folder that holds it. HT_EXISTS: it is there already
- * and force is off. HT_NOTFOUND: its folder does not exist. */
-ht_status ht_flow_check_output(const struct ht_source *source, const char *output, bool force, ht_err *err);
+ * and replace is off. HT_NOTFOUND: its folder does not exist. */
+ht_status ht_flow_check_output(const struct ht_source *source, const char *output, bool replace, ht_err *err);
 
 /* HT_NOSPACE with both figures when the file system of output has less than bytes free. */
 ht_status ht_flow_check_space(const char *output, uint64_t bytes, ht_err *err);

@@ -189,13 +189,12 @@ static void measure(struct task *k, const unsigned char *dst, const struct scrat
     }
 }
 
-/* Finite values that a 16-bit float cannot hold have become Inf. */
-static uint64_t count_overflow(const struct ht_format *f, const unsigned char *dst, const struct scratch *s,
-                               uint64_t n) {
-    f->decode(dst, s->y, n);
+/* Values that did not survive: they read back as Inf or NaN, or so far off that the error overflows. */
+static uint64_t count_lost(const struct scratch *s, uint64_t n) {
     uint64_t count = 0;
     for (uint64_t i = 0; i < n; i++) {
-        count += isfinite(s->x[i]) && !isfinite(s->y[i]);
+        float d = s->x[i] - s->y[i];
+        count += !isfinite(d * d);
     }
     return count;
 }
@@ -227,11 +226,12 @@ static void run_task(struct task *k, unsigned char *dst, const struct scratch *s
             f->encode(s->x + r * cols, t->importance, dst + r * ht_format_row_bytes(f, cols), cols);
         }
     }
-    if (f->block_elems == 1 && f->block_bytes == 2) {
-        k->n_overflow = count_overflow(f, dst, s, n);
-    }
     if (o->measure) {
         measure(k, dst, s);
+        k->n_overflow = isfinite(k->err_sq) ? 0 : count_lost(s, n);
+    } else {
+        f->decode(dst, s->y, n);
+        k->n_overflow = ht_count_nonfinite(s->y, n);
     }
 }
 

@@ -14,7 +14,7 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     bool weighted = o->imatrix != NULL || o->n_calib > 0;
     HT_TRY(ht_quant_parse(j, err));
     HT_TRY(ht_flow_plan_open(o->input, o->pre, HT_TARGET_GGUF, &j->plan, err));
-    HT_TRY(ht_flow_check_output(j->plan->source, o->output, o->force, err));
+    HT_TRY(ht_flow_check_output(j->plan->source, o->output, o->force || o->dry_run, err));
     HT_TRY(ht_quant_choose(j, weighted, err));
     HT_TRY(ht_quant_check_input(j, err));
     HT_TRY(ht_quant_weights(ctx, j, err));

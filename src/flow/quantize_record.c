@@ -92,7 +92,9 @@ static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tenso
     ht_doc_set(d, o, "rows", json_integer((json_int_t)ht_tensor_rows(&t->out)));
     ht_doc_set(d, o, "cols", json_integer((json_int_t)t->out.ne[0]));
     ht_doc_set(d, o, "weighted", json_boolean(t->importance != NULL));
-    if (measured && t->sum_sq > 0) {
+    if (measured && t->in != NULL && t->in->format == t->out.format) { /* carried over bit for bit */
+        ht_doc_set(d, o, "mse", json_integer(0));
+    } else if (measured && t->sum_sq > 0) {
         ht_doc_set(d, o, "mse", ht_doc_real(t->err_sq / (double)ht_tensor_elems(&t->out)));
         ht_doc_set(d, o, "weighted_mse",
                    t->weight_sum > 0 ? ht_doc_real(t->weight_err / t->weight_sum) : json_null());

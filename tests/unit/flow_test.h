@@ -79,11 +79,11 @@ static inline size_t count_files(const char *dir) {
     return n;
 }
 
-/* Path of a name in the scratch folder; four may be in use at once. */
+/* Path of a name in the scratch folder; the last 32 stay valid. */
 static inline const char *in_dir(const struct fixture *f, const char *name) {
-    static char paths[4][256];
+    static char paths[32][256];
     static int next;
-    char *p = paths[next++ % 4];
+    char *p = paths[next++ % 32];
     snprintf(p, sizeof paths[0], "%s/%s", f->dir, name);
     return p;
 }
