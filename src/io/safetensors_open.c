@@ -2,6 +2,7 @@
  * that model.safetensors.index.json names. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -156,11 +157,11 @@ ht_status ht_hf_index_check(const struct ht_hf_index *index, const char *tensor,
 
 /* ---- folder ------------------------------------------------------------------------------------------ */
 
+/* Without the heap: when memory is out, "not there" would be the wrong answer. */
 static bool has(const char *folder, const char *name) {
-    char *path = ht_path_join(folder, name);
-    bool yes = path != NULL && ht_path_exists(path);
-    ht_mem_free(path);
-    return yes;
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/%s", folder, name);
+    return n > 0 && (size_t)n < sizeof path && ht_path_exists(path);
 }
 
 bool ht_hf_probe(const char *path) {
