@@ -20,6 +20,7 @@ struct ht_run_options {
     bool f32_cache; /* keep K and V in f32 (exact evaluation) instead of f16 */
     ht_linear_hook *hook;
     void *hook_user;
+    double *step_seconds; /* [HT_STEPS] wall time per kind of step is added here; NULL: not measured */
 };
 
 struct ht_run; /* ht_session of the API wraps this */

@@ -2,11 +2,12 @@
  * not depend on the number of threads. */
 #include <math.h>
 
+#include "base/sys.h"
 #include "model/rope.h"
 #include "model/run.h"
 
 #define TOKENS_PER_TASK 8u  /* of element-wise steps */
-#define QUERIES_PER_TASK 16u /* of attention in a batch */
+#define QUERIES_PER_TASK 64u /* of attention: what shares one conversion of the keys in the fastest kernel */
 
 struct job {
     struct ht_run *run;
@@ -154,30 +155,33 @@ static void run_linear(const struct job *j) {
     }
 }
 
-/* A batch: one task per head and QUERIES_PER_TASK consecutive tokens. A single token: one task per key-value
- * head with all the query heads that share it, so that its keys are read once. */
+struct attend_job {
+    struct job job;
+    size_t n_blocks;
+};
+
+/* One task per head and QUERIES_PER_TASK consecutive tokens. Late tokens see most keys, so the longest tasks are
+ * handed out first. */
 static void attend_task(void *ctx, size_t task, int thread) {
-    const struct job *j = ctx;
+    const struct attend_job *aj = ctx;
+    const struct job *j = &aj->job;
     const struct ht_run *run = j->run;
     const struct ht_hparams *hp = &run->model->hp;
-    size_t D = hp->head_dim, group = hp->n_heads / hp->n_kv_heads;
-    bool single = run->n_rows == 1;
-    size_t head = single ? task * group : task % hp->n_heads;
-    size_t from = single ? 0 : task / hp->n_heads * QUERIES_PER_TASK;
-    size_t left = run->n_rows - from;
+    size_t D = hp->head_dim, head = task % hp->n_heads, kv_head = head / (hp->n_heads / hp->n_kv_heads);
+    size_t from = (aj->n_blocks - 1 - task / hp->n_heads) * QUERIES_PER_TASK, left = run->n_rows - from;
     struct ht_attention a = {
         .q = j->in + from * j->in_width + head * D,
-        .k = cache_at(run, j->step->layer, 0, head / group, 0),
-        .v = cache_at(run, j->step->layer, 1, head / group, 0),
+        .k = cache_at(run, j->step->layer, 0, kv_head, 0),
+        .v = cache_at(run, j->step->layer, 1, kv_head, 0),
         .out = j->out + from * j->out_width + head * D,
-        .n_q = single ? group : left < QUERIES_PER_TASK ? left : QUERIES_PER_TASK,
+        .n_q = left < QUERIES_PER_TASK ? left : QUERIES_PER_TASK,
         .head_dim = D,
-        .q_stride = single ? D : j->in_width,
+        .q_stride = j->in_width,
         .k_stride = D,
         .v_stride = D,
-        .out_stride = single ? D : j->out_width,
+        .out_stride = j->out_width,
         .first_keys = run->pos + from + 1,
-        .keys_step = single ? 0 : 1,
+        .keys_step = 1,
         .f16 = !run->options.f32_cache,
         .scale = 1.0f / sqrtf((float)D),
     };
@@ -185,11 +189,8 @@ static void attend_task(void *ctx, size_t task, int thread) {
 }
 
 static void run_attend(const struct job *j) {
-    const struct ht_hparams *hp = &j->run->model->hp;
-    size_t blocks = (j->run->n_rows + QUERIES_PER_TASK - 1) / QUERIES_PER_TASK;
-    size_t n_tasks = j->run->n_rows == 1 ? hp->n_kv_heads : blocks * hp->n_heads;
-    struct job copy = *j;
-    ht_pool_run(j->run->pool, n_tasks, attend_task, &copy);
+    struct attend_job aj = {*j, (j->run->n_rows + QUERIES_PER_TASK - 1) / QUERIES_PER_TASK};
+    ht_pool_run(j->run->pool, aj.n_blocks * j->run->model->hp.n_heads, attend_task, &aj);
 }
 
 /* ---- the table ------------------------------------------------------------------------------------------- */
@@ -208,5 +209,11 @@ void ht_run_step(struct ht_run *run, const struct ht_step *step) {
     j.in = rows_of(run, step->in, j.in_width);
     j.in2 = rows_of(run, step->in2, j.in2_width);
     j.out = rows_of(run, step->out, j.out_width);
+    if (run->options.step_seconds == NULL) {
+        step_fns[step->kind](&j);
+        return;
+    }
+    double start = ht_sys_now();
     step_fns[step->kind](&j);
+    run->options.step_seconds[step->kind] += ht_sys_now() - start;
 }
