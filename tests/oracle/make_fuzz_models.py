@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Seeds of fuzz/fuzz_model.c: tiny random GGUF models, one per architecture, made by the `gguf` package.
+"""Seeds of fuzz/fuzz_model.c, also used by tests/unit/test_model.c: tiny random GGUF models with mixed formats,
+one per architecture, made by the `gguf` package.
 
   make_fuzz_models.py OUT_DIR
 """
@@ -35,7 +36,7 @@ def model(path, arch):
     rng = np.random.default_rng(1)
     n_vocab, width, heads, kv, head_dim, ffn = 48, 32, 2, 1, 16, 32
     w = gguf.GGUFWriter(path, arch)
-    w.add_block_count(1)
+    w.add_block_count(2)
     w.add_context_length(64)
     w.add_embedding_length(width)
     w.add_feed_forward_length(ffn)
@@ -50,8 +51,8 @@ def model(path, arch):
         w.add_value_length(head_dim)
     tokenizer(w, n_vocab)
 
-    def matrix(name, rows, cols, kind=gguf.GGMLQuantizationType.F16):
-        x = (rng.standard_normal((rows, cols)) / cols ** 0.5).astype(np.float32)
+    def matrix(name, rows, cols, kind=gguf.GGMLQuantizationType.F16, gain=1.5):
+        x = (rng.standard_normal((rows, cols)) * gain / cols ** 0.5).astype(np.float32)
         w.add_tensor(name, gguf.quants.quantize(x, kind), raw_dtype=kind)
 
     def vector(name, n):
@@ -60,24 +61,27 @@ def model(path, arch):
     q8 = gguf.GGMLQuantizationType.Q8_0
     matrix("token_embd.weight", n_vocab, width, q8)
     vector("output_norm.weight", width)
+    if arch == "qwen3":
+        matrix("output.weight", n_vocab, width)
     if arch == "llama":
         vector("rope_freqs.weight", head_dim // 2)
-    b = "blk.0."
-    vector(b + "attn_norm.weight", width)
-    vector(b + "ffn_norm.weight", width)
-    matrix(b + "attn_q.weight", heads * head_dim, width)
-    matrix(b + "attn_k.weight", kv * head_dim, width, gguf.GGMLQuantizationType.Q4_0)
-    matrix(b + "attn_v.weight", kv * head_dim, width, q8)
-    matrix(b + "attn_output.weight", width, heads * head_dim)
-    matrix(b + "ffn_gate.weight", ffn, width, gguf.GGMLQuantizationType.Q5_1)
-    matrix(b + "ffn_up.weight", ffn, width, gguf.GGMLQuantizationType.F32)
-    matrix(b + "ffn_down.weight", width, ffn, gguf.GGMLQuantizationType.BF16)
-    if arch == "qwen2":
-        for part, n in (("q", heads * head_dim), ("k", kv * head_dim), ("v", kv * head_dim)):
-            vector(b + "attn_%s.bias" % part, n)
-    if arch == "qwen3":
-        vector(b + "attn_q_norm.weight", head_dim)
-        vector(b + "attn_k_norm.weight", head_dim)
+    for layer in range(2):
+        b = "blk.%d." % layer
+        vector(b + "attn_norm.weight", width)
+        vector(b + "ffn_norm.weight", width)
+        matrix(b + "attn_q.weight", heads * head_dim, width)
+        matrix(b + "attn_k.weight", kv * head_dim, width, gguf.GGMLQuantizationType.Q4_0)
+        matrix(b + "attn_v.weight", kv * head_dim, width, q8)
+        matrix(b + "attn_output.weight", width, heads * head_dim)
+        matrix(b + "ffn_gate.weight", ffn, width, gguf.GGMLQuantizationType.Q5_1)
+        matrix(b + "ffn_up.weight", ffn, width, gguf.GGMLQuantizationType.F32)
+        matrix(b + "ffn_down.weight", width, ffn, gguf.GGMLQuantizationType.BF16)
+        if arch == "qwen2":
+            for part, n in (("q", heads * head_dim), ("k", kv * head_dim), ("v", kv * head_dim)):
+                vector(b + "attn_%s.bias" % part, n)
+        if arch == "qwen3":
+            vector(b + "attn_q_norm.weight", head_dim)
+            vector(b + "attn_k_norm.weight", head_dim)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
