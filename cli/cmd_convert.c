@@ -37,7 +37,7 @@ static void show(const struct cli *cli, const json_t *d) {
            json_str(d, "output.path", json_str(d, "output", "?")), json_str(d, "dtype", "?"),
            json_is_array(json_at(d, "tensors")) ? json_array_size(json_at(d, "tensors"))
                                                 : (size_t)json_num(d, "tensors", 0),
-           human_bytes(json_num(d, "bytes", 0), b), human_time(json_num(d, "seconds", -1), t));
+           human_bytes(json_num(d, "output.bytes", 0), b), human_time(json_num(d, "seconds", -1), t));
 }
 
 static int run(struct cli *cli, void *p) {

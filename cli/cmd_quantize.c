@@ -1,3 +1,4 @@
+#include "base/file.h"
 #include "cmds.h"
 
 struct args {
@@ -101,7 +102,7 @@ static void show(const struct cli *cli, const json_t *d) {
 static int run(struct cli *cli, void *p) {
     struct args *a = p;
     ht_err err = {0};
-    char *json = NULL;
+    char *json = NULL, planned[512];
     a->o.input = cli->positional[0];
     a->o.calib = a->calib.items;
     a->o.n_calib = a->calib.n;
@@ -110,6 +111,10 @@ static int run(struct cli *cli, void *p) {
     if (a->o.output == NULL && !a->o.dry_run) {
         fprintf(stderr, "halftone quantize: missing -o FILE (or --dry-run for the plan only)\n");
         return EXIT_USAGE;
+    }
+    if (a->o.output == NULL) { /* a plan needs a name to speak of */
+        snprintf(planned, sizeof planned, "%s-%s.gguf", ht_path_base(a->o.input), a->o.format);
+        a->o.output = planned;
     }
     ht_status status = ht_quantize(cli->ctx, &a->o, &json, &err);
     return finish(cli, status, &err, json, show);

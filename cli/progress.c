@@ -86,6 +86,7 @@ void progress_setup(struct cli *cli, ht_context_options *options) {
     g.plain_s = ht_sys_now();
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit shows as an error of write instead: exit 7, nothing left */
     options->log = on_log;
     options->progress = on_progress;
 }

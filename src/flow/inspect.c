@@ -86,6 +86,7 @@ static void count(struct sums *s, const struct ht_tensor *t) {
 
 static void add_totals(struct ht_doc *d, const struct view *v) {
     struct sums total = {0};
+    bool quantized = false;
     json_t *formats = ht_doc_array(d, d->root, "formats");
     for (size_t f = 0; f < ht_format_count(); f++) {
         struct sums s = {0};
@@ -95,6 +96,7 @@ static void add_totals(struct ht_doc *d, const struct view *v) {
             }
         }
         add_sums(d, formats, "format", ht_format_at(f)->name, &s);
+        quantized |= s.tensors > 0 && ht_format_at(f)->fit != NULL;
         total.tensors += s.tensors;
         total.weights += s.weights;
         total.bytes += s.bytes;
@@ -109,6 +111,8 @@ static void add_totals(struct ht_doc *d, const struct view *v) {
         }
         add_sums(d, roles, "role", ht_role_name((enum ht_role)r), &s);
     }
+    ht_doc_set(d, d->root, "quantized", json_boolean(quantized));
+    ht_doc_set(d, d->root, "n_tensors", json_integer((json_int_t)total.tensors));
     ht_doc_set(d, d->root, "weights", json_integer((json_int_t)total.weights));
     ht_doc_set(d, d->root, "data_bytes", json_integer((json_int_t)total.bytes));
     ht_doc_set(d, d->root, "bits_per_weight",

@@ -155,9 +155,10 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     const struct ht_flow_plan *p = j->plan;
     struct ht_doc d;
     char name[256];
-    uint64_t weights = 0, nonfinite = 0;
+    uint64_t weights = 0, data_bytes = 0, nonfinite = 0;
     for (size_t i = 0; i < p->n_tensors; i++) {
         weights += ht_tensor_elems(&p->tensors[i].out);
+        data_bytes += p->tensors[i].out.bytes;
         nonfinite += p->tensors[i].n_nonfinite;
     }
     ht_doc_init(&d, "halftone.quantize/1");
@@ -174,7 +175,8 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     add_imatrix(&d, j);
     ht_doc_set(&d, d.root, "weights", json_integer((json_int_t)weights));
     ht_doc_set(&d, d.root, "bytes", json_integer((json_int_t)j->bytes));
-    ht_doc_set(&d, d.root, "bits_per_weight", ht_doc_real(8.0 * (double)j->bytes / (double)weights));
+    ht_doc_set(&d, d.root, "data_bytes", json_integer((json_int_t)data_bytes)); /* bytes without metadata */
+    ht_doc_set(&d, d.root, "bits_per_weight", ht_doc_real(8.0 * (double)data_bytes / (double)weights));
     ht_doc_set(&d, d.root, "nonfinite_zeroed", json_integer((json_int_t)nonfinite));
     ht_doc_set(&d, d.root, "seed", json_integer((json_int_t)j->o->seed));
     ht_doc_set(&d, d.root, "dry_run", json_boolean(j->o->dry_run));
