@@ -27,6 +27,10 @@ static ht_status open_regular(const char *path, int *fd, struct stat *st, ht_err
     return HT_OK;
 }
 
+static int64_t mtime_ns(const struct stat *st) {
+    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
 ht_status ht_map_file(const char *path, struct ht_mapping *map, ht_err *err) {
     int fd;
     struct stat st;
@@ -35,6 +39,7 @@ ht_status ht_map_file(const char *path, struct ht_mapping *map, ht_err *err) {
     map->size = (uint64_t)st.st_size;
     map->dev = (uint64_t)st.st_dev;
     map->ino = (uint64_t)st.st_ino;
+    map->mtime_ns = mtime_ns(&st);
     if (map->size != 0) {
         void *p = map->size > SIZE_MAX ? MAP_FAILED
                                        : mmap(NULL, (size_t)map->size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -54,6 +59,23 @@ void ht_unmap_file(struct ht_mapping *map) {
         munmap((void *)(uintptr_t)map->data, (size_t)map->size);
     }
     memset(map, 0, sizeof *map);
+}
+
+ht_status ht_map_check(const struct ht_mapping *map, const char *path, ht_err *err) {
+    struct stat st;
+    if (stat(path, &st) != 0 || (uint64_t)st.st_dev != map->dev || (uint64_t)st.st_ino != map->ino) {
+        return HT_OK;
+    }
+    if ((uint64_t)st.st_size != map->size) {
+        return ht_fail(err, HT_IO, path, HT_NO_POS,
+                       "the file changed while it was read: it had %llu bytes, now %llu; run again when it is complete",
+                       (unsigned long long)map->size, (unsigned long long)st.st_size);
+    }
+    if (mtime_ns(&st) != map->mtime_ns) {
+        return ht_fail(err, HT_IO, path, HT_NO_POS,
+                       "the file was written to while it was read; run again when it is complete");
+    }
+    return HT_OK;
 }
 
 static void advise(const struct ht_mapping *map, uint64_t from, uint64_t len, int advice, bool inner) {

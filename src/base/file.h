@@ -16,11 +16,15 @@ struct ht_mapping {
     const unsigned char *data; /* NULL for an empty file */
     uint64_t size;
     uint64_t dev, ino; /* identity, to refuse input == output */
+    int64_t mtime_ns;  /* last change, nanoseconds since 1970 */
 };
 
 /* Regular files only. The map is private; pages come on demand. */
 ht_status ht_map_file(const char *path, struct ht_mapping *map, ht_err *err);
 void ht_unmap_file(struct ht_mapping *map);
+/* HT_IO when the file that path names is still the mapped one but has another size or time of change. A file
+ * that was replaced or removed is fine: the map keeps the old one. */
+ht_status ht_map_check(const struct ht_mapping *map, const char *path, ht_err *err);
 /* Hints: bytes [from, from + len) will be read soon in order, or are not needed any more (keeps resident
  * memory low while streaming through a large file). Out-of-range parts are ignored. */
 void ht_map_will_need(const struct ht_mapping *map, uint64_t from, uint64_t len);
@@ -55,8 +59,8 @@ ht_status ht_writer_write_at(struct ht_writer *writer, uint64_t pos, const void 
 /* Moves the append position forward; what write_at put there stays, the rest is zeros. */
 ht_status ht_writer_skip(struct ht_writer *writer, uint64_t len, ht_err *err);
 uint64_t ht_writer_pos(const struct ht_writer *writer);
-/* All of commit except the name: afterwards the bytes are on disk and only commit or abort may follow. For
- * sets of files that should appear together: sync all of them first, then commit each. */
+/* All of commit except the name: the bytes are on disk, and appending is over; write_at may still correct
+ * what is there. For sets of files that should appear together: sync all of them first, then commit each. */
 ht_status ht_writer_sync(struct ht_writer *writer, ht_err *err);
 /* Flush, truncate to the append position, fsync, rename, fsync the folder. Frees the writer always. */
 ht_status ht_writer_commit(struct ht_writer *writer, ht_err *err);

@@ -1,5 +1,6 @@
 /* Atomic writer: see base/file.h. Temporary names are ".NAME.RANDOM.part" and are held under flock, which is
  * how a later writer tells a live one from one that a killed process left behind. */
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +22,8 @@ struct ht_writer {
     bool overwrite;
     uint64_t flushed; /* bytes of the append stream that are in the file */
     size_t n;         /* bytes waiting in buffer */
-    unsigned char *buffer; /* [BUFFER_BYTES]; NULL once synced */
+    unsigned char *buffer; /* [BUFFER_BYTES]; NULL after the first sync */
+    bool synced;           /* nothing was written since the last sync */
 };
 
 static void free_writer(struct ht_writer *w) {
@@ -137,6 +139,9 @@ static ht_status write_all(struct ht_writer *w, uint64_t pos, const void *data, 
 }
 
 static ht_status flush(struct ht_writer *w, ht_err *err) {
+    if (w->n == 0) {
+        return HT_OK;
+    }
     HT_TRY(write_all(w, w->flushed, w->buffer, w->n, err));
     w->flushed += w->n;
     w->n = 0;
@@ -144,6 +149,7 @@ static ht_status flush(struct ht_writer *w, ht_err *err) {
 }
 
 ht_status ht_writer_write(struct ht_writer *w, const void *data, uint64_t len, ht_err *err) {
+    assert(w->buffer != NULL); /* appending is over after a sync */
     if (len > BUFFER_BYTES - w->n) {
         HT_TRY(flush(w, err));
         if (len >= BUFFER_BYTES) {
@@ -170,6 +176,7 @@ ht_status ht_writer_zeros(struct ht_writer *w, uint64_t len, ht_err *err) {
 }
 
 ht_status ht_writer_write_at(struct ht_writer *w, uint64_t pos, const void *data, uint64_t len, ht_err *err) {
+    w->synced = false;
     HT_TRY(flush(w, err));
     return write_all(w, pos, data, len, err);
 }
@@ -196,8 +203,8 @@ static ht_status sync_dir(const char *dir, ht_err *err) {
 }
 
 ht_status ht_writer_sync(struct ht_writer *w, ht_err *err) {
-    if (w->buffer == NULL) {
-        return HT_OK; /* done before */
+    if (w->synced) {
+        return HT_OK;
     }
     HT_TRY(flush(w, err));
     mode_t mask = umask(0);
@@ -208,6 +215,7 @@ ht_status ht_writer_sync(struct ht_writer *w, ht_err *err) {
     }
     ht_mem_free(w->buffer);
     w->buffer = NULL;
+    w->synced = true;
     return HT_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Little-endian loads and stores at any alignment: the byte order of every file this project reads or writes. */
+/* Little-endian loads and stores at any alignment: the byte order of every file that is read or written. */
 #ifndef HT_IO_BYTES_H
 #define HT_IO_BYTES_H
 

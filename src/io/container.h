@@ -49,6 +49,8 @@ void ht_source_close(struct ht_source *source);
 const struct ht_tensor *ht_source_find(const struct ht_source *source, const char *name); /* NULL: none */
 /* Tells the kernel that the tensor's pages are not needed any more: keeps streaming lean. */
 void ht_source_drop(const struct ht_source *source, const struct ht_tensor *tensor);
+/* HT_IO when a mapped file was changed in place since it was opened: call it before finishing an output. */
+ht_status ht_source_check(const struct ht_source *source, ht_err *err);
 /* True when path names one of the files that the source maps, or its folder. */
 bool ht_source_is(const struct ht_source *source, const char *path);
 

@@ -1,6 +1,7 @@
 /* GGUF v3: reader (v2 and v3, splits) and streaming writer. Source: ggml's gguf.md specification.
  *
- *   "GGUF" | u32 version | u64 n_tensors | u64 n_kv | kv... | tensor infos... | pad | data, each tensor padded
+ *   "GGUF" | u32 version | u64 n_tensors | u64 n_kv | kv... | tensor infos... | pad | data, each tensor
+ * padded
  *
  * The reader applies every rule of the specification and refuses what it forbids: see gguf_read.c. */
 #ifndef HT_IO_GGUF_H
@@ -54,7 +55,8 @@ ht_status ht_gguf_writer_new(const char *path, const struct ht_meta *meta, const
                              ht_err *err);
 ht_status ht_gguf_writer_tensor(struct ht_gguf_writer *writer, const void *data, uint64_t len, ht_err *err);
 /* Writes the first file's header again, with values that were not known at the start (checksums of the data):
- * the same keys and types, arrays and strings of the same lengths. Before commit. */
+ * the same keys and types, arrays and strings of the same lengths; HT_INVAL when the size differs. Before
+ * commit. */
 ht_status ht_gguf_writer_update(struct ht_gguf_writer *writer, const struct ht_meta *meta, ht_err *err);
 ht_status ht_gguf_writer_commit(struct ht_gguf_writer *writer, ht_err *err); /* frees always */
 void ht_gguf_writer_abort(struct ht_gguf_writer *writer);

@@ -38,7 +38,8 @@ char *ht_gguf_shard_path(const char *path, uint32_t i, uint32_t n) {
     return out;
 }
 
-/* "NAME-00002-of-00003.gguf": *stem gets "NAME.gguf" (heap), *no 1 (from 0), *count 3. False: no such name. */
+/* "NAME-00002-of-00003.gguf": *stem gets "NAME.gguf" (heap), *no 1 (from 0), *count 3. False: no such
+ * name. */
 static bool split_name(const char *path, char **stem, uint32_t *no, uint32_t *count) {
     size_t len = strlen(path);
     *stem = NULL;
@@ -73,7 +74,8 @@ static bool split_name(const char *path, char **stem, uint32_t *no, uint32_t *co
 
 /* Maps, parses and appends one file. The metadata of the first one becomes the source's. split: what the file
  * says of itself: {no, count, tensors}; count 0 when it says nothing. */
-static ht_status add_file(struct ht_source *source, const char *path, bool first, uint64_t split[3], ht_err *err) {
+static ht_status add_file(struct ht_source *source, const char *path, bool first, uint64_t split[3],
+                          ht_err *err) {
     struct ht_gguf gguf;
     HT_TRY(ht_source_map(source, path, err));
     const struct ht_mapping *map = &source->maps[source->n_maps - 1];
@@ -110,20 +112,21 @@ static ht_status add_shard(struct ht_source *source, const char *stem, uint32_t 
     ht_status status = HT_OK;
     if (!ht_path_exists(path)) {
         status = ht_fail(err, HT_NOTFOUND, path, HT_NO_POS,
-                         "file %u of %u of a split model is missing; all of them must lie in one folder", i + 1, count);
+                         "file %u of %u of a split model is missing; all of them must lie in one folder",
+                         i + 1, count);
         goto done;
     }
     HT_TRY_DONE(add_file(source, path, i == 0, split, err));
     if (split[0] != i || split[1] != count) {
         status = ht_fail(err, HT_FORMAT, path, HT_NO_POS,
-                         "the name says file %u of %u, its metadata split.no = %llu, split.count = %llu", i + 1,
-                         count, (unsigned long long)split[0], (unsigned long long)split[1]);
+                         "the name says file %u of %u, its metadata split.no = %llu, split.count = %llu",
+                         i + 1, count, (unsigned long long)split[0], (unsigned long long)split[1]);
         goto done;
     }
     if (i != 0 && split[2] != *n_tensors && split[2] != 0) {
         status = ht_fail(err, HT_FORMAT, path, HT_NO_POS,
-                         "split.tensors.count is %llu here and %llu in the first file", (unsigned long long)split[2],
-                         (unsigned long long)*n_tensors);
+                         "split.tensors.count is %llu here and %llu in the first file",
+                         (unsigned long long)split[2], (unsigned long long)*n_tensors);
         goto done;
     }
     if (i == 0) {
@@ -157,7 +160,8 @@ ht_status ht_gguf_open(const char *path, struct ht_source *source, ht_err *err) 
             return ht_fail_nomem(err, strlen(path));
         }
         if (count > HT_MAX_SPLITS) {
-            status = ht_fail(err, HT_LIMIT, path, HT_NO_POS, "%u files, the limit is %d", count, HT_MAX_SPLITS);
+            status =
+                ht_fail(err, HT_LIMIT, path, HT_NO_POS, "%u files, the limit is %d", count, HT_MAX_SPLITS);
             goto done;
         }
         HT_TRY_DONE(open_shards(stem, count, source, err));

@@ -45,7 +45,8 @@ static const char *where(const struct cursor *c, char *buf, size_t len) {
 }
 
 /* Fails at the cursor's place: "key 3 'general.name': " and the message. */
-static ht_status bad(const struct cursor *c, ht_status code, uint64_t pos, const char *fmt, ...) HT_PRINTF(4, 5);
+static ht_status bad(const struct cursor *c, ht_status code, uint64_t pos, const char *fmt, ...)
+    HT_PRINTF(4, 5);
 
 static ht_status bad(const struct cursor *c, ht_status code, uint64_t pos, const char *fmt, ...) {
     char place[256], text[384];
@@ -58,8 +59,9 @@ static ht_status bad(const struct cursor *c, ht_status code, uint64_t pos, const
 
 static ht_status need(const struct cursor *c, uint64_t n, const char *what) {
     if (n > left(c)) {
-        return bad(c, HT_FORMAT, c->at, "%s needs %llu bytes, the file has %llu left; it is cut short or damaged",
-                   what, (unsigned long long)n, (unsigned long long)left(c));
+        return bad(c, HT_FORMAT, c->at,
+                   "%s needs %llu bytes, the file has %llu left; it is cut short or damaged", what,
+                   (unsigned long long)n, (unsigned long long)left(c));
     }
     return HT_OK;
 }
@@ -85,8 +87,8 @@ static ht_status read_str(struct cursor *c, struct ht_str *s, uint64_t max, cons
     HT_TRY(read_u64(c, &s->len, what));
     HT_TRY(need(c, s->len, what));
     if (s->len > max) {
-        return bad(c, HT_LIMIT, start, "%s has %llu bytes, the limit is %llu", what, (unsigned long long)s->len,
-                   (unsigned long long)max);
+        return bad(c, HT_LIMIT, start, "%s has %llu bytes, the limit is %llu", what,
+                   (unsigned long long)s->len, (unsigned long long)max);
     }
     s->s = (const char *)c->data + c->at;
     c->at += s->len;
@@ -100,7 +102,9 @@ static ht_status check_magic(const struct cursor *c) {
         char magic[5];
         const char *what;
     } others[] = {
-        {"lmgg", "an old GGML file"},   {"fmgg", "an old GGML file"}, {"tjgg", "an old GGJT file"},
+        {"lmgg", "an old GGML file"},
+        {"fmgg", "an old GGML file"},
+        {"tjgg", "an old GGJT file"},
         {"PK\3\4", "a zip archive (a pickled PyTorch checkpoint?)"},
         {"vers", "a Git LFS pointer; fetch the real file with git lfs pull"},
     };
@@ -129,11 +133,14 @@ static ht_status read_header(struct cursor *c, struct ht_gguf *gguf, uint64_t *n
         return bad(c, HT_FORMAT, 4, "version 0; expected 2 or 3");
     }
     if ((v & 0xffff) == 0) {
-        return bad(c, HT_UNSUPPORTED, 4, "the file is big-endian (version field %08x); only little-endian "
-                   "files are read: convert it with gguf_convert_endian.py of the gguf package", v);
+        return bad(c, HT_UNSUPPORTED, 4,
+                   "the file is big-endian (version field %08x); only little-endian "
+                   "files are read: convert it with gguf_convert_endian.py of the gguf package",
+                   v);
     }
     if (v == 1) {
-        return bad(c, HT_UNSUPPORTED, 4, "GGUF version 1 is obsolete (2023); expected 2 or 3: convert the "
+        return bad(c, HT_UNSUPPORTED, 4,
+                   "GGUF version 1 is obsolete (2023); expected 2 or 3: convert the "
                    "original checkpoint again");
     }
     if (v > 3) {
@@ -150,10 +157,12 @@ static ht_status read_header(struct cursor *c, struct ht_gguf *gguf, uint64_t *n
                    (unsigned long long)*n_kv, (unsigned long long)left(c));
     }
     if (*n_tensors > HT_MAX_TENSORS) {
-        return bad(c, HT_LIMIT, 8, "%llu tensors, the limit is %u", (unsigned long long)*n_tensors, HT_MAX_TENSORS);
+        return bad(c, HT_LIMIT, 8, "%llu tensors, the limit is %u", (unsigned long long)*n_tensors,
+                   HT_MAX_TENSORS);
     }
     if (*n_kv > HT_MAX_KV) {
-        return bad(c, HT_LIMIT, 16, "%llu metadata pairs, the limit is %u", (unsigned long long)*n_kv, HT_MAX_KV);
+        return bad(c, HT_LIMIT, 16, "%llu metadata pairs, the limit is %u", (unsigned long long)*n_kv,
+                   HT_MAX_KV);
     }
     return HT_OK;
 }
@@ -201,12 +210,13 @@ static ht_status read_array(struct cursor *c, struct ht_meta_kv *kv, struct ht_s
     size_t elem_bytes = ht_meta_type_bytes(kv->elem_type);
     uint64_t min_bytes = elem_bytes ? elem_bytes : 8;
     if (kv->n > left(c) / min_bytes) {
-        return bad(c, HT_FORMAT, start, "an array of %llu elements cannot fit into the %llu bytes that follow",
+        return bad(c, HT_FORMAT, start,
+                   "an array of %llu elements cannot fit into the %llu bytes that follow",
                    (unsigned long long)kv->n, (unsigned long long)left(c));
     }
     if (kv->n > HT_MAX_ARRAY_ELEMS) {
-        return bad(c, HT_LIMIT, start, "an array of %llu elements, the limit is %u", (unsigned long long)kv->n,
-                   HT_MAX_ARRAY_ELEMS);
+        return bad(c, HT_LIMIT, start, "an array of %llu elements, the limit is %u",
+                   (unsigned long long)kv->n, HT_MAX_ARRAY_ELEMS);
     }
     if (elem_bytes == 0) {
         return read_string_array(c, kv, strings);
@@ -276,8 +286,8 @@ static ht_status find_alignment(struct cursor *c, struct ht_gguf *gguf) {
     }
     uint64_t a = kv->v.u;
     if (a < MIN_ALIGNMENT || a > HT_MAX_ALIGNMENT || (a & (a - 1)) != 0) {
-        return bad(c, HT_FORMAT, HT_NO_POS, "expected a power of two from %d to %u, found %llu", MIN_ALIGNMENT,
-                   HT_MAX_ALIGNMENT, (unsigned long long)a);
+        return bad(c, HT_FORMAT, HT_NO_POS, "expected a power of two from %d to %u, found %llu",
+                   MIN_ALIGNMENT, HT_MAX_ALIGNMENT, (unsigned long long)a);
     }
     gguf->alignment = (uint32_t)a;
     c->name = NULL;
@@ -294,28 +304,31 @@ static ht_status refuse_type(const struct cursor *c, uint64_t pos, uint32_t type
         const char *name;
         bool removed;
     } known[] = {
-        {4, "Q4_2", true},         {5, "Q4_3", true},         {31, "Q4_0_4_4", true},   {32, "Q4_0_4_8", true},
-        {33, "Q4_0_8_8", true},    {36, "IQ4_NL_4_4", true},  {37, "IQ4_NL_4_8", true}, {38, "IQ4_NL_8_8", true},
-        {9, "Q8_1", false},        {15, "Q8_K", false},       {16, "IQ2_XXS", false},   {17, "IQ2_XS", false},
-        {18, "IQ3_XXS", false},    {19, "IQ1_S", false},      {21, "IQ3_S", false},     {22, "IQ2_S", false},
-        {29, "IQ1_M", false},      {34, "TQ1_0", false},      {35, "TQ2_0", false},     {39, "MXFP4", false},
-        {40, "NVFP4", false},      {41, "Q1_0", false},       {42, "Q2_0", false},
+        {4, "Q4_2", true},      {5, "Q4_3", true},        {31, "Q4_0_4_4", true},   {32, "Q4_0_4_8", true},
+        {33, "Q4_0_8_8", true}, {36, "IQ4_NL_4_4", true}, {37, "IQ4_NL_4_8", true}, {38, "IQ4_NL_8_8", true},
+        {9, "Q8_1", false},     {15, "Q8_K", false},      {16, "IQ2_XXS", false},   {17, "IQ2_XS", false},
+        {18, "IQ3_XXS", false}, {19, "IQ1_S", false},     {21, "IQ3_S", false},     {22, "IQ2_S", false},
+        {29, "IQ1_M", false},   {34, "TQ1_0", false},     {35, "TQ2_0", false},     {39, "MXFP4", false},
+        {40, "NVFP4", false},   {41, "Q1_0", false},      {42, "Q2_0", false},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (known[i].type == type && known[i].removed) {
-            return bad(c, HT_UNSUPPORTED, pos, "type %u (%s) was removed from GGUF; convert the original again",
-                       type, known[i].name);
+            return bad(c, HT_UNSUPPORTED, pos,
+                       "type %u (%s) was removed from GGUF; convert the original again", type, known[i].name);
         }
         if (known[i].type == type) {
-            return bad(c, HT_UNSUPPORTED, pos, "type %u (%s) is not supported by this build", type, known[i].name);
+            return bad(c, HT_UNSUPPORTED, pos, "type %u (%s) is not supported by this build", type,
+                       known[i].name);
         }
     }
-    return bad(c, HT_FORMAT, pos, "unknown tensor type %u; the file is damaged or written by a fork or a newer "
-               "program", type);
+    return bad(c, HT_FORMAT, pos,
+               "unknown tensor type %u; the file is damaged or written by a fork or a newer "
+               "program",
+               type);
 }
 
-static ht_status read_tensor(struct cursor *c, struct ht_gguf *gguf, struct ht_map *names, struct ht_tensor *t,
-                             uint64_t *offset) {
+static ht_status read_tensor(struct cursor *c, struct ht_gguf *gguf, struct ht_map *names,
+                             struct ht_tensor *t, uint64_t *offset) {
     struct ht_str name;
     uint64_t start = c->at;
     uint32_t n_dims, type;
@@ -356,8 +369,9 @@ static ht_status read_tensor(struct cursor *c, struct ht_gguf *gguf, struct ht_m
     return status;
 }
 
-/* Offsets follow each other in list order; data pointers are set. *end: end of the last tensor with padding. */
-static ht_status place_tensors(struct cursor *c, struct ht_gguf *gguf, const uint64_t *offsets, uint64_t *end) {
+/* Offsets follow each other in list order; sets the data pointers. *end: where the padding of the last ends. */
+static ht_status place_tensors(struct cursor *c, struct ht_gguf *gguf, const uint64_t *offsets,
+                               uint64_t *end) {
     uint64_t expected = 0;
     uint64_t room = gguf->data_offset <= c->size ? c->size - gguf->data_offset : 0;
     for (size_t i = 0; i < gguf->n_tensors; i++) {
@@ -370,14 +384,16 @@ static ht_status place_tensors(struct cursor *c, struct ht_gguf *gguf, const uin
                        (unsigned long long)offsets[i], gguf->alignment);
         }
         if (offsets[i] != expected) {
-            return bad(c, HT_FORMAT, HT_NO_POS, "offset %llu, expected %llu: tensors must lie one behind the other",
+            return bad(c, HT_FORMAT, HT_NO_POS,
+                       "offset %llu, expected %llu: tensors must lie one behind the other",
                        (unsigned long long)offsets[i], (unsigned long long)expected);
         }
         if (gguf->data_offset > c->size || ht_ckd_add(&stop, expected, t->bytes) || stop > room) {
-            return bad(c, HT_FORMAT, HT_NO_POS,
-                       "%llu bytes of data from byte %llu on, but the file ends at byte %llu; it is cut short",
-                       (unsigned long long)t->bytes, (unsigned long long)(gguf->data_offset + expected),
-                       (unsigned long long)c->size);
+            return bad(
+                c, HT_FORMAT, HT_NO_POS,
+                "%llu bytes of data from byte %llu on, but the file ends at byte %llu; it is cut short",
+                (unsigned long long)t->bytes, (unsigned long long)(gguf->data_offset + expected),
+                (unsigned long long)c->size);
         }
         t->data = c->data + gguf->data_offset + expected;
         if (ht_ckd_align(&expected, stop, gguf->alignment)) {
@@ -415,7 +431,8 @@ done:
     return status;
 }
 
-ht_status ht_gguf_parse(const void *data, uint64_t size, const char *what, struct ht_gguf *gguf, ht_err *err) {
+ht_status ht_gguf_parse(const void *data, uint64_t size, const char *what, struct ht_gguf *gguf,
+                        ht_err *err) {
     struct cursor c = {.data = data, .size = size, .file = what, .err = err, .kind = "header"};
     uint64_t n_tensors, n_kv;
     ht_status status = HT_OK;

@@ -8,13 +8,14 @@
 #include "io/gguf.h"
 #include "io/name.h"
 
-#define HEADER_BYTES 24     /* magic, version, two counts */
+#define HEADER_BYTES 24 /* magic, version, two counts */
 #define SPLIT_KEYS 3
 #define ALIGNMENT_KEY "general.alignment"
 
 struct shard {
     size_t first, n;       /* tensors [first, first + n) */
-    uint64_t header_bytes; /* with the padding in front of the data */
+    uint64_t plain_bytes;  /* of the header */
+    uint64_t header_bytes; /* the same with the padding in front of the data */
     uint64_t file_bytes;
 };
 
@@ -82,7 +83,8 @@ static uint64_t base_bytes(const struct layout *l, bool first) {
         }
     }
     if (l->split) {
-        n += 3 * (8 + 4) + strlen("split.no") + strlen("split.count") + strlen("split.tensors.count") + 2 + 2 + 4;
+        n += 3 * (8 + 4) + strlen("split.no") + strlen("split.count") + strlen("split.tensors.count") + 2 +
+             2 + 4;
     }
     return n;
 }
@@ -97,8 +99,8 @@ static ht_status check_tensors(struct layout *l, ht_err *err) {
         const char *fault = ht_name_fault(t->name, strlen(t->name), HT_MAX_TENSOR_NAME);
         if (fault != NULL) {
             status = ht_fail(err, HT_INVAL, t->name, HT_NO_POS,
-                             "GGUF: the tensor name '%.200s' %s; expected 1 to %d bytes of UTF-8", t->name, fault,
-                             HT_MAX_TENSOR_NAME);
+                             "GGUF: the tensor name '%.200s' %s; expected 1 to %d bytes of UTF-8", t->name,
+                             fault, HT_MAX_TENSOR_NAME);
             goto done;
         }
         if (!ht_map_put(&names, t->name, strlen(t->name), i, &existed)) {
@@ -125,9 +127,11 @@ static ht_status find_alignment(struct layout *l, ht_err *err) {
     const struct ht_meta_kv *kv = ht_meta_find(l->meta, ALIGNMENT_KEY);
     l->alignment = HT_GGUF_ALIGNMENT;
     if (kv != NULL) {
-        if (kv->type != HT_META_U32 || kv->v.u < 8 || kv->v.u > HT_MAX_ALIGNMENT || (kv->v.u & (kv->v.u - 1)) != 0) {
-            return ht_fail(err, HT_INVAL, NULL, HT_NO_POS, "key '%s': expected a u32, a power of two from 8 to %u",
-                           ALIGNMENT_KEY, HT_MAX_ALIGNMENT);
+        if (kv->type != HT_META_U32 || kv->v.u < 8 || kv->v.u > HT_MAX_ALIGNMENT ||
+            (kv->v.u & (kv->v.u - 1)) != 0) {
+            return ht_fail(err, HT_INVAL, NULL, HT_NO_POS,
+                           "key '%s': expected a u32, a power of two from 8 to %u", ALIGNMENT_KEY,
+                           HT_MAX_ALIGNMENT);
         }
         l->alignment = (uint32_t)kv->v.u;
     }
@@ -140,17 +144,19 @@ static ht_status cut(struct layout *l, uint64_t shard_bytes, ht_err *err) {
     struct shard *s = &l->shards[0];
     uint64_t base = base_bytes(l, true), infos = 0, data = 0;
     l->n_shards = 1;
-    *s = (struct shard){0, 0, pad(base, l->alignment), pad(base, l->alignment)};
+    *s = (struct shard){0, 0, base, pad(base, l->alignment), pad(base, l->alignment)};
     for (size_t i = 0; i < l->n; i++) {
         const struct ht_tensor *t = &l->tensors[i];
         uint64_t t_bytes = pad(t->bytes, l->alignment), size; /* t->bytes <= INT64_MAX: no overflow */
-        if (ht_ckd_add(&size, data, t_bytes) || ht_ckd_add(&size, size, pad(base + infos + info_bytes(t), l->alignment))) {
+        if (ht_ckd_add(&size, data, t_bytes) ||
+            ht_ckd_add(&size, size, pad(base + infos + info_bytes(t), l->alignment))) {
             return ht_fail(err, HT_LIMIT, t->name, HT_NO_POS, "the tensors' sizes overflow 64 bits");
         }
         if (l->split && s->n != 0 && size > shard_bytes) {
             if (l->n_shards == HT_MAX_SPLITS) {
-                return ht_fail(err, HT_LIMIT, NULL, HT_NO_POS, "more than %d files of %llu bytes: use a larger size",
-                               HT_MAX_SPLITS, (unsigned long long)shard_bytes);
+                return ht_fail(err, HT_LIMIT, NULL, HT_NO_POS,
+                               "more than %d files of %llu bytes: use a larger size", HT_MAX_SPLITS,
+                               (unsigned long long)shard_bytes);
             }
             s = &l->shards[l->n_shards++];
             *s = (struct shard){.first = i};
@@ -160,14 +166,16 @@ static ht_status cut(struct layout *l, uint64_t shard_bytes, ht_err *err) {
         infos += info_bytes(t);
         data += t_bytes;
         s->n++;
-        s->header_bytes = pad(base + infos, l->alignment);
+        s->plain_bytes = base + infos;
+        s->header_bytes = pad(s->plain_bytes, l->alignment);
         s->file_bytes = s->header_bytes + data;
     }
     for (size_t i = 0; i < l->n_shards; i++) {
         if (ht_ckd_add(&l->total_bytes, l->total_bytes, l->shards[i].file_bytes)) {
             return ht_fail(err, HT_LIMIT, NULL, HT_NO_POS, "the files' sizes overflow 64 bits");
         }
-        l->largest_bytes = l->shards[i].file_bytes > l->largest_bytes ? l->shards[i].file_bytes : l->largest_bytes;
+        l->largest_bytes =
+            l->shards[i].file_bytes > l->largest_bytes ? l->shards[i].file_bytes : l->largest_bytes;
     }
     return HT_OK;
 }
@@ -190,7 +198,8 @@ static ht_status make_layout(struct layout *l, const struct ht_meta *meta, const
     l->n = n;
     l->split = shard_bytes != 0;
     l->tensors = ht_mem_alloc_array(n, sizeof *l->tensors);
-    l->shards = ht_mem_calloc(l->split && n > 1 ? (n < HT_MAX_SPLITS ? n : HT_MAX_SPLITS) : 1, sizeof *l->shards);
+    l->shards =
+        ht_mem_calloc(l->split && n > 1 ? (n < HT_MAX_SPLITS ? n : HT_MAX_SPLITS) : 1, sizeof *l->shards);
     if (l->tensors == NULL || l->shards == NULL) {
         free_layout(l);
         return ht_fail_nomem(err, n * sizeof *l->tensors);
@@ -308,23 +317,22 @@ static ht_status make_header(const struct layout *l, size_t i_shard, struct ht_b
         put(b, offset, 8);
         offset += pad(t->bytes, l->alignment);
     }
+    if (ht_buf_ok(b) && b->len != s->plain_bytes) {
+        return ht_fail(err, HT_INVAL, NULL, HT_NO_POS, "GGUF header of %zu bytes, planned %llu: the metadata changed",
+                       b->len, (unsigned long long)s->plain_bytes);
+    }
     while (b->len < s->header_bytes && ht_buf_ok(b)) {
         ht_buf_putc(b, '\0');
     }
-    if (!ht_buf_ok(b)) {
-        return ht_fail_nomem(err, s->header_bytes);
-    }
-    return b->len == s->header_bytes ? HT_OK
-                                     : ht_fail(err, HT_INTERNAL, NULL, HT_NO_POS,
-                                               "GGUF header of %zu bytes, planned %llu", b->len,
-                                               (unsigned long long)s->header_bytes);
+    return ht_buf_ok(b) ? HT_OK : ht_fail_nomem(err, s->header_bytes);
 }
 
 /* ---- writer ------------------------------------------------------------------------------------------ */
 
 static ht_status open_shard(struct ht_gguf_writer *w, const char *path, size_t i, ht_err *err) {
     const struct layout *l = &w->layout;
-    char *shard_path = l->split ? ht_gguf_shard_path(path, (uint32_t)i, (uint32_t)l->n_shards) : ht_mem_strdup(path);
+    char *shard_path =
+        l->split ? ht_gguf_shard_path(path, (uint32_t)i, (uint32_t)l->n_shards) : ht_mem_strdup(path);
     struct ht_buf header;
     ht_buf_init(&header, 0);
     ht_status status = HT_OK;
@@ -373,8 +381,8 @@ ht_status ht_gguf_writer_tensor(struct ht_gguf_writer *w, const void *data, uint
         return HT_OK;
     }
     if (w->tensor == l->n) {
-        return ht_fail(err, HT_INVAL, w->files.paths[w->shard], HT_NO_POS, "%llu bytes behind the last tensor",
-                       (unsigned long long)len);
+        return ht_fail(err, HT_INVAL, w->files.paths[w->shard], HT_NO_POS,
+                       "%llu bytes behind the last tensor", (unsigned long long)len);
     }
     const struct ht_tensor *t = &l->tensors[w->tensor];
     if (len > t->bytes - w->got) {

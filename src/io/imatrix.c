@@ -74,8 +74,9 @@ ht_status ht_imatrix_entry(struct ht_imatrix *m, const char *name, uint64_t n, u
     }
     struct ht_imatrix_entry *e = &m->entries[i];
     if (e->n != n || e->n_mat != n_mat) {
-        return ht_fail(err, HT_INVAL, NULL, HT_NO_POS, "imatrix entry '%s' is %llu x %llu here and %llu x %llu there",
-                       name, (unsigned long long)e->n, (unsigned long long)e->n_mat, (unsigned long long)n,
+        return ht_fail(err, HT_INVAL, NULL, HT_NO_POS,
+                       "imatrix entry '%s' is %llu x %llu here and %llu x %llu there", name,
+                       (unsigned long long)e->n, (unsigned long long)e->n_mat, (unsigned long long)n,
                        (unsigned long long)n_mat);
     }
     *entry = e;
@@ -105,9 +106,10 @@ ht_status ht_imatrix_dataset(struct ht_imatrix *m, const char *name, ht_err *err
 
 ht_status ht_imatrix_add(struct ht_imatrix *into, const struct ht_imatrix *other, ht_err *err) {
     if (into->n != 0 && other->n != 0 && (into->chunk_size == 0) != (other->chunk_size == 0)) {
-        return ht_fail(err, HT_INVAL, NULL, HT_NO_POS,
-                       "one importance matrix counts tokens and the other, of an old .dat file, chunks of unknown "
-                       "length: their weights cannot be compared; collect the old one again");
+        return ht_fail(
+            err, HT_INVAL, NULL, HT_NO_POS,
+            "one importance matrix counts tokens and the other, of an old .dat file, chunks of unknown "
+            "length: their weights cannot be compared; collect the old one again");
     }
     for (size_t i = 0; i < other->n; i++) {
         const struct ht_imatrix_entry *from = &other->entries[i];
@@ -124,8 +126,9 @@ ht_status ht_imatrix_add(struct ht_imatrix *into, const struct ht_imatrix *other
         HT_TRY(ht_imatrix_dataset(into, other->datasets[i], err));
     }
     into->chunk_size = into->chunk_size ? into->chunk_size : other->chunk_size;
-    into->chunk_count = other->chunk_count > UINT32_MAX - into->chunk_count ? UINT32_MAX
-                                                                            : into->chunk_count + other->chunk_count;
+    into->chunk_count = other->chunk_count > UINT32_MAX - into->chunk_count
+                            ? UINT32_MAX
+                            : into->chunk_count + other->chunk_count;
     return HT_OK;
 }
 
@@ -135,19 +138,23 @@ static ht_status matrix_importance(const struct ht_imatrix_entry *e, uint64_t ma
     float count = e->count[mat];
     bool any = false;
     if (!(count >= 0) || !isfinite(count)) {
-        return ht_fail(err, HT_NUMERIC, path, HT_NO_POS, "imatrix entry '%s': the count is %g", e->name, (double)count);
+        return ht_fail(err, HT_NUMERIC, path, HT_NO_POS, "imatrix entry '%s': the count is %g", e->name,
+                       (double)count);
     }
     for (uint64_t i = 0; i < e->n; i++) {
         float s = e->sum2[mat * e->n + i];
         if (!(s >= 0) || !isfinite(s)) {
-            return ht_fail(err, HT_NUMERIC, path, HT_NO_POS,
-                           "imatrix entry '%s': the sum of input %llu is %g, expected a finite number that is not "
-                           "negative; collect the importance again", e->name, (unsigned long long)i, (double)s);
+            return ht_fail(
+                err, HT_NUMERIC, path, HT_NO_POS,
+                "imatrix entry '%s': the sum of input %llu is %g, expected a finite number that is not "
+                "negative; collect the importance again",
+                e->name, (unsigned long long)i, (double)s);
         }
         importance[i] = count > 0 ? s / count : 1.0f;
         if (!isfinite(importance[i])) {
-            return ht_fail(err, HT_NUMERIC, path, HT_NO_POS, "imatrix entry '%s': sum %g over count %g overflows",
-                           e->name, (double)s, (double)count);
+            return ht_fail(err, HT_NUMERIC, path, HT_NO_POS,
+                           "imatrix entry '%s': sum %g over count %g overflows", e->name, (double)s,
+                           (double)count);
         }
         any = any || importance[i] > 0;
     }

@@ -33,8 +33,9 @@ static ht_status read_i32(struct cursor *c, int32_t min, int32_t *v, const char 
     }
     *v = (int32_t)ht_le32(c->data + c->at);
     if (*v < min) {
-        return ht_fail(c->err, HT_FORMAT, c->file, c->at, "imatrix entry %llu: %s is %d, expected at least %d",
-                       (unsigned long long)c->entry, what, *v, min);
+        return ht_fail(c->err, HT_FORMAT, c->file, c->at,
+                       "imatrix entry %llu: %s is %d, expected at least %d", (unsigned long long)c->entry,
+                       what, *v, min);
     }
     c->at += 4;
     return HT_OK;
@@ -43,8 +44,9 @@ static ht_status read_i32(struct cursor *c, int32_t min, int32_t *v, const char 
 static ht_status read_bytes(struct cursor *c, uint64_t n, const unsigned char **p, const char *what) {
     if (c->size - c->at < n) {
         return ht_fail(c->err, HT_FORMAT, c->file, c->at,
-                       "imatrix entry %llu: %s needs %llu bytes, the file has %llu left", (unsigned long long)c->entry,
-                       what, (unsigned long long)n, (unsigned long long)(c->size - c->at));
+                       "imatrix entry %llu: %s needs %llu bytes, the file has %llu left",
+                       (unsigned long long)c->entry, what, (unsigned long long)n,
+                       (unsigned long long)(c->size - c->at));
     }
     *p = c->data + c->at;
     c->at += n;
@@ -61,8 +63,8 @@ static ht_status read_entry(struct ht_imatrix *m, struct cursor *c) {
     HT_TRY(read_bytes(c, (uint64_t)len, &bytes, "the name"));
     const char *fault = ht_name_fault((const char *)bytes, (size_t)len, HT_MAX_ST_NAME);
     if (fault != NULL) {
-        return ht_fail(c->err, HT_FORMAT, c->file, start, "imatrix entry %llu: the name %s", (unsigned long long)c->entry,
-                       fault);
+        return ht_fail(c->err, HT_FORMAT, c->file, start, "imatrix entry %llu: the name %s",
+                       (unsigned long long)c->entry, fault);
     }
     snprintf(name, sizeof name, "%.*s", (int)len, (const char *)bytes);
     if (ht_imatrix_find(m, name) != NULL) {
@@ -96,7 +98,8 @@ static ht_status read_tail(struct ht_imatrix *m, struct cursor *c) {
     HT_TRY(read_i32(c, 0, &len, "the length of the text's name"));
     HT_TRY(read_bytes(c, (uint64_t)len, &bytes, "the text's name"));
     if (len > MAX_DATASET_BYTES || memchr(bytes, '\0', (size_t)len) != NULL) {
-        return ht_fail(c->err, HT_FORMAT, c->file, start, "the name of the text has %d bytes or a NUL among them", len);
+        return ht_fail(c->err, HT_FORMAT, c->file, start,
+                       "the name of the text has %d bytes or a NUL among them", len);
     }
     if (c->at != c->size) {
         return ht_fail(c->err, HT_FORMAT, c->file, c->at, "%llu bytes behind the end",
@@ -106,18 +109,21 @@ static ht_status read_tail(struct ht_imatrix *m, struct cursor *c) {
     return len != 0 ? ht_imatrix_dataset(m, name, c->err) : HT_OK;
 }
 
-ht_status ht_imatrix_parse_dat(struct ht_imatrix *m, const void *data, uint64_t size, const char *what, ht_err *err) {
+ht_status ht_imatrix_parse_dat(struct ht_imatrix *m, const void *data, uint64_t size, const char *what,
+                               ht_err *err) {
     struct cursor c = {data, size, 0, what, 0, err};
     int32_t n;
     if (size < 4) {
-        return ht_fail(err, HT_FORMAT, what, 0, "expected an importance file, found %llu bytes", (unsigned long long)size);
+        return ht_fail(err, HT_FORMAT, what, 0, "expected an importance file, found %llu bytes",
+                       (unsigned long long)size);
     }
     n = (int32_t)ht_le32(data);
     c.at = 4;
     if (n < 1 || (uint64_t)n > (size - 4) / MIN_ENTRY_BYTES) {
-        return ht_fail(err, HT_FORMAT, what, 0,
-                       "expected an importance file (GGUF or .dat); as .dat it would have %d entries in %llu bytes", n,
-                       (unsigned long long)size);
+        return ht_fail(
+            err, HT_FORMAT, what, 0,
+            "expected an importance file (GGUF or .dat); as .dat it would have %d entries in %llu bytes", n,
+            (unsigned long long)size);
     }
     for (int32_t i = 0; i < n; i++) {
         c.entry = (uint64_t)i;
@@ -134,7 +140,8 @@ static void put(struct ht_buf *b, uint32_t v) {
     ht_buf_append(b, le, 4);
 }
 
-static ht_status put_entry(const struct ht_imatrix *m, const struct ht_imatrix_entry *e, struct ht_buf *b, ht_err *err) {
+static ht_status put_entry(const struct ht_imatrix *m, const struct ht_imatrix_entry *e, struct ht_buf *b,
+                           ht_err *err) {
     float most = 0;
     uint64_t total = e->n * e->n_mat;
     for (uint64_t i = 0; i < e->n_mat; i++) {
@@ -143,9 +150,10 @@ static ht_status put_entry(const struct ht_imatrix *m, const struct ht_imatrix_e
     float chunk = m->chunk_size != 0 ? (float)m->chunk_size : 1.0f;
     float ncall = ceilf(most / chunk);
     if (!(ncall >= 1) || ncall > 2147483520.0f || total > INT32_MAX) {
-        return ht_fail(err, HT_NUMERIC, NULL, HT_NO_POS,
-                       "imatrix entry '%.200s': %llu values of %g tokens do not fit the .dat layout; write GGUF", e->name,
-                       (unsigned long long)total, (double)most);
+        return ht_fail(
+            err, HT_NUMERIC, NULL, HT_NO_POS,
+            "imatrix entry '%.200s': %llu values of %g tokens do not fit the .dat layout; write GGUF",
+            e->name, (unsigned long long)total, (double)most);
     }
     put(b, (uint32_t)strlen(e->name));
     ht_buf_puts(b, e->name);
@@ -161,8 +169,8 @@ static ht_status put_entry(const struct ht_imatrix *m, const struct ht_imatrix_e
     return HT_OK;
 }
 
-ht_status ht_imatrix_save_dat(const struct ht_imatrix *m, const struct ht_imatrix_entry **sorted, const char *path,
-                              bool overwrite, ht_err *err) {
+ht_status ht_imatrix_save_dat(const struct ht_imatrix *m, const struct ht_imatrix_entry **sorted,
+                              const char *path, bool overwrite, ht_err *err) {
     struct ht_buf b;
     ht_status status = HT_OK;
     ht_buf_init(&b, 0);

@@ -1,6 +1,6 @@
-/* Importance as GGUF: general.type = "imatrix", imatrix.datasets, imatrix.chunk_count, imatrix.chunk_size; for each
- * linear NAME.in_sum2 {n, n_mat} and NAME.counts {1, n_mat}, both F32. Other tensors (NAME.in_sum, NAME.stats of newer
- * writers) are not needed and left alone. Source: llama.cpp tools/imatrix. */
+/* Importance as GGUF: general.type = "imatrix", imatrix.datasets, imatrix.chunk_count, imatrix.chunk_size;
+ * for each linear NAME.in_sum2 {n, n_mat} and NAME.counts {1, n_mat}, both F32. Other tensors (NAME.in_sum,
+ * NAME.stats of newer writers) are not needed and left alone. Source: llama.cpp tools/imatrix. */
 #include <stdio.h>
 #include <stdlib.h> /* qsort */
 
@@ -35,16 +35,18 @@ static ht_status read_entry(struct ht_imatrix *m, const struct ht_tensor *sum, c
                             const char *stem, const char *what, ht_err *err) {
     struct ht_imatrix_entry *e;
     if (count == NULL) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "imatrix entry '%s': " COUNT_SUFFIX " is missing", stem);
+        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "imatrix entry '%s': " COUNT_SUFFIX " is missing",
+                       stem);
     }
     if (strcmp(sum->format->name, "f32") != 0 || strcmp(count->format->name, "f32") != 0) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "imatrix entry '%s': expected f32, found %s and %s", stem,
-                       sum->format->name, count->format->name);
+        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "imatrix entry '%s': expected f32, found %s and %s",
+                       stem, sum->format->name, count->format->name);
     }
     uint64_t n_mat = count->bytes / 4, total = sum->bytes / 4;
     if (total % n_mat != 0) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "imatrix entry '%s': %llu sums and %llu counts do not match",
-                       stem, (unsigned long long)total, (unsigned long long)n_mat);
+        return ht_fail(err, HT_FORMAT, what, HT_NO_POS,
+                       "imatrix entry '%s': %llu sums and %llu counts do not match", stem,
+                       (unsigned long long)total, (unsigned long long)n_mat);
     }
     HT_TRY(ht_imatrix_entry(m, stem, total / n_mat, n_mat, &e, err));
     load_f32(sum, e->sum2);
@@ -57,8 +59,10 @@ static ht_status read_keys(struct ht_imatrix *m, const struct ht_meta *meta, con
     uint64_t chunk_count = 0, chunk_size = 0;
     HT_TRY(ht_meta_get_str(meta, "general.type", &type, NULL, err));
     if (strcmp(type, "imatrix") != 0) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS,
-                       "expected an importance file (general.type = \"imatrix\"), found a GGUF file of type '%.40s'", type);
+        return ht_fail(
+            err, HT_FORMAT, what, HT_NO_POS,
+            "expected an importance file (general.type = \"imatrix\"), found a GGUF file of type '%.40s'",
+            type);
     }
     HT_TRY(ht_meta_get_u64(meta, "imatrix.chunk_count", UINT32_MAX, &chunk_count, NULL, err));
     HT_TRY(ht_meta_get_u64(meta, "imatrix.chunk_size", UINT32_MAX, &chunk_size, NULL, err));
@@ -66,7 +70,8 @@ static ht_status read_keys(struct ht_imatrix *m, const struct ht_meta *meta, con
     m->chunk_size = (uint32_t)chunk_size;
     const struct ht_meta_kv *sets = ht_meta_find(meta, "imatrix.datasets");
     if (sets != NULL && (sets->type != HT_META_ARRAY || sets->elem_type != HT_META_STRING)) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "key 'imatrix.datasets': expected an array of strings");
+        return ht_fail(err, HT_FORMAT, what, HT_NO_POS,
+                       "key 'imatrix.datasets': expected an array of strings");
     }
     for (uint64_t i = 0; sets != NULL && i < sets->n; i++) {
         HT_TRY(ht_imatrix_dataset(m, ht_meta_elem_str(sets, i).s, err));
@@ -75,8 +80,8 @@ static ht_status read_keys(struct ht_imatrix *m, const struct ht_meta *meta, con
 }
 
 /* counts: stem -> tensor number. */
-static ht_status read_entries(struct ht_imatrix *m, const struct ht_gguf *gguf, struct ht_map *counts, const char *what,
-                              ht_err *err) {
+static ht_status read_entries(struct ht_imatrix *m, const struct ht_gguf *gguf, struct ht_map *counts,
+                              const char *what, ht_err *err) {
     char stem[HT_MAX_TENSOR_NAME + 1];
     for (size_t i = 0; i < gguf->n_tensors; i++) {
         if (has_suffix(gguf->tensors[i].name, COUNT_SUFFIX, stem) &&
@@ -93,12 +98,14 @@ static ht_status read_entries(struct ht_imatrix *m, const struct ht_gguf *gguf, 
     }
     if (m->n == 0 || counts->n != m->n) {
         return ht_fail(err, HT_FORMAT, what, HT_NO_POS,
-                       "%zu entries with sums and %zu with counts; expected as many, and at least one", m->n, counts->n);
+                       "%zu entries with sums and %zu with counts; expected as many, and at least one", m->n,
+                       counts->n);
     }
     return HT_OK;
 }
 
-ht_status ht_imatrix_parse_gguf(struct ht_imatrix *m, const void *data, uint64_t size, const char *what, ht_err *err) {
+ht_status ht_imatrix_parse_gguf(struct ht_imatrix *m, const void *data, uint64_t size, const char *what,
+                                ht_err *err) {
     struct ht_gguf gguf;
     struct ht_map counts;
     HT_TRY(ht_gguf_parse(data, size, what, &gguf, err));
@@ -159,8 +166,8 @@ static ht_status make_tensors(const struct ht_imatrix *m, const struct ht_imatri
         const struct ht_imatrix_entry *e = sorted[i];
         if (strlen(e->name) > HT_MAX_TENSOR_NAME - strlen(SUM_SUFFIX)) {
             return ht_fail(err, HT_LIMIT, NULL, HT_NO_POS,
-                           "imatrix entry '%.200s': with " SUM_SUFFIX " the name exceeds GGUF's %d bytes", e->name,
-                           HT_MAX_TENSOR_NAME);
+                           "imatrix entry '%.200s': with " SUM_SUFFIX " the name exceeds GGUF's %d bytes",
+                           e->name, HT_MAX_TENSOR_NAME);
         }
         snprintf(names[2 * i], sizeof names[0], "%.55s" SUM_SUFFIX, e->name);
         snprintf(names[2 * i + 1], sizeof names[0], "%.55s" COUNT_SUFFIX, e->name);
@@ -186,8 +193,8 @@ static ht_status write_f32(struct ht_gguf_writer *w, const float *x, uint64_t n,
     return HT_OK;
 }
 
-ht_status ht_imatrix_save_gguf(const struct ht_imatrix *m, const struct ht_imatrix_entry **sorted, const char *path,
-                               bool overwrite, ht_err *err) {
+ht_status ht_imatrix_save_gguf(const struct ht_imatrix *m, const struct ht_imatrix_entry **sorted,
+                               const char *path, bool overwrite, ht_err *err) {
     struct ht_meta meta;
     struct ht_gguf_writer *w = NULL;
     ht_status status = HT_OK;

@@ -4,8 +4,8 @@
 #include "io/safetensors.h"
 
 static const struct ht_container table[] = {
-    {"gguf", "one file, or splits, with metadata and tokenizer (llama.cpp)", "ggml docs/gguf.md, version 2 and 3",
-     ht_gguf_probe, ht_gguf_open},
+    {"gguf", "one file, or splits, with metadata and tokenizer (llama.cpp)",
+     "ggml docs/gguf.md, version 2 and 3", ht_gguf_probe, ht_gguf_open},
     {"hf", "folder of config.json, safetensors and tokenizer files (transformers)",
      "Hugging Face hub, transformers save_pretrained", ht_hf_probe, ht_hf_open},
     {"safetensors", "one file of named tensors", "safetensors format specification", ht_safetensors_probe,

@@ -12,10 +12,12 @@ static const struct {
     unsigned char bytes;
     char kind; /* which member of the union holds a scalar: u, i, f; s: string; a: array */
 } types[HT_META_TYPES] = {
-    [HT_META_U8] = {"u8", 1, 'u'},         [HT_META_I8] = {"i8", 1, 'i'},       [HT_META_U16] = {"u16", 2, 'u'},
-    [HT_META_I16] = {"i16", 2, 'i'},       [HT_META_U32] = {"u32", 4, 'u'},     [HT_META_I32] = {"i32", 4, 'i'},
-    [HT_META_F32] = {"f32", 4, 'f'},       [HT_META_BOOL] = {"bool", 1, 'u'},   [HT_META_STRING] = {"string", 0, 's'},
-    [HT_META_ARRAY] = {"array", 0, 'a'},   [HT_META_U64] = {"u64", 8, 'u'},     [HT_META_I64] = {"i64", 8, 'i'},
+    [HT_META_U8] = {"u8", 1, 'u'},         [HT_META_I8] = {"i8", 1, 'i'},
+    [HT_META_U16] = {"u16", 2, 'u'},       [HT_META_I16] = {"i16", 2, 'i'},
+    [HT_META_U32] = {"u32", 4, 'u'},       [HT_META_I32] = {"i32", 4, 'i'},
+    [HT_META_F32] = {"f32", 4, 'f'},       [HT_META_BOOL] = {"bool", 1, 'u'},
+    [HT_META_STRING] = {"string", 0, 's'}, [HT_META_ARRAY] = {"array", 0, 'a'},
+    [HT_META_U64] = {"u64", 8, 'u'},       [HT_META_I64] = {"i64", 8, 'i'},
     [HT_META_F64] = {"f64", 8, 'f'},
 };
 
@@ -67,8 +69,8 @@ static const struct ht_meta_kv *look_up(const struct ht_meta *meta, const char *
     return kv;
 }
 
-ht_status ht_meta_get_u64(const struct ht_meta *meta, const char *key, uint64_t max, uint64_t *out, bool *found,
-                          ht_err *err) {
+ht_status ht_meta_get_u64(const struct ht_meta *meta, const char *key, uint64_t max, uint64_t *out,
+                          bool *found, ht_err *err) {
     const struct ht_meta_kv *kv = look_up(meta, key, found);
     if (kv == NULL) {
         return HT_OK;
@@ -90,7 +92,8 @@ ht_status ht_meta_get_u64(const struct ht_meta *meta, const char *key, uint64_t 
     return HT_OK;
 }
 
-ht_status ht_meta_get_f64(const struct ht_meta *meta, const char *key, double *out, bool *found, ht_err *err) {
+ht_status ht_meta_get_f64(const struct ht_meta *meta, const char *key, double *out, bool *found,
+                          ht_err *err) {
     const struct ht_meta_kv *kv = look_up(meta, key, found);
     if (kv == NULL) {
         return HT_OK;
@@ -110,7 +113,8 @@ ht_status ht_meta_get_f64(const struct ht_meta *meta, const char *key, double *o
         return wrong_type(kv, "a number", err);
     }
     if (!isfinite(v)) {
-        return ht_fail(err, HT_FORMAT, NULL, HT_NO_POS, "key '%s': expected a finite number, found %g", key, v);
+        return ht_fail(err, HT_FORMAT, NULL, HT_NO_POS, "key '%s': expected a finite number, found %g", key,
+                       v);
     }
     *out = v;
     return HT_OK;
@@ -193,7 +197,10 @@ int64_t ht_meta_elem_i64(const struct ht_meta_kv *kv, uint64_t i) {
     case 'u':
         return x.v.u > INT64_MAX ? INT64_MAX : (int64_t)x.v.u;
     default: /* a float: saturates, NaN is 0 */
-        return x.v.f >= 9.2e18 ? INT64_MAX : x.v.f <= -9.2e18 ? INT64_MIN : x.v.f == x.v.f ? (int64_t)x.v.f : 0;
+        if (fabs(x.v.f) < 9.2e18) {
+            return (int64_t)x.v.f;
+        }
+        return x.v.f > 0 ? INT64_MAX : x.v.f < 0 ? INT64_MIN : 0;
     }
 }
 
@@ -325,7 +332,8 @@ static struct ht_meta_kv scalar(const char *key, enum ht_meta_type type) {
     return kv;
 }
 
-static ht_status set_u(struct ht_meta *meta, const char *key, enum ht_meta_type type, uint64_t v, ht_err *err) {
+static ht_status set_u(struct ht_meta *meta, const char *key, enum ht_meta_type type, uint64_t v,
+                       ht_err *err) {
     struct ht_meta_kv kv = scalar(key, type);
     kv.v.u = v;
     return ht_meta_set_kv(meta, &kv, err);

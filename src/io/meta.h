@@ -46,8 +46,8 @@ const struct ht_meta_kv *ht_meta_find(const struct ht_meta *meta, const char *ke
 
 /* Typed getters: an absent key leaves *out and returns OK with *found (may be NULL) false; any integer type
  * is accepted where the value fits; a wrong type or range is HT_FORMAT naming the key. */
-ht_status ht_meta_get_u64(const struct ht_meta *meta, const char *key, uint64_t max, uint64_t *out, bool *found,
-                          ht_err *err);
+ht_status ht_meta_get_u64(const struct ht_meta *meta, const char *key, uint64_t max, uint64_t *out,
+                          bool *found, ht_err *err);
 ht_status ht_meta_get_f64(const struct ht_meta *meta, const char *key, double *out, bool *found, ht_err *err);
 ht_status ht_meta_get_bool(const struct ht_meta *meta, const char *key, bool *out, bool *found, ht_err *err);
 ht_status ht_meta_get_str(const struct ht_meta *meta, const char *key, const char **out, bool *found,

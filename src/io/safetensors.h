@@ -28,8 +28,8 @@ bool ht_hf_probe(const char *path);
  * Same protocol as the GGUF writer. */
 struct ht_safetensors_writer;
 ht_status ht_safetensors_writer_new(const char *folder, const struct ht_tensor *tensors, size_t n,
-                                    uint64_t shard_bytes, bool overwrite, struct ht_safetensors_writer **writer,
-                                    ht_err *err);
+                                    uint64_t shard_bytes, bool overwrite,
+                                    struct ht_safetensors_writer **writer, ht_err *err);
 ht_status ht_safetensors_writer_tensor(struct ht_safetensors_writer *writer, const void *data, uint64_t len,
                                        ht_err *err);
 ht_status ht_safetensors_writer_commit(struct ht_safetensors_writer *writer, ht_err *err);

@@ -1,5 +1,5 @@
-/* Opens one safetensors file, or a Hugging Face folder: config.json beside model.safetensors, or beside shards
- * that model.safetensors.index.json names. */
+/* Opens one safetensors file, or a Hugging Face folder: config.json beside model.safetensors, or beside
+ * shards that model.safetensors.index.json names. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -24,7 +24,8 @@ bool ht_safetensors_probe(const char *path) {
     return got == (ssize_t)sizeof head && head[8] == '{' && ht_le64(head) <= HT_MAX_ST_HEADER_BYTES;
 }
 
-static ht_status add_file(struct ht_source *source, const char *path, struct ht_hf_index *index, ht_err *err) {
+static ht_status add_file(struct ht_source *source, const char *path, struct ht_hf_index *index,
+                          ht_err *err) {
     struct ht_safetensors st;
     HT_TRY(ht_source_map(source, path, err));
     uint32_t map_no = (uint32_t)(source->n_maps - 1);
@@ -60,8 +61,8 @@ void ht_hf_index_deinit(struct ht_hf_index *index) {
     memset(index, 0, sizeof *index);
 }
 
-static ht_status shard_number(struct ht_hf_index *index, const char *name, const char *tensor, const char *what,
-                              uint64_t *no, ht_err *err) {
+static ht_status shard_number(struct ht_hf_index *index, const char *name, const char *tensor,
+                              const char *what, uint64_t *no, ht_err *err) {
     const char *fault = ht_name_fault(name, strlen(name), 255);
     size_t len = strlen(name);
     if (fault == NULL && (strchr(name, '/') != NULL || strchr(name, '\\') != NULL || name[0] == '.')) {
@@ -71,8 +72,8 @@ static ht_status shard_number(struct ht_hf_index *index, const char *name, const
         fault = "does not end in .safetensors";
     }
     if (fault != NULL) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "weight_map: tensor '%.200s': the file name '%.100s' %s",
-                       tensor, name, fault);
+        return ht_fail(err, HT_FORMAT, what, HT_NO_POS,
+                       "weight_map: tensor '%.200s': the file name '%.100s' %s", tensor, name, fault);
     }
     if (ht_map_get_str(&index->shard_numbers, name, no)) {
         return HT_OK;
@@ -89,15 +90,18 @@ static ht_status shard_number(struct ht_hf_index *index, const char *name, const
     return HT_OK;
 }
 
-static ht_status read_weight_map(struct ht_hf_index *index, json_t *weight_map, const char *what, ht_err *err) {
+static ht_status read_weight_map(struct ht_hf_index *index, json_t *weight_map, const char *what,
+                                 ht_err *err) {
     const char *tensor;
     json_t *file;
     size_t n = json_object_size(weight_map);
     if (!json_is_object(weight_map) || n == 0) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "expected an object \"weight_map\" of tensor to file name");
+        return ht_fail(err, HT_FORMAT, what, HT_NO_POS,
+                       "expected an object \"weight_map\" of tensor to file name");
     }
     if (n > HT_MAX_TENSORS) {
-        return ht_fail(err, HT_LIMIT, what, HT_NO_POS, "weight_map: %zu tensors, the limit is %u", n, HT_MAX_TENSORS);
+        return ht_fail(err, HT_LIMIT, what, HT_NO_POS, "weight_map: %zu tensors, the limit is %u", n,
+                       HT_MAX_TENSORS);
     }
     index->shards = ht_mem_calloc(n < HT_MAX_SPLITS ? n : HT_MAX_SPLITS, sizeof *index->shards);
     index->names = ht_mem_calloc(n, sizeof *index->names);
@@ -108,11 +112,12 @@ static ht_status read_weight_map(struct ht_hf_index *index, json_t *weight_map, 
         uint64_t no;
         const char *fault = ht_name_fault(tensor, strlen(tensor), HT_MAX_ST_NAME);
         if (fault != NULL) {
-            return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "weight_map: the name of entry %zu %s", index->n_tensors,
-                           fault);
+            return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "weight_map: the name of entry %zu %s",
+                           index->n_tensors, fault);
         }
         if (!json_is_string(file) || strlen(json_string_value(file)) != json_string_length(file)) {
-            return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "weight_map: tensor '%s': expected a file name", tensor);
+            return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "weight_map: tensor '%s': expected a file name",
+                           tensor);
         }
         HT_TRY(shard_number(index, json_string_value(file), tensor, what, &no, err));
         index->names[index->n_tensors] = ht_arena_strdup(&index->arena, tensor);
@@ -125,7 +130,8 @@ static ht_status read_weight_map(struct ht_hf_index *index, json_t *weight_map, 
     return HT_OK;
 }
 
-ht_status ht_hf_index_parse(const char *data, size_t len, const char *what, struct ht_hf_index *index, ht_err *err) {
+ht_status ht_hf_index_parse(const char *data, size_t len, const char *what, struct ht_hf_index *index,
+                            ht_err *err) {
     json_t *json = NULL;
     memset(index, 0, sizeof *index);
     ht_map_init(&index->tensors);
@@ -142,15 +148,15 @@ ht_status ht_hf_index_parse(const char *data, size_t len, const char *what, stru
     return status;
 }
 
-ht_status ht_hf_index_check(const struct ht_hf_index *index, const char *tensor, uint64_t shard, const char *file,
-                            ht_err *err) {
+ht_status ht_hf_index_check(const struct ht_hf_index *index, const char *tensor, uint64_t shard,
+                            const char *file, ht_err *err) {
     uint64_t no;
     if (!ht_map_get_str(&index->tensors, tensor, &no)) {
         return ht_fail(err, HT_FORMAT, file, HT_NO_POS, "tensor '%s' is not in " HT_HF_INDEX, tensor);
     }
     if (no != shard) {
-        return ht_fail(err, HT_FORMAT, file, HT_NO_POS, "tensor '%s' lies here, but " HT_HF_INDEX " says in %s", tensor,
-                       index->shards[no]);
+        return ht_fail(err, HT_FORMAT, file, HT_NO_POS,
+                       "tensor '%s' lies here, but " HT_HF_INDEX " says in %s", tensor, index->shards[no]);
     }
     return HT_OK;
 }
@@ -165,7 +171,8 @@ static bool has(const char *folder, const char *name) {
 }
 
 bool ht_hf_probe(const char *path) {
-    return ht_path_is_dir(path) && (has(path, "config.json") || has(path, "model.safetensors") || has(path, HT_HF_INDEX));
+    return ht_path_is_dir(path) &&
+           (has(path, "config.json") || has(path, "model.safetensors") || has(path, HT_HF_INDEX));
 }
 
 /* Pickles run code when they are loaded: they are named in the message and never opened. */
@@ -187,9 +194,11 @@ static ht_status refuse_folder(const char *folder, ht_err *err) {
         closedir(d);
     }
     if (found[0] != '\0') {
-        return ht_fail(err, HT_UNSUPPORTED, folder, HT_NO_POS,
-                       "found only pickled weights (%s), which can run code when loaded and are never read; convert "
-                       "them to safetensors first (transformers: save_pretrained(..., safe_serialization=True))", found);
+        return ht_fail(
+            err, HT_UNSUPPORTED, folder, HT_NO_POS,
+            "found only pickled weights (%s), which can run code when loaded and are never read; convert "
+            "them to safetensors first (transformers: save_pretrained(..., safe_serialization=True))",
+            found);
     }
     return ht_fail(err, HT_NOTFOUND, folder, HT_NO_POS,
                    "no weights: expected model.safetensors or " HT_HF_INDEX " beside config.json");
@@ -224,7 +233,8 @@ done:
     return status;
 }
 
-static ht_status open_shards(const char *folder, const char *index_path, struct ht_source *source, ht_err *err) {
+static ht_status open_shards(const char *folder, const char *index_path, struct ht_source *source,
+                             ht_err *err) {
     struct ht_hf_index index;
     char *data = NULL, *path = NULL;
     size_t len;
@@ -239,8 +249,8 @@ static ht_status open_shards(const char *folder, const char *index_path, struct 
             goto done;
         }
         if (!ht_path_exists(path)) {
-            status = ht_fail(err, HT_NOTFOUND, path, HT_NO_POS, "file %zu of %zu named by " HT_HF_INDEX " is missing",
-                             i + 1, index.n_shards);
+            status = ht_fail(err, HT_NOTFOUND, path, HT_NO_POS,
+                             "file %zu of %zu named by " HT_HF_INDEX " is missing", i + 1, index.n_shards);
             goto done;
         }
         HT_TRY_DONE(add_file(source, path, &index, err));
@@ -251,8 +261,8 @@ static ht_status open_shards(const char *folder, const char *index_path, struct 
         if (ht_source_find(source, index.names[i]) == NULL) {
             uint64_t no = 0;
             ht_map_get_str(&index.tensors, index.names[i], &no);
-            status = ht_fail(err, HT_FORMAT, index_path, HT_NO_POS, "tensor '%s' should lie in %s but does not",
-                             index.names[i], index.shards[no]);
+            status = ht_fail(err, HT_FORMAT, index_path, HT_NO_POS,
+                             "tensor '%s' should lie in %s but does not", index.names[i], index.shards[no]);
             goto done;
         }
     }

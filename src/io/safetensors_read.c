@@ -1,11 +1,12 @@
 /* safetensors parser: u64 header length, JSON header, data. Source: the format's specification.
  *
- *   {"NAME": {"dtype": "BF16", "shape": [out, in], "data_offsets": [begin, end]}, ..., "__metadata__": {"k": "v"}}
+ *   {"NAME": {"dtype": "BF16", "shape": [out, in], "data_offsets": [begin, end]}, ..., "__metadata__": {"k":
+ * "v"}}
  *
- * Rules: a header of at most 100 MB inside the file that begins with '{'; strict JSON without duplicate keys; known
- * dtypes; sizes that match shapes; data without holes or overlaps from 0 to the end of the file. Beyond the
- * specification: names are plain text of at most 512 bytes, at most 4 dimensions, no tensor without elements.
- * Data need not be aligned to the element size: readers of tensors take any address. */
+ * Rules: a header of at most 100 MB inside the file that begins with '{'; strict JSON without duplicate keys;
+ * known dtypes; sizes that match shapes; data without holes or overlaps from 0 to the end of the file. Beyond
+ * the specification: names are plain text of at most 512 bytes, at most 4 dimensions, no tensor without
+ * elements. Data need not be aligned to the element size: readers of tensors take any address. */
 #include <stdio.h>
 #include <stdlib.h> /* qsort */
 
@@ -28,9 +29,10 @@ struct parse {
 
 /* Valid dtypes of the specification that no format of this build stands for: only for the message. */
 static bool known_dtype(const char *dtype) {
-    static const char *const known[] = {"BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3",
-                                        "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I16", "U16", "F16", "BF16",
-                                        "I32", "U32", "F32", "C64", "F64", "I64", "U64"};
+    static const char *const known[] = {"BOOL",    "F4",      "F6_E2M3", "F6_E3M2",     "U8",          "I8",
+                                        "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I16",
+                                        "U16",     "F16",     "BF16",    "I32",         "U32",         "F32",
+                                        "C64",     "F64",     "I64",     "U64"};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strcmp(known[i], dtype) == 0) {
             return true;
@@ -42,7 +44,8 @@ static bool known_dtype(const char *dtype) {
 static ht_status read_dtype(struct parse *p, const char *name, const json_t *entry, struct ht_tensor *t) {
     const json_t *v = json_object_get(entry, "dtype");
     if (!json_is_string(v)) {
-        return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS, "tensor '%s': expected a string \"dtype\"", name);
+        return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS, "tensor '%s': expected a string \"dtype\"",
+                       name);
     }
     const char *dtype = json_string_value(v);
     t->format = ht_format_by_st(dtype);
@@ -51,7 +54,8 @@ static ht_status read_dtype(struct parse *p, const char *name, const json_t *ent
     }
     if (known_dtype(dtype)) {
         return ht_fail(p->err, HT_UNSUPPORTED, p->file, HT_NO_POS,
-                       "tensor '%s': dtype %s is not supported; expected a checkpoint in F32, F16 or BF16", name, dtype);
+                       "tensor '%s': dtype %s is not supported; expected a checkpoint in F32, F16 or BF16",
+                       name, dtype);
     }
     return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS, "tensor '%s': unknown dtype '%.40s'", name, dtype);
 }
@@ -60,12 +64,13 @@ static ht_status read_dtype(struct parse *p, const char *name, const json_t *ent
 static ht_status read_shape(struct parse *p, const char *name, const json_t *entry, struct ht_tensor *t) {
     const json_t *shape = json_object_get(entry, "shape");
     if (!json_is_array(shape)) {
-        return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS, "tensor '%s': expected an array \"shape\"", name);
+        return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS, "tensor '%s': expected an array \"shape\"",
+                       name);
     }
     size_t n = json_array_size(shape);
     if (n > HT_MAX_DIMS) {
-        return ht_fail(p->err, HT_UNSUPPORTED, p->file, HT_NO_POS, "tensor '%s': %zu dimensions, at most %d are supported",
-                       name, n, HT_MAX_DIMS);
+        return ht_fail(p->err, HT_UNSUPPORTED, p->file, HT_NO_POS,
+                       "tensor '%s': %zu dimensions, at most %d are supported", name, n, HT_MAX_DIMS);
     }
     t->n_dims = (int)n;
     for (size_t i = 0; i < n; i++) {
@@ -76,7 +81,8 @@ static ht_status read_shape(struct parse *p, const char *name, const json_t *ent
         }
         if (json_integer_value(d) == 0) {
             return ht_fail(p->err, HT_UNSUPPORTED, p->file, HT_NO_POS,
-                           "tensor '%s': dimension %zu is 0; tensors without elements are not supported", name, i);
+                           "tensor '%s': dimension %zu is 0; tensors without elements are not supported",
+                           name, i);
         }
         t->ne[n - 1 - i] = (uint64_t)json_integer_value(d);
     }
@@ -94,9 +100,9 @@ static ht_status read_offsets(struct parse *p, const char *name, const json_t *e
     uint64_t begin = (uint64_t)json_integer_value(b), end = (uint64_t)json_integer_value(e);
     if (begin > end || end > p->data_bytes) {
         return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS,
-                       "tensor '%s': data_offsets [%llu, %llu] do not lie in the file's %llu bytes of data%s", name,
-                       (unsigned long long)begin, (unsigned long long)end, (unsigned long long)p->data_bytes,
-                       begin > end ? "" : "; it is cut short or damaged");
+                       "tensor '%s': data_offsets [%llu, %llu] do not lie in the file's %llu bytes of data%s",
+                       name, (unsigned long long)begin, (unsigned long long)end,
+                       (unsigned long long)p->data_bytes, begin > end ? "" : "; it is cut short or damaged");
     }
     if (end - begin != t->bytes) {
         return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS,
@@ -118,9 +124,10 @@ static ht_status read_entry(struct parse *p, const char *name, const json_t *ent
                        "tensor '%s': expected an object with dtype, shape, data_offsets", name);
     }
     if (json_object_size(entry) != 3) {
-        return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS,
-                       "tensor '%s': expected dtype, shape, data_offsets and no other field, found %zu fields", name,
-                       json_object_size(entry));
+        return ht_fail(
+            p->err, HT_FORMAT, p->file, HT_NO_POS,
+            "tensor '%s': expected dtype, shape, data_offsets and no other field, found %zu fields", name,
+            json_object_size(entry));
     }
     t->name = ht_arena_strdup(&p->st->arena, name);
     if (t->name == NULL) {
@@ -144,7 +151,8 @@ static ht_status read_metadata(struct parse *p, json_t *meta) {
             return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS, "__metadata__: a key %s", fault);
         }
         if (!json_is_string(v)) {
-            return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS, "__metadata__: key '%.200s': expected a string", key);
+            return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS,
+                           "__metadata__: key '%.200s': expected a string", key);
         }
         HT_TRY(ht_meta_set_str(&p->st->meta, key, json_string_value(v), json_string_length(v), p->err));
     }
@@ -167,9 +175,10 @@ static ht_status check_cover(struct parse *p) {
         const struct ht_tensor *t = &st->tensors[i];
         const unsigned char *at = t->data;
         if (at != expected) {
-            return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS,
-                           "tensor '%s' begins at offset %llu, expected %llu: tensors must lie one behind the other",
-                           t->name, (unsigned long long)(at - p->data), (unsigned long long)(expected - p->data));
+            return ht_fail(
+                p->err, HT_FORMAT, p->file, HT_NO_POS,
+                "tensor '%s' begins at offset %llu, expected %llu: tensors must lie one behind the other",
+                t->name, (unsigned long long)(at - p->data), (unsigned long long)(expected - p->data));
         }
         expected += t->bytes;
     }
@@ -188,7 +197,8 @@ static ht_status read_tensors(struct parse *p, json_t *header) {
     struct ht_safetensors *st = p->st;
     size_t n = json_object_size(header);
     if (n > HT_MAX_TENSORS) {
-        return ht_fail(p->err, HT_LIMIT, p->file, HT_NO_POS, "%zu tensors, the limit is %u", n, HT_MAX_TENSORS);
+        return ht_fail(p->err, HT_LIMIT, p->file, HT_NO_POS, "%zu tensors, the limit is %u", n,
+                       HT_MAX_TENSORS);
     }
     st->tensors = ht_mem_calloc(n, sizeof *st->tensors);
     if (st->tensors == NULL) {
@@ -205,9 +215,11 @@ static ht_status read_tensors(struct parse *p, json_t *header) {
     return check_cover(p);
 }
 
-static ht_status header_length(const unsigned char *data, uint64_t size, const char *what, uint64_t *len, ht_err *err) {
+static ht_status header_length(const unsigned char *data, uint64_t size, const char *what, uint64_t *len,
+                               ht_err *err) {
     if (size < LENGTH_BYTES) {
-        return ht_fail(err, HT_FORMAT, what, 0, "expected a safetensors file, found %llu bytes", (unsigned long long)size);
+        return ht_fail(err, HT_FORMAT, what, 0, "expected a safetensors file, found %llu bytes",
+                       (unsigned long long)size);
     }
     *len = ht_le64(data);
     if (*len > HT_MAX_ST_HEADER_BYTES) {
@@ -215,9 +227,10 @@ static ht_status header_length(const unsigned char *data, uint64_t size, const c
                        (unsigned long long)*len, HT_MAX_ST_HEADER_BYTES);
     }
     if (*len > size - LENGTH_BYTES) {
-        return ht_fail(err, HT_FORMAT, what, 0,
-                       "the header's length is %llu bytes, the file has %llu left; it is cut short or damaged",
-                       (unsigned long long)*len, (unsigned long long)(size - LENGTH_BYTES));
+        return ht_fail(
+            err, HT_FORMAT, what, 0,
+            "the header's length is %llu bytes, the file has %llu left; it is cut short or damaged",
+            (unsigned long long)*len, (unsigned long long)(size - LENGTH_BYTES));
     }
     if (*len < 2 || data[LENGTH_BYTES] != '{') {
         return ht_fail(err, HT_FORMAT, what, LENGTH_BYTES, "expected a JSON header that begins with '{'");
@@ -236,7 +249,8 @@ ht_status ht_safetensors_parse(const void *data, uint64_t size, const char *what
     ht_arena_init(&st->arena, 0);
     HT_TRY_DONE(header_length(bytes, size, what, &len, err));
     st->data_offset = LENGTH_BYTES + len;
-    HT_TRY_DONE(ht_json_parse((const char *)bytes + LENGTH_BYTES, (size_t)len, HEADER_DEPTH, what, &header, err));
+    HT_TRY_DONE(
+        ht_json_parse((const char *)bytes + LENGTH_BYTES, (size_t)len, HEADER_DEPTH, what, &header, err));
     struct parse p = {what, st, bytes + st->data_offset, size - st->data_offset, err};
     HT_TRY_DONE(read_tensors(&p, header));
 done:

@@ -1,5 +1,5 @@
-/* safetensors writer: headers are made in memory, tensor bytes stream through. Metadata {"format": "pt"}, which
- * transformers asks for. Headers are padded with spaces so that data begin at a multiple of 8. */
+/* safetensors writer: headers are made in memory, tensor bytes stream through. Metadata {"format": "pt"},
+ * which transformers asks for. Headers are padded with spaces so that data begin at a multiple of 8. */
 #include <stdio.h>
 #include <stdlib.h> /* qsort */
 #include <unistd.h> /* unlink */
@@ -16,7 +16,7 @@
 #define FIXED_HEADER_BYTES 64 /* length field, braces, metadata, padding: an upper bound */
 
 struct shard {
-    size_t first, n;     /* tensors [first, first + n) in the planned order */
+    size_t first, n; /* tensors [first, first + n) in the planned order */
     uint64_t data_bytes;
     uint64_t header_bytes;
     bool in_order; /* tensors lie in the planned order */
@@ -57,7 +57,8 @@ static ht_status check_tensors(struct ht_safetensors_writer *w, ht_err *err) {
             fault = "is reserved";
         }
         if (fault != NULL) {
-            status = ht_fail(err, HT_INVAL, t->name, HT_NO_POS, "safetensors: the tensor name '%.200s' %s", t->name, fault);
+            status = ht_fail(err, HT_INVAL, t->name, HT_NO_POS, "safetensors: the tensor name '%.200s' %s",
+                             t->name, fault);
             goto done;
         }
         if (!ht_map_put(&names, t->name, strlen(t->name), i, &existed)) {
@@ -65,12 +66,13 @@ static ht_status check_tensors(struct ht_safetensors_writer *w, ht_err *err) {
             goto done;
         }
         if (existed) {
-            status = ht_fail(err, HT_INVAL, t->name, HT_NO_POS, "safetensors: two tensors are named '%s'", t->name);
+            status = ht_fail(err, HT_INVAL, t->name, HT_NO_POS, "safetensors: two tensors are named '%s'",
+                             t->name);
             goto done;
         }
         if (t->format->st_dtype == NULL) {
-            status = ht_fail(err, HT_UNSUPPORTED, t->name, HT_NO_POS, "safetensors has no dtype for the format %s",
-                             t->format->name);
+            status = ht_fail(err, HT_UNSUPPORTED, t->name, HT_NO_POS,
+                             "safetensors has no dtype for the format %s", t->format->name);
             goto done;
         }
         HT_TRY_DONE(ht_tensor_check(t, t->name, err));
@@ -98,8 +100,9 @@ static ht_status cut(struct ht_safetensors_writer *w, uint64_t shard_bytes, ht_e
         }
         if (shard_bytes != 0 && s->n != 0 && more > shard_bytes) {
             if (w->n_shards == HT_MAX_SPLITS) {
-                return ht_fail(err, HT_LIMIT, NULL, HT_NO_POS, "more than %d files of %llu bytes: use a larger size",
-                               HT_MAX_SPLITS, (unsigned long long)shard_bytes);
+                return ht_fail(err, HT_LIMIT, NULL, HT_NO_POS,
+                               "more than %d files of %llu bytes: use a larger size", HT_MAX_SPLITS,
+                               (unsigned long long)shard_bytes);
             }
             s = &w->shards[w->n_shards++];
             s->first = i;
@@ -124,8 +127,8 @@ static int by_element(const void *a, const void *b) {
     return (x->tensor > y->tensor) - (x->tensor < y->tensor);
 }
 
-/* Tensors lie in the planned order when that keeps each at a multiple of its element size; else larger elements
- * come first, as the reference implementation writes them: PyTorch cannot view misaligned bytes. */
+/* Tensors lie in the planned order when that keeps each at a multiple of its element size; else larger
+ * elements come first, as the reference implementation writes them: PyTorch cannot view misaligned bytes. */
 static ht_status place(struct ht_safetensors_writer *w, struct shard *s, ht_err *err) {
     uint64_t at = 0;
     s->in_order = true;
@@ -169,7 +172,8 @@ static void put_name(struct ht_buf *b, const char *s) {
     ht_buf_putc(b, '"');
 }
 
-static ht_status make_header(const struct ht_safetensors_writer *w, const struct shard *s, struct ht_buf *b, ht_err *err) {
+static ht_status make_header(const struct ht_safetensors_writer *w, const struct shard *s, struct ht_buf *b,
+                             ht_err *err) {
     ht_buf_append(b, "\0\0\0\0\0\0\0\0", 8);
     ht_buf_puts(b, "{\"__metadata__\":{\"format\":\"pt\"}");
     for (size_t i = s->first; i < s->first + s->n; i++) {
@@ -191,8 +195,10 @@ static ht_status make_header(const struct ht_safetensors_writer *w, const struct
         return ht_fail_nomem(err, b->len);
     }
     if (b->len - 8 > HT_MAX_ST_HEADER_BYTES) {
-        return ht_fail(err, HT_LIMIT, NULL, HT_NO_POS, "the safetensors header would have %zu bytes, the limit is %u: "
-                       "write smaller shards", b->len - 8, HT_MAX_ST_HEADER_BYTES);
+        return ht_fail(err, HT_LIMIT, NULL, HT_NO_POS,
+                       "the safetensors header would have %zu bytes, the limit is %u: "
+                       "write smaller shards",
+                       b->len - 8, HT_MAX_ST_HEADER_BYTES);
     }
     ht_le_store(b->data, b->len - 8, 8);
     return HT_OK;
@@ -264,8 +270,9 @@ done:
     return status;
 }
 
-/* A folder with both model.safetensors and an index is read by the former alone, so the other kind must go. */
-static ht_status find_stale(struct ht_safetensors_writer *w, const char *folder, bool overwrite, ht_err *err) {
+/* Of a folder with model.safetensors and an index only the former is read, so the other kind must go. */
+static ht_status find_stale(struct ht_safetensors_writer *w, const char *folder, bool overwrite,
+                            ht_err *err) {
     char *path = ht_path_join(folder, has_index(w) ? SINGLE_NAME : HT_HF_INDEX);
     if (path == NULL) {
         return ht_fail_nomem(err, strlen(folder));
@@ -275,9 +282,10 @@ static ht_status find_stale(struct ht_safetensors_writer *w, const char *folder,
         return HT_OK;
     }
     if (!overwrite) {
-        ht_status status = ht_fail(err, HT_EXISTS, path, HT_NO_POS,
-                                   "the folder holds other weights already; choose another one or allow overwriting "
-                                   "(--force)");
+        ht_status status =
+            ht_fail(err, HT_EXISTS, path, HT_NO_POS,
+                    "the folder holds other weights already; choose another one or allow overwriting "
+                    "(--force)");
         ht_mem_free(path);
         return status;
     }
@@ -295,7 +303,8 @@ static ht_status copy_tensors(struct ht_safetensors_writer *w, const struct ht_t
     w->n = n;
     w->tensors = ht_mem_alloc_array(n, sizeof *w->tensors);
     w->offsets = ht_mem_calloc(n, sizeof *w->offsets);
-    w->shards = ht_mem_calloc(shard_bytes != 0 && n > 1 ? (n < HT_MAX_SPLITS ? n : HT_MAX_SPLITS) : 1, sizeof *w->shards);
+    w->shards = ht_mem_calloc(shard_bytes != 0 && n > 1 ? (n < HT_MAX_SPLITS ? n : HT_MAX_SPLITS) : 1,
+                              sizeof *w->shards);
     if (w->tensors == NULL || w->offsets == NULL || w->shards == NULL) {
         return ht_fail_nomem(err, n * sizeof *w->tensors);
     }
@@ -310,8 +319,8 @@ static ht_status copy_tensors(struct ht_safetensors_writer *w, const struct ht_t
 }
 
 ht_status ht_safetensors_writer_new(const char *folder, const struct ht_tensor *tensors, size_t n,
-                                    uint64_t shard_bytes, bool overwrite, struct ht_safetensors_writer **writer,
-                                    ht_err *err) {
+                                    uint64_t shard_bytes, bool overwrite,
+                                    struct ht_safetensors_writer **writer, ht_err *err) {
     *writer = NULL;
     struct ht_safetensors_writer *w = ht_mem_calloc(1, sizeof *w);
     if (w == NULL) {
@@ -349,8 +358,9 @@ ht_status ht_safetensors_writer_tensor(struct ht_safetensors_writer *w, const vo
     }
     const struct shard *s = &w->shards[w->shard];
     struct ht_writer *out = w->files.writers[file];
-    HT_TRY(s->in_order ? ht_writer_write(out, data, len, err)
-                       : ht_writer_write_at(out, s->header_bytes + w->offsets[w->tensor] + w->got, data, len, err));
+    HT_TRY(s->in_order
+               ? ht_writer_write(out, data, len, err)
+               : ht_writer_write_at(out, s->header_bytes + w->offsets[w->tensor] + w->got, data, len, err));
     w->got += len;
     if (w->got == t->bytes) {
         w->got = 0;

@@ -43,7 +43,8 @@ static ht_status refuse(const char *path, ht_err *err) {
     if (map.size == 0) {
         hint = "; the file is empty";
     } else if (map.size >= 4 && memcmp(map.data, "PK\3\4", 4) == 0) {
-        hint = "; this is a zip archive, perhaps a pickled PyTorch checkpoint: convert it to safetensors first";
+        hint =
+            "; this is a zip archive, perhaps a pickled PyTorch checkpoint: convert it to safetensors first";
     } else if (map.size >= 7 && memcmp(map.data, "version", 7) == 0) {
         hint = "; this is a Git LFS pointer: fetch the real file with git lfs pull";
     } else if (map.data[0] == '{') {
@@ -152,10 +153,11 @@ const struct ht_tensor *ht_source_find(const struct ht_source *source, const cha
 }
 
 void ht_source_drop(const struct ht_source *source, const struct ht_tensor *tensor) {
-    size_t i = (size_t)(tensor - source->tensors);
-    if (i >= source->n_tensors || tensor->data == NULL) {
-        return;
+    uintptr_t first = (uintptr_t)source->tensors, at = (uintptr_t)tensor;
+    if (at < first || at >= first + source->n_tensors * sizeof *tensor) {
+        return; /* a view of something else */
     }
+    size_t i = (at - first) / sizeof *tensor;
     const struct ht_mapping *map = &source->maps[source->tensor_map[i]];
     ht_map_drop(map, (uint64_t)((const unsigned char *)tensor->data - map->data), tensor->bytes);
 }
@@ -170,4 +172,11 @@ bool ht_source_is(const struct ht_source *source, const char *path) {
         }
     }
     return false;
+}
+
+ht_status ht_source_check(const struct ht_source *source, ht_err *err) {
+    for (size_t i = 0; i < source->n_maps; i++) {
+        HT_TRY(ht_map_check(&source->maps[i], source->map_paths[i], err));
+    }
+    return HT_OK;
 }

@@ -13,11 +13,13 @@ ht_status ht_tensor_check(struct ht_tensor *t, const char *file, ht_err *err) {
     }
     for (int i = 0; i < HT_MAX_DIMS; i++) {
         if (t->ne[i] == 0 || t->ne[i] > INT64_MAX) {
-            return ht_fail(err, HT_FORMAT, file, HT_NO_POS, "tensor '%s': dimension %d is %lld, expected at least 1",
-                           t->name, i, (long long)t->ne[i]);
+            return ht_fail(err, HT_FORMAT, file, HT_NO_POS,
+                           "tensor '%s': dimension %d is %lld, expected at least 1", t->name, i,
+                           (long long)t->ne[i]);
         }
         if (i > 0 && ht_ckd_mul(&rows, rows, t->ne[i])) {
-            return ht_fail(err, HT_FORMAT, file, HT_NO_POS, "tensor '%s': the shape overflows 64 bits", t->name);
+            return ht_fail(err, HT_FORMAT, file, HT_NO_POS, "tensor '%s': the shape overflows 64 bits",
+                           t->name);
         }
     }
     const struct ht_format *f = t->format;

@@ -1,5 +1,8 @@
 #include "test.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include "base/json.h"
 #include "base/limits.h"
 #include "io/container.h"
@@ -464,6 +467,97 @@ static void golden(void **state) {
     ht_source_close(s);
 }
 
+static void changed_in_place(void **state) {
+    (void)state;
+    char dir[64];
+    temp_dir(dir);
+    const char *path = in(dir, "m.gguf"), *other = in(dir, "other.gguf");
+    struct ht_source *s;
+    ht_err err = {0};
+    put_script(path, VALID);
+    ASSERT_OK(ht_source_open(path, &s, &err), &err);
+    ASSERT_OK(ht_source_check(s, &err), &err);
+    FILE *f = fopen(path, "r+b"); /* one byte more */
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    fputc('x', f);
+    fclose(f);
+    check_refused("longer", ht_source_check(s, &err), HT_IO, &err, "changed while it was read", "m.gguf");
+    ht_source_close(s);
+
+    ht_err_clear(&err);
+    put_script(path, VALID);
+    ASSERT_OK(ht_source_open(path, &s, &err), &err);
+    const struct timespec times[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    check_refused("written to", ht_source_check(s, &err), HT_IO, &err, "was written to", "m.gguf");
+    ht_source_close(s);
+
+    ht_err_clear(&err);
+    ASSERT_OK(ht_source_open(path, &s, &err), &err);
+    put_script(other, VALID);
+    assert_int_equal(rename(other, path), 0); /* replaced: the map keeps the old file */
+    ASSERT_OK(ht_source_check(s, &err), &err);
+    unlink(path);
+    ASSERT_OK(ht_source_check(s, &err), &err);
+    assert_int_equal(ht_source_find(s, "norm")->bytes, 12);
+    ht_source_close(s);
+    remove_dir(dir);
+}
+
+/* Opening splits and folders with every allocation failing once: always HT_NOMEM, nothing leaks. */
+static void open_out_of_memory(void **state) {
+    (void)state;
+    char dir[64];
+    temp_dir(dir);
+    put_splits(dir);
+    const char *const paths[] = {in(dir, "m-00002-of-00002.gguf"), HT_TEST_DIR "/golden/io/hf-shards", HT_TEST_DIR "/golden/io/hf"};
+    for (size_t k = 0; k < 3; k++) {
+        for (uint64_t n = 1;; n++) {
+            struct ht_source *s;
+            ht_err err = {0};
+            ht_mem_fail_at(n, 0);
+            ht_status got = ht_source_open(paths[k], &s, &err);
+            ht_mem_fail_at(0, 0);
+            if (got == HT_OK) {
+                ht_source_close(s);
+                assert_true(n > 10);
+                break;
+            }
+            assert_null(s);
+            if (got != HT_NOMEM) {
+                fail_msg("%s, allocation %llu: %s", paths[k], (unsigned long long)n, err.msg);
+            }
+        }
+    }
+    ht_source_close(NULL);
+    remove_dir(dir);
+}
+
+static void odd_paths(void **state) {
+    (void)state;
+    char dir[64];
+    temp_dir(dir);
+    put_script(in(dir, "m-00000-of-00002.gguf"), HEAD(1, 0) VEC("x", 1, 0, 0) "p:32 z:32"); /* names like a split, but none */
+    put_script(in(dir, "m-00003-of-00002.gguf"), HEAD(1, 0) VEC("x", 1, 0, 0) "p:32 z:32");
+    put_script(in(dir, "m-0000a-of-00002.gguf"), HEAD(1, 0) VEC("x", 1, 0, 0) "p:32 z:32");
+    put_script(in(dir, "no-ending"), HEAD(1, 0) VEC("x", 1, 0, 0) "p:32 z:32");
+    put_script(in(dir, "m-00001-of-10001.gguf"), HEAD(0, 0));
+    static const char *const fine[] = {"m-00000-of-00002.gguf", "m-00003-of-00002.gguf", "m-0000a-of-00002.gguf", "no-ending"};
+    struct ht_source *s;
+    ht_err err = {0};
+    for (size_t i = 0; i < 4; i++) {
+        ASSERT_OK(ht_source_open(in(dir, fine[i]), &s, &err), &err);
+        struct ht_tensor outside = s->tensors[0];
+        ht_source_drop(s, &outside); /* not one of the source's: ignored */
+        ht_source_close(s);
+    }
+    check_refused("splits", ht_source_open(in(dir, "m-00001-of-10001.gguf"), &s, &err), HT_LIMIT, &err, "10001 files", "10001");
+    assert_null(ht_gguf_shard_path("x.bin", 0, 1));
+    assert_false(ht_gguf_probe(in(dir, "absent")));
+    remove_dir(dir);
+}
+
 static void unknown_content(void **state) {
     (void)state;
     char dir[64];
@@ -496,7 +590,8 @@ int main(void) {
         cmocka_unit_test(values),       cmocka_unit_test(accepts),    cmocka_unit_test(refuses),
         cmocka_unit_test(truncated_at_every_byte),                    cmocka_unit_test(flipped_bits),
         cmocka_unit_test(out_of_memory), cmocka_unit_test(splits),    cmocka_unit_test(bad_splits),
-        cmocka_unit_test(golden),        cmocka_unit_test(unknown_content),
+        cmocka_unit_test(golden),        cmocka_unit_test(changed_in_place),
+        cmocka_unit_test(open_out_of_memory), cmocka_unit_test(odd_paths), cmocka_unit_test(unknown_content),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -215,6 +215,44 @@ static void all_or_nothing(void **state) {
     free(b.p);
 }
 
+/* A value that is known only when the data are out: one file, and splits whose first file is on disk already. */
+static void late_values(void **state) {
+    (void)state;
+    for (uint64_t shard_bytes = 0; shard_bytes < 2; shard_bytes++) {
+        struct bytes b = build(HEAD(2, 2) "s:general.name w4:8 s:name s:sum w4:10 w8:0 s:x w4:1 w8:1 w4:0 w8:0 "
+                               "s:y w4:1 w8:1 w4:0 w8:32 p:32 f4:1 p:32 f4:2 p:32");
+        struct ht_gguf g = parsed(&b);
+        struct ht_gguf_writer *w;
+        struct ht_source *s;
+        char dir[64];
+        ht_err err = {0};
+        uint64_t sum = 0;
+        temp_dir(dir);
+        ASSERT_OK(ht_gguf_writer_new(in(dir, "m.gguf"), &g.meta, g.tensors, 2, shard_bytes, false, &w, &err), &err);
+        for (size_t i = 0; i < 2; i++) {
+            ASSERT_OK(ht_gguf_writer_tensor(w, g.tensors[i].data, 4, &err), &err);
+        }
+        ASSERT_OK(ht_meta_set_u64(&g.meta, "sum", 0x1122334455667788, &err), &err);
+        ASSERT_OK(ht_gguf_writer_update(w, &g.meta, &err), &err);
+        ASSERT_OK(ht_meta_set_str(&g.meta, "general.name", "longer", 6, &err), &err);
+        assert_int_equal(ht_gguf_writer_update(w, &g.meta, &err), HT_INVAL);
+        assert_non_null(strstr(err.msg, "the metadata changed"));
+        ht_err_clear(&err);
+        ASSERT_OK(ht_meta_set_str(&g.meta, "general.name", "n", 1, &err), &err); /* shorter moves the data, too */
+        assert_int_equal(ht_gguf_writer_update(w, &g.meta, &err), HT_INVAL);
+        ht_err_clear(&err);
+        ASSERT_OK(ht_gguf_writer_commit(w, &err), &err);
+        ASSERT_OK(ht_source_open(in(dir, shard_bytes ? "m-00001-of-00002.gguf" : "m.gguf"), &s, &err), &err);
+        ASSERT_OK(ht_meta_get_u64(&s->meta, "sum", UINT64_MAX, &sum, NULL, &err), &err);
+        assert_true(sum == 0x1122334455667788);
+        assert_memory_equal(ht_source_find(s, "y")->data, g.tensors[1].data, 4);
+        ht_source_close(s);
+        remove_dir(dir);
+        ht_gguf_deinit(&g);
+        free(b.p);
+    }
+}
+
 static void refuses(void **state) {
     (void)state;
     char dir[64], long_name[65];
@@ -339,6 +377,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip), cmocka_unit_test(splits),        cmocka_unit_test(splits_keep_alignment),
         cmocka_unit_test(all_or_nothing), cmocka_unit_test(refuses),   cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(late_values),
         cmocka_unit_test(golden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
