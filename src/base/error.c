@@ -32,6 +32,15 @@ const char *ht_version(void) {
     return HT_STR(HT_VERSION_MAJOR) "." HT_STR(HT_VERSION_MINOR) "." HT_STR(HT_VERSION_PATCH);
 }
 
+/* Messages quote names from files, and end up on terminals: no escape sequences, no line breaks. */
+static void mask_controls(char *s) {
+    for (; *s != '\0'; s++) {
+        if ((unsigned char)*s < 0x20 || *s == 0x7F) {
+            *s = '?';
+        }
+    }
+}
+
 ht_status ht_fail_v(ht_err *err, ht_status code, const char *what, uint64_t pos, const char *fmt,
                     va_list args) {
     if (err == NULL || err->code != HT_OK) {
@@ -52,6 +61,8 @@ ht_status ht_fail_v(ht_err *err, ht_status code, const char *what, uint64_t pos,
         }
     }
     vsnprintf(err->msg, sizeof err->msg, fmt, args);
+    mask_controls(err->what);
+    mask_controls(err->msg);
     return code;
 }
 

@@ -37,6 +37,10 @@ static void test_first_error_wins(void **state) {
     ht_err_clear(&err);
     ht_fail(&err, HT_IO, longer, 0, "m");
     assert_string_equal(err.what + strlen(err.what) - 9, "tail.gguf");
+    ht_err_clear(&err);
+    ht_fail(&err, HT_FORMAT, "a\nb", 0, "token '%s'", "\x1b[31m\x7f\xC3\xA9");
+    assert_string_equal(err.what, "a?b");
+    assert_string_equal(err.msg, "token '?[31m?\xC3\xA9'");
 }
 
 static void test_arena(void **state) {
