@@ -10,7 +10,7 @@ struct ht_bpe_slot {
 
 #define NO_RANK UINT32_MAX
 /* Up to here a scan for the lowest rank beats the heap (docs/measurements/tokenizer.md). */
-#define SHORT_PIECE 32
+#define SHORT_PIECE 64
 
 /* Two rounds of multiply and fold: vocabularies come from outside, and the seed is secret, so that ids cannot
  * be chosen to collide. */

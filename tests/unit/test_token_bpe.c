@@ -112,7 +112,7 @@ static void test_merges(void **state) {
         for (size_t k = 0; k < 20; k++) { /* on both sides of the length where the heap takes over */
             char text[200];
             int32_t want[200];
-            size_t len = ht_rng_below(&rng, k < 10 ? 40 : sizeof text);
+            size_t len = ht_rng_below(&rng, k < 10 ? 66 : sizeof text);
             uint64_t dropped = 0;
             struct ht_ids have = {0};
             for (size_t i = 0; i < len; i++) {
