@@ -87,7 +87,8 @@ extern const char ht_report_script[];
 void ht_report_scatter(const struct ht_report *report, struct ht_buf *out);
 void ht_report_bars(const struct ht_report *report, struct ht_buf *out);
 void ht_report_dots(struct ht_buf *out);                                     /* the page's ornament */
-void ht_report_heat(const json_t *tensors, struct ht_buf *out);              /* roles x layers, error in dB */
+/* Roles x layers of one file, error in dB. */
+void ht_report_heat(const json_t *tensors, struct ht_buf *out);
 
 /* ---- report_label.c */
 struct ht_box {

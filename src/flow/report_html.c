@@ -51,7 +51,7 @@ static void size_parts(const struct ht_report_row *row, const struct ht_report_r
     char size[32];
     if (ref != NULL && ref->bytes > 0 && !isnan(row->bytes)) {
         part(out, first);
-        ht_buf_printf(out, "%.0f %% of the reference's size", 100.0 * row->bytes / ref->bytes);
+        ht_buf_printf(out, "%.0f %% of the size", 100.0 * row->bytes / ref->bytes);
     } else if (!isnan(row->bytes)) {
         part(out, first);
         ht_report_size(size, sizeof size, row->bytes);
@@ -76,7 +76,8 @@ static void loss_parts(const struct ht_report_row *row, struct ht_buf *out, bool
     }
     if (!isnan(row->ratio.mean)) {
         part(out, first);
-        ht_buf_printf(out, "perplexity %+.1f %%", 100.0 * (row->ratio.mean - 1.0));
+        double change = 100.0 * (row->ratio.mean - 1.0);
+        ht_buf_printf(out, "perplexity %+.*f %%", fabs(change) < 10 ? 2 : 1, change);
     } else if (!isnan(row->perplexity.mean)) {
         part(out, first);
         ht_report_format(text, sizeof text, row->perplexity.mean, row->perplexity.mean, 4);
@@ -221,6 +222,17 @@ static void text_table(const struct ht_report *report, struct ht_buf *out) {
     ht_buf_puts(out, "</tbody></table></div>\n");
 }
 
+static bool fell_back(const json_t *tensors) {
+    const json_t *t;
+    size_t i;
+    json_array_foreach(tensors, i, t) {
+        if (ht_report_text(t, "wanted") != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void tensor_table(const struct ht_report_row *row, struct ht_buf *out) {
     const json_t *tensors = json_object_get(row->quantize, "tensors"), *t;
     size_t i;
@@ -231,19 +243,19 @@ static void tensor_table(const struct ht_report_row *row, struct ht_buf *out) {
     name(out, row->name);
     ht_buf_printf(out, ": %zu tensors</summary>\n", json_array_size(tensors));
     ht_report_heat(tensors, out);
+    bool fallbacks = fell_back(tensors);
     ht_buf_puts(out, "<div class=\"scroll\"><table><thead><tr><th class=\"l\" data-s>Tensor</th><th class=\"l\" data-s>"
-                     "Role</th><th class=\"l\" data-s>Format</th><th class=\"l\" data-s>Asked for</th>"
-                     "<th data-s>Bytes</th><th data-s title=\"error energy against the weights' energy\">"
-                     "Error, dB</th></tr></thead>\n<tbody>\n");
+                     "Role</th><th class=\"l\" data-s>Format</th>");
+    ht_buf_puts(out, fallbacks ? "<th class=\"l\" data-s>Asked for</th>" : "");
+    ht_buf_puts(out, "<th data-s>Bytes</th><th data-s title=\"error energy against the weights' energy\">Error, dB</th>"
+                     "</tr></thead>\n<tbody>\n");
     json_array_foreach(tensors, i, t) {
         static const char *const keys[] = {"name", "role", "format", "wanted"};
-        const char *wanted = ht_report_text(t, "wanted"), *format = ht_report_text(t, "format");
         ht_buf_puts(out, "<tr>");
-        for (size_t k = 0; k < 4; k++) {
+        for (size_t k = 0; k < (fallbacks ? 4u : 3u); k++) {
             const char *s = ht_report_text(t, keys[k]);
-            bool same = k == 3 && wanted != NULL && format != NULL && strcmp(wanted, format) == 0;
             ht_buf_puts(out, "<td class=\"l\">");
-            ht_report_escape(out, s != NULL && !same ? s : "");
+            ht_report_escape(out, s != NULL ? s : "");
             ht_buf_puts(out, "</td>");
         }
         number_cell(out, t, NULL, "bytes", 1, 0);
@@ -298,20 +310,29 @@ static void scalar(struct ht_buf *out, const json_t *v) {
     }
 }
 
+/* Names and values of the given keys that the record has. */
 static void fields(struct ht_buf *out, const json_t *o, const char *const *keys, size_t n) {
-    bool first = true;
     for (size_t i = 0; i < n; i++) {
         const json_t *v = json_object_get(o, keys[i]);
         v = json_is_object(v) ? json_object_get(v, "path") : v; /* a file */
-        if (v != NULL && !json_is_null(v) && !json_is_object(v) && !json_is_array(v)) {
-            ht_buf_puts(out, first ? "" : ", ");
-            for (const char *k = keys[i]; *k; k++) {
-                ht_buf_putc(out, *k == '_' ? ' ' : *k);
-            }
-            ht_buf_putc(out, ' ');
-            scalar(out, v);
-            first = false;
+        if (v == NULL || json_is_null(v) || json_is_object(v) || json_is_array(v)) {
+            continue;
         }
+        size_t len = strlen(keys[i]);
+        bool bytes = len >= 5 && strcmp(keys[i] + len - 5, "bytes") == 0;
+        ht_buf_puts(out, "<span><i>");
+        for (const char *k = keys[i]; *k; k++) {
+            ht_buf_putc(out, *k == '_' ? ' ' : *k);
+        }
+        ht_buf_puts(out, "</i> ");
+        if (bytes && json_is_number(v)) {
+            char size[32];
+            ht_report_size(size, sizeof size, json_number_value(v));
+            ht_buf_puts(out, size);
+        } else {
+            scalar(out, v);
+        }
+        ht_buf_puts(out, "</span> ");
     }
 }
 
@@ -320,17 +341,20 @@ static void texts_of(struct ht_buf *out, const json_t *texts) {
     const json_t *t;
     json_array_foreach(texts, i, t) {
         const char *path = json_is_string(t) ? json_string_value(t) : ht_report_text(t, "path");
-        const char *sha = ht_report_text(t, "sha256");
-        ht_buf_puts(out, "<br>text ");
+        static const char *const keys[] = {"bytes", "tokens", "windows", "tokens_scored", "sha256"};
+        ht_buf_puts(out, "<br><span><i>text</i> ");
         name(out, path != NULL ? path : "?");
-        if (sha != NULL) {
-            ht_buf_puts(out, ", SHA-256 <code>");
-            ht_report_escape(out, sha);
-            ht_buf_puts(out, "</code>");
-        }
-        static const char *const keys[] = {"bytes", "tokens", "windows", "tokens_scored"};
-        ht_buf_puts(out, json_is_object(t) ? ", " : "");
+        ht_buf_puts(out, "</span> ");
         fields(out, t, keys, sizeof keys / sizeof keys[0]);
+    }
+}
+
+static void hash_of(struct ht_buf *out, const char *what, const json_t *file) {
+    const char *sha = ht_report_text(file, "sha256");
+    if (sha != NULL) {
+        ht_buf_printf(out, "<br><span><i>%s sha256</i> ", what);
+        ht_report_escape(out, sha);
+        ht_buf_puts(out, "</span>");
     }
 }
 
@@ -345,12 +369,12 @@ static void provenance_of(const struct ht_report_record *r, struct ht_buf *out) 
     ht_report_escape(out, r->schema);
     ht_buf_puts(out, "</dt><dd>");
     fields(out, r->json, keys, sizeof keys / sizeof keys[0]);
-    if (json_is_object(machine)) {
-        static const char *const parts[] = {"cpu", "kernels"};
-        ht_buf_puts(out, ", ");
-        fields(out, machine, parts, 2);
-    }
+    static const char *const parts[] = {"cpu", "kernels"};
+    fields(out, machine, parts, 2);
     texts_of(out, json_object_get(r->json, "texts"));
+    texts_of(out, json_object_get(json_object_get(r->json, "imatrix"), "texts"));
+    hash_of(out, "input", json_object_get(r->json, "input"));
+    hash_of(out, "output", json_object_get(r->json, "output"));
     ht_buf_puts(out, "</dd>\n");
 }
 

@@ -20,9 +20,9 @@ const char *const ht_report_style[] = {
     "h1{font-size:2rem;line-height:1.15;letter-spacing:-.02em;margin:0 0 6px;max-width:780px;overflow-wrap:anywhere}"
     "h2{font-size:1.15rem;letter-spacing:-.01em;margin:44px 0 12px}h2 small{font-weight:400;color:var(--soft);"
     "font-size:.85rem;margin-left:8px}"
-    "p{margin:6px 0;max-width:78ch}.lead,.note{color:var(--soft)}.note{font-size:.86rem}\n",
+    "p{margin:6px 0;max-width:110ch}.lead,.note{color:var(--soft)}.note{font-size:.86rem}\n",
     ".verdicts{list-style:none;padding:0;margin:14px 0;background:var(--card);border:1px solid var(--line);"
-    "border-radius:8px;overflow:hidden}.verdicts li{display:grid;grid-template-columns:minmax(120px,20%) 128px 1fr;"
+    "border-radius:8px;overflow:hidden}.verdicts li{display:grid;grid-template-columns:minmax(110px,17%) 122px 1fr;"
     "gap:2px 16px;border-left:5px solid var(--c);padding:7px 14px;font-size:.93rem}.verdicts li+li{border-top:1px solid var(--line)}"
     ".verdicts b{overflow-wrap:anywhere}.beats{color:var(--soft)}"
     ".tag{color:var(--c);font-weight:600;white-space:nowrap}"
@@ -57,10 +57,10 @@ const char *const ht_report_style[] = {
     "pre{font:12px/1.45 ui-monospace,\"DejaVu Sans Mono\",monospace;white-space:pre-wrap;overflow-wrap:anywhere;"
     "max-height:420px;overflow:auto}"
     "dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;font-size:.9rem;margin:0}"
-    "dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}code{font:.86em ui-monospace,\"DejaVu Sans Mono\",monospace}"
+    "dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}dd span{margin-right:9px}dd i{font-style:normal;color:var(--soft)}code{font:.86em ui-monospace,\"DejaVu Sans Mono\",monospace}"
     "footer{color:var(--soft);font-size:.82rem;padding-top:36px;padding-bottom:40px}\n",
     "@media(max-width:760px){.dots{display:none}main,header,footer{padding:0 16px}header{padding-top:24px}"
-    "figure{overflow-x:auto}.plot{min-width:640px}.verdicts li{grid-template-columns:1fr}}\n",
+    "figure{overflow-x:auto}.plot{min-width:640px}.verdicts li,dl{grid-template-columns:1fr}}\n",
     "@media print{:root{--paper:#fff;--card:#fff}html{font-size:10.5px}.scroll{overflow:visible}"
     "figure,.verdicts li,.warnings{break-inside:avoid}details:not([open]){display:none}th,td{padding:4px 5px}"
     "*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}\n",

@@ -308,6 +308,7 @@ void ht_report_bars(const struct ht_report *report, struct ht_buf *out) {
 
 #define HEAT_ROLES 24
 #define HEAT_SHADES 10
+#define HEAT_SPAN 10.0 /* dB, at least */
 
 struct heat {
     const char *roles[HEAT_ROLES];
@@ -336,38 +337,56 @@ static bool heat_cell(const json_t *t, const char **role, double *db) {
     return *role != NULL && isfinite(*db);
 }
 
-static void heat_range(const json_t *tensors, struct heat *h) {
+static void heat_layout(const json_t *tensors, struct heat *h) {
     const json_t *t;
     const char *role;
     double db;
     size_t i;
     json_array_foreach(tensors, i, t) {
-        if (!heat_cell(t, &role, &db)) {
-            continue;
-        }
-        h->lo = fmin(h->lo, db);
-        h->hi = fmax(h->hi, db);
-        int layer = layer_of(t);
-        h->n_layers = layer + 1 > h->n_layers ? layer + 1 : h->n_layers;
-        if (role_index(h, role) == h->n_roles && h->n_roles < HEAT_ROLES) {
-            h->roles[h->n_roles++] = role;
+        if (heat_cell(t, &role, &db)) {
+            int layer = layer_of(t);
+            h->lo = fmin(h->lo, db);
+            h->hi = fmax(h->hi, db);
+            h->n_layers = layer + 1 > h->n_layers ? layer + 1 : h->n_layers;
+            if (role_index(h, role) == h->n_roles && h->n_roles < HEAT_ROLES) {
+                h->roles[h->n_roles++] = role;
+            }
         }
     }
 }
 
+static void heat_axes(const struct heat *h, double left, double cell, double row, struct ht_buf *out) {
+    char label[32];
+    double y = (double)h->n_roles * row + 18, x = left + 300;
+    for (size_t r = 0; r < h->n_roles; r++) {
+        text_at(out, "tick", left - 8, (double)r * row + 17, "end", h->roles[r]);
+    }
+    for (int l = 0; l < h->n_layers; l += cell >= 20 ? 1 : cell >= 8 ? 5 : 20) {
+        snprintf(label, sizeof label, "%d", l);
+        text_at(out, "tick", left + (l + 0.5) * cell, y, "middle", label);
+    }
+    text_at(out, "tick", left - 8, y, "end", "layer");
+    text_at(out, "tick", left, y + 26, "start", "error of the stored weights");
+    snprintf(label, sizeof label, "%.1f dB", h->lo);
+    text_at(out, "tick", x - 8, y + 26, "end", label);
+    for (int s = 0; s < HEAT_SHADES; s++) {
+        ht_buf_printf(out, "<rect class=\"h%d\" x=\"%.1f\" y=\"%.1f\" width=\"21\" height=\"12\"/>\n", s, x + s * 22, y + 16);
+    }
+    snprintf(label, sizeof label, "%.1f dB", h->hi);
+    text_at(out, "tick", x + HEAT_SHADES * 22 + 8, y + 26, "start", label);
+}
+
 void ht_report_heat(const json_t *tensors, struct ht_buf *out) {
     struct heat h = {.lo = INFINITY, .hi = -INFINITY};
-    heat_range(tensors, &h);
+    heat_layout(tensors, &h);
     if (h.n_roles == 0) {
         return;
     }
-    double cell = h.n_layers > 44 ? 730.0 / h.n_layers : 16, left = 120, row = 18;
-    double height = (double)h.n_roles * row + 56, span = fmax(h.hi - h.lo, 1e-9);
+    h.lo = fmin(h.lo, h.hi - HEAT_SPAN); /* small differences stay small */
+    double left = 120, row = 18, cell = fmin(730.0 / (h.n_layers > 0 ? h.n_layers : 1), 36);
+    double span = h.hi - h.lo;
     ht_buf_printf(out, "<svg class=\"plot heat\" viewBox=\"0 0 880 %.0f\" role=\"img\" aria-label=\"Relative error of "
-                       "each tensor\">\n", height);
-    for (size_t r = 0; r < h.n_roles; r++) {
-        text_at(out, "tick", left - 8, (double)r * row + 17, "end", h.roles[r]);
-    }
+                       "each tensor\">\n", (double)h.n_roles * row + 56);
     const json_t *t;
     const char *role;
     double db;
@@ -385,17 +404,7 @@ void ht_report_heat(const json_t *tensors, struct ht_buf *out) {
         ht_report_escape(out, ht_report_text(t, "format") ? ht_report_text(t, "format") : "");
         ht_buf_printf(out, ": %.1f dB</title></rect>\n", db);
     }
-    double y = (double)h.n_roles * row + 12;
-    text_at(out, "tick", left, y + 12, "start", "layer 0 to the right; error of the stored weights:");
-    double x = left + 320;
-    char label[32];
-    snprintf(label, sizeof label, "%.1f dB", h.lo);
-    text_at(out, "tick", x - 6, y + 12, "end", label);
-    for (int s = 0; s < HEAT_SHADES; s++) {
-        ht_buf_printf(out, "<rect class=\"h%d\" x=\"%.1f\" y=\"%.1f\" width=\"14\" height=\"12\"/>\n", s, x + s * 15, y + 2);
-    }
-    snprintf(label, sizeof label, "%.1f dB", h.hi);
-    text_at(out, "tick", x + HEAT_SHADES * 15 + 6, y + 12, "start", label);
+    heat_axes(&h, left, cell, row, out);
     ht_buf_puts(out, "</svg>\n");
 }
 
