@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Makes tests/golden/io: files of independent writers that the readers and writers of src/io are held against.
 
-    python3 tests/oracle/io_golden.py tests/golden/io [PATH-OF-llama-gguf-split]
+    python3 tests/oracle/io_golden.py tests/golden/io [FOLDER-OF-STOCK-PROGRAMS [TINY.gguf]]
 
 gguf-py.gguf            gguf-py: every kind of metadata, five tensors in four formats
 stock-0000N-of-00002    llama-gguf-split --split-max-tensors 3 of that file
 values.json             what gguf-py reads from it
+stock-imatrix.{gguf,dat} llama-imatrix on TINY.gguf (models/tiny as f16), 3 chunks of 128 tokens of models/text; kept in
+                        the other layout by llama-imatrix itself
 hf/                     safetensors (Python package): model.safetensors and, in hf-shards/, shards with an index
 Needs: gguf, numpy, safetensors.
 """
@@ -89,6 +91,15 @@ def make_hf(folder):
         json.dump({"architectures": ["LlamaForCausalLM"], "hidden_size": 4}, f)
 
 
+def make_imatrix(program, model, out):
+    texts = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "models", "text")
+    run = [program, "-m", model, "-c", "128", "-t", "1"]
+    gguf = os.path.join(out, "stock-imatrix.gguf")
+    subprocess.run(run + ["-f", "northanger-abbey.txt", "--chunks", "3", "-o", gguf], cwd=texts, check=True)
+    subprocess.run(run + ["--in-file", gguf, "--output-format", "dat", "-o", os.path.join(out, "stock-imatrix.dat")], cwd=texts,
+                   check=True)
+
+
 def main():
     out = sys.argv[1]
     os.makedirs(out, exist_ok=True)
@@ -98,7 +109,10 @@ def main():
         json.dump(values(path), f, indent=1)
         f.write("\n")
     if len(sys.argv) > 2:
-        subprocess.run([sys.argv[2], "--split-max-tensors", "3", path, os.path.join(out, "stock")], check=True)
+        split = os.path.join(sys.argv[2], "llama-gguf-split")
+        subprocess.run([split, "--split-max-tensors", "3", path, os.path.join(out, "stock")], check=True)
+    if len(sys.argv) > 3:
+        make_imatrix(os.path.join(sys.argv[2], "llama-imatrix"), os.path.realpath(sys.argv[3]), os.path.realpath(out))
     make_hf(os.path.join(out, "hf"))
 
 
