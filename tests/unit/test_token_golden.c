@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "model/model.h"
-#include "token/tokenizer.h"
+#include "token/chat.h"
 
 #define GOLDEN HT_TEST_DIR "/golden/token/"
 
@@ -73,8 +73,26 @@ static size_t check_corpus(const struct ht_tokenizer *t, const char *corpus, con
     return n;
 }
 
-static void check_vocabulary(struct ht_tokenizer *t, const char *name) {
+/* The system message that the model's own template brings along; NULL: the model has no template. */
+static void check_template(const struct ht_tokenizer *t, const char *system) {
+    const char *template = ht_tokenizer_vocab(t)->chat_template;
+    ht_err err = {0};
+    struct ht_chat chat;
+    struct ht_buf text;
+    if (template == NULL) {
+        assert_null(system);
+        return;
+    }
+    ht_buf_init(&text, 0);
+    ASSERT_OK(ht_chat_resolve(NULL, template, &chat, &text, &err), &err);
+    assert_string_equal(chat.name, "chatml");
+    assert_string_equal(chat.default_system, system);
+    ht_buf_deinit(&text);
+}
+
+static void check_vocabulary(struct ht_tokenizer *t, const char *name, const char *system) {
     char ids[64];
+    check_template(t, system);
     snprintf(ids, sizeof ids, "%s.corpus", name);
     assert_int_equal(check_corpus(t, "corpus", ids, true), 1000);
     snprintf(ids, sizeof ids, "%s.edge", name);
@@ -96,12 +114,12 @@ static void test_tiny(void **state) {
     if (!ht_path_is_dir(folder)) {
         skip();
     }
-    check_vocabulary(open_folder(folder), "tiny");
+    check_vocabulary(open_folder(folder), "tiny", NULL);
 }
 
 static void test_llama_bpe(void **state) {
     (void)state;
-    check_vocabulary(open_folder(GOLDEN "llama-bpe"), "llama-bpe");
+    check_vocabulary(open_folder(GOLDEN "llama-bpe"), "llama-bpe", NULL);
 }
 
 /* Vocabularies too large to ship come from the models that have them. */
@@ -125,12 +143,14 @@ static struct ht_tokenizer *open_model(const char *name) {
 
 static void test_smollm(void **state) {
     (void)state;
-    check_vocabulary(open_model("ref-135m.gguf"), "smollm");
+    check_vocabulary(open_model("ref-135m.gguf"), "smollm",
+                     "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
 }
 
 static void test_qwen2(void **state) {
     (void)state;
-    check_vocabulary(open_model("qwen2.5-coder-1.5b-q4.gguf"), "qwen2");
+    check_vocabulary(open_model("qwen2.5-coder-1.5b-q4.gguf"), "qwen2",
+                     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.");
 }
 
 /* Added tokens with every combination of lstrip, rstrip, single_word and normalized, one inside another
