@@ -75,6 +75,10 @@ static ht_status copy_tokens(struct ht_tokenizer *t, const struct ht_vocab *v, c
             return ht_fail(err, HT_LIMIT, what, HT_NO_POS, "token %u is %llu bytes long, more than HT_MAX_TOKEN_BYTES "
                            "(%u)", i, (unsigned long long)from->len, HT_MAX_TOKEN_BYTES);
         }
+        /* Added tokens are cut out of text; broken ones would cut characters in two. */
+        if (is_added(from->type) && ht_utf8_valid(from->text, from->len) != from->len) {
+            return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "special token %u is not UTF-8", i);
+        }
         tokens[i] = *from;
         tokens[i].text = ht_arena_strndup(&t->arena, from->text, from->len);
         char *bytes = ht_arena_alloc(&t->arena, from->len);

@@ -335,6 +335,7 @@ static void bad_end(struct whole *w) {
 }
 static void bad_same(struct whole *w) { w->tokens[257] = w->tokens[256]; }
 static void bad_long(struct whole *w) { w->tokens[3].len = SIZE_MAX; }
+static void bad_utf8(struct whole *w) { w->tokens[258].len = 1; w->tokens[258].text = "\xA9"; }
 static void bad_left(struct whole *w) { w->merges[0].left = "no"; w->merges[0].left_len = 2; }
 static void bad_right(struct whole *w) { w->merges[1].right = "no"; w->merges[1].right_len = 2; }
 static void bad_result(struct whole *w) { w->merges[1].right = "z"; }
@@ -354,6 +355,7 @@ static void test_malformed(void **state) {
         {bad_eos, HT_FORMAT, "EOS token id -2"},    {bad_eot, HT_FORMAT, "EOT"},
         {bad_unk, HT_FORMAT, "unknown token id"},   {bad_pad, HT_FORMAT, "padding token id 1000"},
         {bad_end, HT_FORMAT, "end token id 999"},   {bad_same, HT_FORMAT, "tokens 256 and 257 have the same text 'he'"},
+        {bad_utf8, HT_FORMAT, "special token 258 is not UTF-8"},
         {bad_long, HT_LIMIT, "HT_MAX_TOKEN_BYTES"}, {bad_left, HT_FORMAT, "merge 0: its left side 'no'"},
         {bad_right, HT_FORMAT, "merge 1: its right side 'no'"}, {bad_result, HT_FORMAT, "merge 1: its result 'hez'"},
         {bad_long_merge, HT_FORMAT, "merge 1: its right side"}, {bad_empty_merge, HT_FORMAT, "merge 1: its left side"},
