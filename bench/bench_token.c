@@ -37,10 +37,12 @@ static int speed(const struct ht_tokenizer *t, const char *path, int repeats, ht
     return 0;
 }
 
-static int compare(const struct ht_tokenizer *t, const char *corpus, const char *golden, bool special, ht_err *err) {
+static int compare(const struct ht_tokenizer *t, const char *corpus, const char *golden, bool special,
+                   ht_err *err) {
     char *lines, *want;
     size_t len, want_len;
-    if (ht_read_file(corpus, 1u << 30, &lines, &len, err) || ht_read_file(golden, 1u << 30, &want, &want_len, err)) {
+    if (ht_read_file(corpus, 1u << 30, &lines, &len, err) ||
+        ht_read_file(golden, 1u << 30, &want, &want_len, err)) {
         return 1;
     }
     size_t n = 0, n_different = 0;
@@ -49,7 +51,8 @@ static int compare(const struct ht_tokenizer *t, const char *corpus, const char 
         char *end = strchr(line, '\n'), *ids_end = strchr(ids_line, '\n');
         json_t *text = json_loadb(line, (size_t)(end - line), JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
         ids.n = 0;
-        if (ht_tokenizer_encode(t, json_string_value(text), json_string_length(text), special, &ids, NULL, err)) {
+        if (ht_tokenizer_encode(t, json_string_value(text), json_string_length(text), special, &ids, NULL,
+                                err)) {
             return 1;
         }
         *ids_end = '\0';

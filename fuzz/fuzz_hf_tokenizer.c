@@ -33,7 +33,8 @@ static void put(const char *name, const uint8_t *data, size_t size) {
 }
 
 static void use(const struct ht_vocab *v) {
-    static const char text[] = "Hello <s> world's 123\n\n caf\xC3\xA9 e\xCC\x81 \xE4\xBD\xA0\xE5\xA5\xBD<|im_end|> ab abc";
+    static const char text[] =
+        "Hello <s> world's 123\n\n caf\xC3\xA9 e\xCC\x81 \xE4\xBD\xA0\xE5\xA5\xBD<|im_end|> ab abc";
     struct ht_tokenizer *t;
     if (ht_tokenizer_new(v, "fuzz", &t, NULL) != HT_OK) {
         return;
@@ -69,7 +70,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t *nul = memchr(data, 0, size);
     size_t first = nul != NULL ? (size_t)(nul - data) : size;
     put("tokenizer.json", data, first);
-    put("tokenizer_config.json", nul != NULL ? nul + 1 : (const uint8_t *)"{}", nul != NULL ? size - first - 1 : 2);
+    put("tokenizer_config.json", nul != NULL ? nul + 1 : (const uint8_t *)"{}",
+        nul != NULL ? size - first - 1 : 2);
     struct ht_hf_vocab *hf;
     if (ht_hf_vocab_load(folder(), NULL, &hf, NULL) == HT_OK) {
         ht_hf_vocab_pad(hf, ht_hf_vocab_view(hf)->n_tokens + size % 7, "fuzz", NULL);

@@ -1,5 +1,6 @@
-/* Any text through every pre-tokenizer: what decodes from the ids is the text, with broken UTF-8 repaired (and
- * in form NFC where that belongs to the split). The vocabulary has all bytes, some merges, some added tokens. */
+/* Any text through every pre-tokenizer: what decodes from the ids is the text, with broken UTF-8 repaired
+ * (and in form NFC where that belongs to the split). The vocabulary has all bytes, some merges, some added
+ * tokens. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,8 @@ static void build(void) {
         size_t len = ht_utf8_put(ht_bytelevel_char((unsigned char)n), text[n]);
         tokens[n] = (struct ht_token_text){.text = text[n], .len = len, .type = HT_TOKEN_NORMAL};
     }
-    for (uint32_t seed = 1; n_merges < N_MERGES;) { /* pairs of what is there: bytes of all kinds, then longer */
+    for (uint32_t seed = 1;
+         n_merges < N_MERGES;) { /* pairs of what is there: bytes of all kinds, then longer */
         seed = seed * 1664525u + 1013904223u;
         uint32_t a = (seed >> 8) % n, b = (seed >> 20) % (n_merges % 3 ? N_BYTES : n);
         size_t len = tokens[a].len + tokens[b].len;
@@ -42,18 +44,29 @@ static void build(void) {
         }
         if (i == n) {
             tokens[n] = (struct ht_token_text){.text = text[n], .len = len, .type = HT_TOKEN_NORMAL};
-            merges[n_merges++] = (struct ht_merge){tokens[a].text, tokens[b].text, tokens[a].len, tokens[b].len};
+            merges[n_merges++] =
+                (struct ht_merge){tokens[a].text, tokens[b].text, tokens[a].len, tokens[b].len};
             n++;
         }
     }
     for (size_t i = 0; i < N_ADDED; i++) {
-        tokens[n++] = (struct ht_token_text){.text = added[i], .len = strlen(added[i]),
+        tokens[n++] = (struct ht_token_text){.text = added[i],
+                                             .len = strlen(added[i]),
                                              .type = i < 2 ? HT_TOKEN_CONTROL : HT_TOKEN_USER_DEFINED};
     }
     for (size_t i = 0; i < ht_pretokenizer_count(); i++) {
-        struct ht_vocab v = {.model = "bpe", .pre = ht_pretokenizer_at(i)->name, .n_tokens = n, .tokens = tokens,
-                             .n_merges = n_merges, .merges = merges, .bos = -1, .eos = -1, .eot = -1, .unk = -1,
-                             .pad = -1, .ignore_merges = ht_pretokenizer_at(i)->ignore_merges};
+        struct ht_vocab v = {.model = "bpe",
+                             .pre = ht_pretokenizer_at(i)->name,
+                             .n_tokens = n,
+                             .tokens = tokens,
+                             .n_merges = n_merges,
+                             .merges = merges,
+                             .bos = -1,
+                             .eos = -1,
+                             .eot = -1,
+                             .unk = -1,
+                             .pad = -1,
+                             .ignore_merges = ht_pretokenizer_at(i)->ignore_merges};
         if (ht_tokenizer_new(&v, "fuzz", &tokenizers[i], NULL) != HT_OK) {
             abort();
         }

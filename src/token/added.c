@@ -79,7 +79,8 @@ static bool word_before(const char *text, size_t at) {
 
 static bool stands_alone(const char *text, size_t len, size_t begin, size_t end) {
     size_t n;
-    return !word_before(text, begin) && !(end < len && ht_utf8_is_word(ht_utf8_at(text + end, len - end, &n)));
+    return !word_before(text, begin) &&
+           !(end < len && ht_utf8_is_word(ht_utf8_at(text + end, len - end, &n)));
 }
 
 bool ht_added_find(const struct ht_added *added, const char *text, size_t len, size_t from, size_t floor,

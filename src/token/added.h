@@ -12,7 +12,7 @@ struct ht_added_token {
     bool special, lstrip, rstrip, single_word;
 };
 
-struct ht_added { /* read-only once sorted */
+struct ht_added {                  /* read-only once sorted */
     struct ht_added_token *tokens; /* [n], sorted by text */
     size_t n;
     uint32_t first[257]; /* tokens whose first byte is b: [first[b], first[b + 1]) */

@@ -92,7 +92,7 @@ static ht_status grow(void **p, size_t *cap, size_t need, size_t size, ht_err *e
     return HT_OK;
 }
 
-/* ---- short pieces: ids and ranks side by side, scanned for the lowest ----------------------------------- */
+/* ---- short pieces: ids and ranks side by side, scanned for the lowest --------------------------------- */
 
 static size_t merge_short(const struct ht_bpe *bpe, int32_t *ids, size_t n) {
     uint32_t ranks[SHORT_PIECE]; /* of the pair (i, i + 1) */
@@ -121,10 +121,10 @@ static size_t merge_short(const struct ht_bpe *bpe, int32_t *ids, size_t n) {
     return n;
 }
 
-/* ---- long pieces: linked symbols and a binary heap of candidate pairs ------------------------------------ */
+/* ---- long pieces: linked symbols and a binary heap of candidate pairs --------------------------------- */
 
 struct symbol {
-    int32_t id;         /* -1: merged into an earlier one */
+    int32_t id;          /* -1: merged into an earlier one */
     uint32_t prev, next; /* NONE at the ends */
 };
 
@@ -212,8 +212,8 @@ static ht_status merge_long(const struct ht_bpe *bpe, struct ht_bpe_scratch *scr
     return HT_OK;
 }
 
-ht_status ht_bpe_encode(const struct ht_bpe *bpe, struct ht_bpe_scratch *scratch, const char *piece, size_t len,
-                        struct ht_ids *out, uint64_t *n_dropped, ht_err *err) {
+ht_status ht_bpe_encode(const struct ht_bpe *bpe, struct ht_bpe_scratch *scratch, const char *piece,
+                        size_t len, struct ht_ids *out, uint64_t *n_dropped, ht_err *err) {
     if (len > INT32_MAX) {
         return ht_fail(err, HT_LIMIT, NULL, HT_NO_POS, "a piece of %llu bytes without a split; at most %d",
                        (unsigned long long)len, INT32_MAX);

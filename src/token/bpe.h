@@ -8,7 +8,7 @@
 
 struct ht_bpe_slot;
 
-struct ht_bpe {               /* read-only once filled; shared by threads */
+struct ht_bpe {                /* read-only once filled; shared by threads */
     struct ht_bpe_slot *slots; /* open addressing on (left id, right id) */
     size_t mask, n;
     uint64_t seed;
@@ -29,7 +29,7 @@ void ht_bpe_add(struct ht_bpe *bpe, int32_t left, int32_t right, uint32_t rank, 
 
 void ht_bpe_scratch_deinit(struct ht_bpe_scratch *scratch);
 /* Appends the ids of piece: len bytes. *n_dropped grows by the bytes without a token. O(len log len). */
-ht_status ht_bpe_encode(const struct ht_bpe *bpe, struct ht_bpe_scratch *scratch, const char *piece, size_t len,
-                        struct ht_ids *out, uint64_t *n_dropped, ht_err *err);
+ht_status ht_bpe_encode(const struct ht_bpe *bpe, struct ht_bpe_scratch *scratch, const char *piece,
+                        size_t len, struct ht_ids *out, uint64_t *n_dropped, ht_err *err);
 
 #endif

@@ -20,8 +20,8 @@ static int byte_of(uint32_t c) {
     const uint32_t n_high = LAST_HIGH - FIRST_HIGH + 1;
     if (c >= 0x100) {
         c -= 0x100;
-        return c < N_LOW            ? (int)c
-               : c < N_LOW + n_high ? (int)(c - N_LOW + FIRST_HIGH)
+        return c < N_LOW             ? (int)c
+               : c < N_LOW + n_high  ? (int)(c - N_LOW + FIRST_HIGH)
                : c == N_LOW + n_high ? SOFT_HYPHEN
                                      : -1;
     }

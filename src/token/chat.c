@@ -6,8 +6,8 @@
 #include "token/utf8.h"
 
 static const struct ht_chat rows[] = {
-    {"chatml", "ChatML: Qwen, SmolLM2 and many others", "<|im_start|>", "", "<|im_start|>", "\n", "<|im_end|>\n",
-     "<|im_end|>", NULL, false},
+    {"chatml", "ChatML: Qwen, SmolLM2 and many others", "<|im_start|>", "", "<|im_start|>", "\n",
+     "<|im_end|>\n", "<|im_end|>", NULL, false},
     {"llama3", "Llama 3 instruct", "<|start_header_id|>", "<|begin_of_text|>", "<|start_header_id|>",
      "<|end_header_id|>\n\n", "<|eot_id|>", "<|eot_id|>", NULL, true},
 };
@@ -31,14 +31,15 @@ const struct ht_chat *ht_chat_find(const char *name) {
 
 const struct ht_chat *ht_chat_match(const char *chat_template) {
     for (size_t i = 0; i < ht_chat_count(); i++) {
-        if (strstr(chat_template, rows[i].marker) != NULL && strstr(chat_template, rows[i].end_token) != NULL) {
+        if (strstr(chat_template, rows[i].marker) != NULL &&
+            strstr(chat_template, rows[i].end_token) != NULL) {
             return &rows[i];
         }
     }
     return NULL;
 }
 
-/* ---- the default system message -------------------------------------------------------------------------- */
+/* ---- the default system message ----------------------------------------------------------------------- */
 
 /* Text at s as a Jinja string literal writes it: \n and \\ are escapes. Returns what is behind the token that
  * want spells, or NULL. */
@@ -73,7 +74,8 @@ static bool copy_literal(const char *s, const char *end, struct ht_buf *out) {
 /* Templates that bring a system message of their own write its whole turn in one literal:
  * '<|im_start|>system\nYou are ...<|im_end|>\n'. */
 static void find_default_system(const char *chat_template, const struct ht_chat *row, struct ht_buf *out) {
-    for (const char *s = strstr(chat_template, row->before_role); s != NULL; s = strstr(s + 1, row->before_role)) {
+    for (const char *s = strstr(chat_template, row->before_role); s != NULL;
+         s = strstr(s + 1, row->before_role)) {
         const char *t = skip_literal(s + strlen(row->before_role), "system");
         t = t == NULL ? NULL : skip_literal(t, row->after_role);
         if (t != NULL && copy_literal(t, row->end_token, out) && out->len > 0) {
@@ -87,8 +89,8 @@ static const char *name_at(const void *table, size_t i) {
     return ((const struct ht_chat *)table)[i].name;
 }
 
-ht_status ht_chat_resolve(const char *name, const char *chat_template, struct ht_chat *chat, struct ht_buf *text,
-                          ht_err *err) {
+ht_status ht_chat_resolve(const char *name, const char *chat_template, struct ht_chat *chat,
+                          struct ht_buf *text, ht_err *err) {
     const struct ht_chat *row = name != NULL            ? ht_chat_find(name)
                                 : chat_template != NULL ? ht_chat_match(chat_template)
                                                         : NULL;
@@ -96,8 +98,8 @@ ht_status ht_chat_resolve(const char *name, const char *chat_template, struct ht
         char near[96];
         ht_nearest(name, name_at, rows, ht_chat_count(), near, sizeof near);
         return ht_fail(err, HT_UNSUPPORTED, "chat format", HT_NO_POS,
-                       "unknown format '%.64s'%s%s; known: chatml, llama3", name, near[0] ? ", did you mean " : "",
-                       near);
+                       "unknown format '%.64s'%s%s; known: chatml, llama3", name,
+                       near[0] ? ", did you mean " : "", near);
     }
     if (row == NULL) {
         return ht_fail(err, HT_UNSUPPORTED, "chat template", HT_NO_POS,
@@ -117,7 +119,7 @@ ht_status ht_chat_resolve(const char *name, const char *chat_template, struct ht
     return HT_OK;
 }
 
-/* ---- rendering ------------------------------------------------------------------------------------------- */
+/* ---- rendering ---------------------------------------------------------------------------------------- */
 
 /* Where the parts of a conversation go: markers are the format's, plain text is somebody's. */
 struct sink {
@@ -132,8 +134,8 @@ static bool role_ok(const char *role) {
     return n > 0 && n <= 32 && role[n] == '\0';
 }
 
-static ht_status write_turn(const struct ht_chat *chat, const char *role, const char *content, struct sink *sink,
-                            ht_err *err) {
+static ht_status write_turn(const struct ht_chat *chat, const char *role, const char *content,
+                            struct sink *sink, ht_err *err) {
     HT_TRY(sink->marker(sink->user, chat->before_role, err));
     HT_TRY(sink->plain(sink->user, role, strlen(role), err));
     HT_TRY(sink->marker(sink->user, chat->after_role, err));
@@ -155,9 +157,10 @@ static ht_status render(const struct ht_chat *chat, const ht_message *messages, 
                         ht_err *err) {
     for (size_t i = 0; i < n; i++) {
         if (!role_ok(messages[i].role)) {
-            return ht_fail(err, HT_INVAL, "role", i,
-                           "message %llu: '%.40s' is no role; expected a word such as system, user or assistant",
-                           (unsigned long long)i, messages[i].role ? messages[i].role : "");
+            return ht_fail(
+                err, HT_INVAL, "role", i,
+                "message %llu: '%.40s' is no role; expected a word such as system, user or assistant",
+                (unsigned long long)i, messages[i].role ? messages[i].role : "");
         }
         if (messages[i].content == NULL) {
             return ht_fail(err, HT_INVAL, "content", i, "message %llu has no content", (unsigned long long)i);
@@ -189,7 +192,7 @@ ht_status ht_chat_write(const struct ht_chat *chat, const ht_message *messages, 
     return render(chat, messages, n, &sink, err);
 }
 
-/* ---- encoding -------------------------------------------------------------------------------------------- */
+/* ---- encoding ----------------------------------------------------------------------------------------- */
 
 struct ids_sink {
     const struct ht_tokenizer *tokenizer;

@@ -14,8 +14,8 @@
 struct ht_chat {
     const char *name; /* "chatml", "llama3" */
     const char *summary;
-    const char *marker;         /* text that a template of this format contains */
-    const char *begin;          /* before the first message, may be empty */
+    const char *marker; /* text that a template of this format contains */
+    const char *begin;  /* before the first message, may be empty */
     const char *before_role, *after_role, *after_content;
     const char *end_token;      /* ends the assistant's turn */
     const char *default_system; /* written when there is no system message; NULL: none */
@@ -30,8 +30,8 @@ const struct ht_chat *ht_chat_match(const char *chat_template); /* NULL: none */
 /* The format of one model: by name when not NULL, else by its template (may be NULL). *chat becomes a copy of
  * the row; the default system message is what the template writes when a conversation has none (SmolLM2,
  * Qwen2.5), kept in *text, which must outlive *chat. HT_UNSUPPORTED when neither tells. */
-ht_status ht_chat_resolve(const char *name, const char *chat_template, struct ht_chat *chat, struct ht_buf *text,
-                          ht_err *err);
+ht_status ht_chat_resolve(const char *name, const char *chat_template, struct ht_chat *chat,
+                          struct ht_buf *text, ht_err *err);
 
 /* Appends the conversation up to where the assistant speaks. Roles are words of letters, digits, '_' and '-';
  * HT_INVAL for others. */

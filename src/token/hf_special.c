@@ -4,21 +4,22 @@
 #include "base/json.h"
 #include "base/limits.h"
 
-/* ---- special tokens by name, in the order of trust ------------------------------------------------------- */
+/* ---- special tokens by name, in the order of trust ---------------------------------------------------- */
 
 enum { N_KINDS = 5 };
 
-static const char *const kind_keys[N_KINDS] = {"bos_token", "eos_token", "unk_token", "pad_token", "eot_token"};
-static const char *const kind_id_keys[N_KINDS] = {"bos_token_id", "eos_token_id", "unk_token_id", "pad_token_id",
-                                                  "eot_token_id"};
+static const char *const kind_keys[N_KINDS] = {"bos_token", "eos_token", "unk_token", "pad_token",
+                                               "eot_token"};
+static const char *const kind_id_keys[N_KINDS] = {"bos_token_id", "eos_token_id", "unk_token_id",
+                                                  "pad_token_id", "eot_token_id"};
 
 static int32_t *kind_id(struct ht_hf_vocab *hf, size_t kind) {
     int32_t *ids[N_KINDS] = {&hf->view.bos, &hf->view.eos, &hf->view.unk, &hf->view.pad, &hf->view.eot};
     return ids[kind];
 }
 
-/* "bos_token": "<s>" or {"content": "<s>", ...} or null. A text that is no token names none: transformers would
- * add it to the vocabulary, the model has no row for it. */
+/* "bos_token": "<s>" or {"content": "<s>", ...} or null. A text that is no token names none: transformers
+ * would add it to the vocabulary, the model has no row for it. */
 static ht_status read_names(struct ht_hf_vocab *hf, const json_t *config, const char *what, ht_err *err) {
     for (size_t k = 0; k < N_KINDS; k++) {
         const json_t *v = json_object_get(config, kind_keys[k]);
@@ -27,8 +28,8 @@ static ht_status read_names(struct ht_hf_vocab *hf, const json_t *config, const 
             continue;
         }
         if (!json_is_string(text)) {
-            return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "%s: expected a string or an object with \"content\"",
-                           kind_keys[k]);
+            return ht_fail(err, HT_FORMAT, what, HT_NO_POS,
+                           "%s: expected a string or an object with \"content\"", kind_keys[k]);
         }
         int32_t *id = kind_id(hf, k);
         if (*id < 0) {
@@ -42,8 +43,8 @@ static ht_status check_id(const struct ht_hf_vocab *hf, const json_t *v, const c
                           int32_t *id, ht_err *err) {
     json_int_t n = json_integer_value(v);
     if (!json_is_integer(v) || n < -1 || n >= (json_int_t)hf->view.n_tokens) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "%s: expected an id from 0 to %u, or -1 for none", key,
-                       hf->view.n_tokens - 1);
+        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "%s: expected an id from 0 to %u, or -1 for none",
+                       key, hf->view.n_tokens - 1);
     }
     *id = (int32_t)n;
     return HT_OK;
@@ -95,17 +96,18 @@ static ht_status read_ids(struct ht_hf_vocab *hf, const json_t *config, const ch
     return HT_OK;
 }
 
-/* ---- whether BOS and EOS are added ----------------------------------------------------------------------- */
+/* ---- whether BOS and EOS are added -------------------------------------------------------------------- */
 
-/* TemplateProcessing: {"single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": ...}], "special_tokens": ...}.
- * A leading special token is BOS, a trailing one EOS, also where no file names them. */
+/* TemplateProcessing: {"single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": ...}], "special_tokens":
+ * ...}. A leading special token is BOS, a trailing one EOS, also where no file names them. */
 static void read_template(struct ht_hf_vocab *hf, const json_t *processor) {
     const json_t *single = json_object_get(processor, "single");
     size_t n = json_array_size(single);
     for (size_t side = 0; side < 2 && n > 1; side++) {
         const json_t *entry = json_array_get(single, side == 0 ? 0 : n - 1);
         const json_t *text = json_object_get(json_object_get(entry, "SpecialToken"), "id");
-        int32_t id = json_is_string(text) ? ht_hf_find(hf, json_string_value(text), json_string_length(text)) : -1;
+        int32_t id =
+            json_is_string(text) ? ht_hf_find(hf, json_string_value(text), json_string_length(text)) : -1;
         if (id >= 0) {
             int32_t *known = side == 0 ? &hf->view.bos : &hf->view.eos;
             *known = *known < 0 ? id : *known;
@@ -130,13 +132,14 @@ static void read_post_processor(struct ht_hf_vocab *hf, const json_t *processor)
     }
 }
 
-/* ---- chat template --------------------------------------------------------------------------------------- */
+/* ---- chat template ------------------------------------------------------------------------------------ */
 
-static ht_status take_template(struct ht_hf_vocab *hf, const char *text, size_t len, const char *what, ht_err *err) {
+static ht_status take_template(struct ht_hf_vocab *hf, const char *text, size_t len, const char *what,
+                               ht_err *err) {
     if (len > HT_MAX_TEMPLATE_BYTES) {
         return ht_fail(err, HT_LIMIT, what, HT_NO_POS,
-                       "chat template of %llu bytes, more than HT_MAX_TEMPLATE_BYTES (%u)", (unsigned long long)len,
-                       HT_MAX_TEMPLATE_BYTES);
+                       "chat template of %llu bytes, more than HT_MAX_TEMPLATE_BYTES (%u)",
+                       (unsigned long long)len, HT_MAX_TEMPLATE_BYTES);
     }
     if (memchr(text, '\0', len) != NULL) {
         return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "the chat template contains a NUL character");
@@ -146,7 +149,8 @@ static ht_status take_template(struct ht_hf_vocab *hf, const char *text, size_t 
 }
 
 /* A string, or a list of {"name", "template"}: the one named "default", else the first. */
-static ht_status read_chat_template(struct ht_hf_vocab *hf, const json_t *config, const char *what, ht_err *err) {
+static ht_status read_chat_template(struct ht_hf_vocab *hf, const json_t *config, const char *what,
+                                    ht_err *err) {
     const json_t *v = json_object_get(config, "chat_template");
     if (v == NULL || json_is_null(v)) {
         return HT_OK;
@@ -165,8 +169,9 @@ static ht_status read_chat_template(struct ht_hf_vocab *hf, const json_t *config
         }
     }
     if (!json_is_string(text)) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS,
-                       "chat_template: expected a string or a list of objects with \"name\" and \"template\"");
+        return ht_fail(
+            err, HT_FORMAT, what, HT_NO_POS,
+            "chat_template: expected a string or a list of objects with \"name\" and \"template\"");
     }
     return take_template(hf, json_string_value(text), json_string_length(text), what, err);
 }
@@ -180,7 +185,7 @@ static ht_status read_jinja(struct ht_hf_vocab *hf, const char *path, ht_err *er
     return status;
 }
 
-/* ---- the files beside tokenizer.json --------------------------------------------------------------------- */
+/* ---- the files beside tokenizer.json ------------------------------------------------------------------ */
 
 static ht_status read_tokenizer_config(struct ht_hf_vocab *hf, const json_t *config, const char *what,
                                        ht_err *err) {

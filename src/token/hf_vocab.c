@@ -17,7 +17,7 @@ static ht_status wrong(const struct source *src, ht_err *err, const char *key, c
     return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS, "%s: expected %s", key, expected);
 }
 
-/* ---- tokens ---------------------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------------------- */
 
 static ht_status check_token(const struct source *src, const char *text, size_t len, const json_t *id,
                              uint32_t *out, ht_err *err) {
@@ -28,13 +28,14 @@ static ht_status check_token(const struct source *src, const char *text, size_t 
                        (unsigned long long)len, HT_MAX_TOKEN_BYTES);
     }
     if (!json_is_integer(id)) {
-        return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS, "token '%.*s': its id is no integer", shown, text);
+        return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS, "token '%.*s': its id is no integer", shown,
+                       text);
     }
     json_int_t n = json_integer_value(id);
     if (n < 0 || n >= HT_MAX_VOCAB) {
         return ht_fail(err, n < 0 ? HT_FORMAT : HT_LIMIT, src->what, HT_NO_POS,
-                       "token '%.*s': id %lld; expected 0 to %u (HT_MAX_VOCAB - 1)", shown, text, (long long)n,
-                       HT_MAX_VOCAB - 1);
+                       "token '%.*s': id %lld; expected 0 to %u (HT_MAX_VOCAB - 1)", shown, text,
+                       (long long)n, HT_MAX_VOCAB - 1);
     }
     *out = (uint32_t)n;
     return HT_OK;
@@ -69,8 +70,8 @@ static ht_status read_vocab(struct ht_hf_vocab *hf, const struct source *src, ht
     return HT_OK;
 }
 
-/* Some models mark added tokens that steer the model as not special; stock's converter takes these for control
- * tokens by their looks, and so do we: the file is the same, and text cannot write them. */
+/* Some models mark added tokens that steer the model as not special; stock's converter takes these for
+ * control tokens by their looks, and so do we: the file is the same, and text cannot write them. */
 static bool looks_special(const char *s, size_t len) {
     static const char *const names[] = {"<pad>", "<mask>", "<2mass>", "[@BOS@]"};
     static const struct {
@@ -111,12 +112,14 @@ static ht_status read_added_token(struct ht_hf_vocab *hf, const struct source *s
     token.type = special || looks_special(text, token.len) ? HT_TOKEN_CONTROL : HT_TOKEN_USER_DEFINED;
     const json_t *in_vocab = json_object_getn(src->vocab, text, token.len);
     if (in_vocab != NULL && json_integer_value(in_vocab) != (json_int_t)id) {
-        return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS, "added token '%.64s' has id %u, but %lld in model.vocab",
-                       text, id, (long long)json_integer_value(in_vocab));
+        return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS,
+                       "added token '%.64s' has id %u, but %lld in model.vocab", text, id,
+                       (long long)json_integer_value(in_vocab));
     }
     if (hf->tokens[id].type == HT_TOKEN_CONTROL || hf->tokens[id].type == HT_TOKEN_USER_DEFINED) {
-        return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS, "id %u is given to two added tokens, '%.64s' and '%.64s'",
-                       id, hf->tokens[id].text, text);
+        return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS,
+                       "id %u is given to two added tokens, '%.64s' and '%.64s'", id, hf->tokens[id].text,
+                       text);
     }
     return place_token(hf, src, id, token, err);
 }
@@ -155,8 +158,8 @@ static ht_status read_tokens(struct ht_hf_vocab *hf, const struct source *src, h
     }
     if (n > n_texts + HT_MAX_VOCAB_HOLES) {
         return ht_fail(err, HT_LIMIT, src->what, HT_NO_POS,
-                       "ids up to %u for %llu tokens leave more than HT_MAX_VOCAB_HOLES (%u) ids unused", n - 1,
-                       (unsigned long long)n_texts, HT_MAX_VOCAB_HOLES);
+                       "ids up to %u for %llu tokens leave more than HT_MAX_VOCAB_HOLES (%u) ids unused",
+                       n - 1, (unsigned long long)n_texts, HT_MAX_VOCAB_HOLES);
     }
     hf->tokens = ht_mem_calloc(n, sizeof *hf->tokens);
     if (hf->tokens == NULL) {
@@ -176,7 +179,7 @@ static ht_status read_tokens(struct ht_hf_vocab *hf, const struct source *src, h
     return HT_OK;
 }
 
-/* ---- merges ---------------------------------------------------------------------------------------------- */
+/* ---- merges ------------------------------------------------------------------------------------------- */
 
 struct side {
     const char *text;
@@ -207,8 +210,9 @@ static ht_status resolve_side(const struct ht_hf_vocab *hf, const struct source 
                               const char *part, struct side *side, ht_err *err) {
     const json_t *id = json_object_getn(src->vocab, side->text, side->len);
     if (id == NULL) {
-        return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS, "merge %llu: its %s '%.*s' is not in model.vocab",
-                       (unsigned long long)rank, part, (int)(side->len < 64 ? side->len : 64), side->text);
+        return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS,
+                       "merge %llu: its %s '%.*s' is not in model.vocab", (unsigned long long)rank, part,
+                       (int)(side->len < 64 ? side->len : 64), side->text);
     }
     side->text = hf->tokens[json_integer_value(id)].text;
     return HT_OK;
@@ -245,27 +249,30 @@ static ht_status read_merges(struct ht_hf_vocab *hf, const struct source *src, h
     return HT_OK;
 }
 
-/* ---- the model's settings -------------------------------------------------------------------------------- */
+/* ---- the model's settings ----------------------------------------------------------------------------- */
 
 static bool is_set(const json_t *v) {
     return v != NULL && !json_is_null(v) && !json_is_false(v) &&
-           !(json_is_string(v) && json_string_length(v) == 0) && !(json_is_number(v) && json_number_value(v) == 0);
+           !(json_is_string(v) && json_string_length(v) == 0) &&
+           !(json_is_number(v) && json_number_value(v) == 0);
 }
 
-static ht_status read_model(struct ht_hf_vocab *hf, const struct source *src, const json_t *model, ht_err *err) {
+static ht_status read_model(struct ht_hf_vocab *hf, const struct source *src, const json_t *model,
+                            ht_err *err) {
     static const char *const unsupported[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix",
                                               "byte_fallback", "fuse_unk"};
     const char *type = NULL, *unk = NULL;
     HT_TRY(ht_json_get_str(model, "type", src->what, &type, err));
     if (type != NULL && strcmp(type, "BPE") != 0) {
-        return ht_fail(err, HT_UNSUPPORTED, src->what, HT_NO_POS, "tokenizer model '%.32s'; known: BPE (byte-level)",
-                       type);
+        return ht_fail(err, HT_UNSUPPORTED, src->what, HT_NO_POS,
+                       "tokenizer model '%.32s'; known: BPE (byte-level)", type);
     }
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {
         if (is_set(json_object_get(model, unsupported[i]))) {
-            return ht_fail(err, HT_UNSUPPORTED, src->what, HT_NO_POS,
-                           "model.%s is set; byte-level BPE has no use for it and this reader does not know it",
-                           unsupported[i]);
+            return ht_fail(
+                err, HT_UNSUPPORTED, src->what, HT_NO_POS,
+                "model.%s is set; byte-level BPE has no use for it and this reader does not know it",
+                unsupported[i]);
         }
     }
     HT_TRY(ht_json_get_bool(model, "ignore_merges", src->what, &hf->view.ignore_merges, err));
@@ -274,14 +281,15 @@ static ht_status read_model(struct ht_hf_vocab *hf, const struct source *src, co
         hf->view.unk = ht_hf_find(hf, unk, strlen(unk));
         hf->view.unk_for_bytes = true;
         if (hf->view.unk < 0) {
-            return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS, "model.unk_token '%.64s' is not a token", unk);
+            return ht_fail(err, HT_FORMAT, src->what, HT_NO_POS, "model.unk_token '%.64s' is not a token",
+                           unk);
         }
     }
     return HT_OK;
 }
 
-static ht_status find_pre(struct ht_hf_vocab *hf, const struct source *src, const json_t *root, const char *pre,
-                          ht_err *err) {
+static ht_status find_pre(struct ht_hf_vocab *hf, const struct source *src, const json_t *root,
+                          const char *pre, ht_err *err) {
     const struct ht_pretokenizer *row;
     if (pre != NULL) {
         HT_TRY(ht_pretokenizer_require(pre, src->what, &row, err));
@@ -297,10 +305,11 @@ static ht_status find_pre(struct ht_hf_vocab *hf, const struct source *src, cons
             struct ht_buf names;
             ht_buf_init(&names, 256);
             ht_pretokenizer_names(&names);
-            ht_status status = ht_fail(err, HT_UNSUPPORTED, src->what, HT_NO_POS,
-                                       "no known pre-tokenizer splits like this one%s: %s; known: %s; --pre NAME "
-                                       "overrides", hf->view.ignore_merges ? " with ignore_merges" : "",
-                                       text, names.data ? names.data : "");
+            ht_status status = ht_fail(
+                err, HT_UNSUPPORTED, src->what, HT_NO_POS,
+                "no known pre-tokenizer splits like this one%s: %s; known: %s; --pre NAME "
+                "overrides",
+                hf->view.ignore_merges ? " with ignore_merges" : "", text, names.data ? names.data : "");
             ht_buf_deinit(&names);
             return status;
         }
@@ -381,13 +390,14 @@ const struct ht_vocab *ht_hf_vocab_view(const struct ht_hf_vocab *hf) {
 ht_status ht_hf_vocab_pad(struct ht_hf_vocab *hf, uint32_t n_tokens, const char *what, ht_err *err) {
     uint32_t n = hf->view.n_tokens;
     if (n_tokens < n) {
-        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "vocab_size %u, but the tokenizer has ids up to %u", n_tokens,
-                       n - 1);
+        return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "vocab_size %u, but the tokenizer has ids up to %u",
+                       n_tokens, n - 1);
     }
     if (n_tokens > HT_MAX_VOCAB || n_tokens - n > HT_MAX_VOCAB_HOLES) {
-        return ht_fail(err, HT_LIMIT, what, HT_NO_POS,
-                       "vocab_size %u leaves more than HT_MAX_VOCAB_HOLES (%u) ids beyond the tokenizer's %u unused",
-                       n_tokens, HT_MAX_VOCAB_HOLES, n);
+        return ht_fail(
+            err, HT_LIMIT, what, HT_NO_POS,
+            "vocab_size %u leaves more than HT_MAX_VOCAB_HOLES (%u) ids beyond the tokenizer's %u unused",
+            n_tokens, HT_MAX_VOCAB_HOLES, n);
     }
     struct ht_token_text *tokens = ht_mem_realloc_array(hf->tokens, n_tokens, sizeof *tokens);
     if (tokens == NULL) {

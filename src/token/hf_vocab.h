@@ -9,7 +9,7 @@
 #include "token/tokenizer.h"
 
 struct ht_hf_vocab {
-    struct ht_arena arena;        /* all texts */
+    struct ht_arena arena; /* all texts */
     struct ht_vocab view;
     struct ht_token_text *tokens; /* [view.n_tokens], ht_mem */
 };

@@ -23,21 +23,22 @@ static const char *const qwen2_passes[] = {WORDS "\\p{N}" REST, NULL};
  * ignore_merges or the normalizer are rows of their own. The first row of a split is what detection gives. */
 static const struct ht_pretokenizer rows[] = {
     {"gpt-2", "GPT-2: words with a leading space, runs of digits", gpt2_passes,
-     NAMES("phi-2", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "gigachat", "a.x-4.0", "mellum", "modern-bert",
-           "exaone4", "mpt", "olmo", "jais", "trillion", "granite-docling"),
+     NAMES("phi-2", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "gigachat", "a.x-4.0", "mellum",
+           "modern-bert", "exaone4", "mpt", "olmo", "jais", "trillion", "granite-docling"),
      0, false, false},
     {"llama-bpe", "Llama 3: digits in groups of three", llama3_passes,
-     NAMES("llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"), 0, true,
-     true},
-    {"smaug-bpe", "Llama 3's split, merges always applied", llama3_passes, NAMES("dbrx", "chatglm-bpe"), 0, false,
-     false},
-    {"glm4", "Llama 3's split without BOS", llama3_passes, NAMES("glm5"), 0, true, false},
-    {"qwen2", "Qwen 2: digits one by one, NFC", qwen2_passes, NAMES("stablelm2", "megrez", "hunyuan"), 1, false,
-     false},
-    {"deepseek-r1-qwen", "Qwen 2's split without NFC", qwen2_passes, NAMES("kormo", "f2llmv2", "solar-open"), 0,
+     NAMES("llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"), 0,
+     true, true},
+    {"smaug-bpe", "Llama 3's split, merges always applied", llama3_passes, NAMES("dbrx", "chatglm-bpe"), 0,
      false, false},
+    {"glm4", "Llama 3's split without BOS", llama3_passes, NAMES("glm5"), 0, true, false},
+    {"qwen2", "Qwen 2: digits one by one, NFC", qwen2_passes, NAMES("stablelm2", "megrez", "hunyuan"), 1,
+     false, false},
+    {"deepseek-r1-qwen", "Qwen 2's split without NFC", qwen2_passes, NAMES("kormo", "f2llmv2", "solar-open"),
+     0, false, false},
     {"smollm", "SmolLM, StarCoder: digits one by one, then GPT-2", smollm_passes,
-     NAMES("starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"), 0, false, false},
+     NAMES("starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"), 0, false,
+     false},
 };
 
 size_t ht_pretokenizer_count(void) {
@@ -83,14 +84,15 @@ ht_status ht_pretokenizer_require(const char *name, const char *what, const stru
     ht_buf_init(&names, 256);
     ht_pretokenizer_names(&names);
     ht_nearest(name, name_at, rows, ht_pretokenizer_count(), near, sizeof near);
-    ht_status status = ht_fail(err, HT_UNSUPPORTED, what, HT_NO_POS,
-                               "unknown pre-tokenizer '%.64s'%s%s; known: %s and their aliases; --pre NAME overrides",
-                               name, near[0] ? ", did you mean " : "", near, names.data ? names.data : "");
+    ht_status status =
+        ht_fail(err, HT_UNSUPPORTED, what, HT_NO_POS,
+                "unknown pre-tokenizer '%.64s'%s%s; known: %s and their aliases; --pre NAME overrides", name,
+                near[0] ? ", did you mean " : "", near, names.data ? names.data : "");
     ht_buf_deinit(&names);
     return status;
 }
 
-/* ---- matching tokenizer.json ----------------------------------------------------------------------------- */
+/* ---- matching tokenizer.json -------------------------------------------------------------------------- */
 
 enum { MAX_PASSES = 8 };
 
@@ -194,7 +196,7 @@ const struct ht_pretokenizer *ht_pretokenizer_match(const json_t *pre_tokenizer,
     return match(pre_tokenizer, normalizer, NULL);
 }
 
-const struct ht_pretokenizer *ht_pretokenizer_match_model(const json_t *pre_tokenizer, const json_t *normalizer,
-                                                          bool ignore_merges) {
+const struct ht_pretokenizer *ht_pretokenizer_match_model(const json_t *pre_tokenizer,
+                                                          const json_t *normalizer, bool ignore_merges) {
     return match(pre_tokenizer, normalizer, &ignore_merges);
 }

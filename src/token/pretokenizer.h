@@ -31,7 +31,7 @@ ht_status ht_pretokenizer_require(const char *name, const char *what, const stru
 /* The row whose split equals tokenizer.json's "pre_tokenizer" (and normalizer) value; NULL: none. */
 const struct ht_pretokenizer *ht_pretokenizer_match(const json_t *pre_tokenizer, const json_t *normalizer);
 /* As match, but only rows with this ignore_merges: what tokenizer.json's model says. */
-const struct ht_pretokenizer *ht_pretokenizer_match_model(const json_t *pre_tokenizer, const json_t *normalizer,
-                                                          bool ignore_merges);
+const struct ht_pretokenizer *ht_pretokenizer_match_model(const json_t *pre_tokenizer,
+                                                          const json_t *normalizer, bool ignore_merges);
 
 #endif

@@ -39,10 +39,11 @@ static void give(void *p, void *user) {
 }
 
 /* tokenizer.json's \s is the property White_Space; PCRE2's \s with UCP also takes U+180E. */
-#define SPACES "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define SPACES \
+    "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
-/* Its \p{L} and \p{N} are those of Unicode 16 (Hugging Face tokenizers 0.23); PCRE2 10.42 has Unicode 14. What
- * was added since, from tests/oracle/unicode_classes.py; nothing left either class. */
+/* Its \p{L} and \p{N} are those of Unicode 16 (Hugging Face tokenizers 0.23); PCRE2 10.42 has Unicode 14.
+ * What was added since, from tests/oracle/unicode_classes.py; nothing left either class. */
 #define NEW_LETTERS \
     "\\x{1c89}-\\x{1c8a}\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{105c0}-\\x{105f3}" \
     "\\x{10d4a}-\\x{10d65}\\x{10d6f}-\\x{10d85}\\x{10ec2}-\\x{10ec4}\\x{1123f}-\\x{11240}" \
@@ -95,8 +96,8 @@ static ht_status compile(struct ht_splitter *splitter, const char *regex, ht_err
     PCRE2_SIZE at;
     pcre2_compile_context *context = pcre2_compile_context_create(splitter->general);
     pcre2_code *re = context == NULL ? NULL
-                                     : pcre2_compile((PCRE2_SPTR)pattern.data, pattern.len, PCRE2_UTF | PCRE2_UCP,
-                                                     &code, &at, context);
+                                     : pcre2_compile((PCRE2_SPTR)pattern.data, pattern.len,
+                                                     PCRE2_UTF | PCRE2_UCP, &code, &at, context);
     bool nomem = context == NULL || (re == NULL && code == PCRE2_ERROR_HEAP_FAILED);
     pcre2_compile_context_free(context);
     if (re == NULL) {
@@ -124,8 +125,9 @@ ht_status ht_splitter_new(const struct ht_pretokenizer *row, struct ht_splitter 
         status = ht_fail_nomem(err, 0);
     }
     for (size_t i = 0; status == HT_OK && row->passes[i] != NULL; i++) {
-        status = i == MAX_PASSES ? ht_fail(err, HT_INTERNAL, row->name, HT_NO_POS, "more than %d passes", MAX_PASSES)
-                                 : compile(splitter, row->passes[i], err);
+        status = i == MAX_PASSES
+                     ? ht_fail(err, HT_INTERNAL, row->name, HT_NO_POS, "more than %d passes", MAX_PASSES)
+                     : compile(splitter, row->passes[i], err);
     }
     if (status != HT_OK) {
         ht_splitter_free(splitter);
@@ -196,8 +198,8 @@ static int match_at(struct ht_split_run *run, size_t pass, const char *text, siz
     return rc;
 }
 
-static ht_status split(struct ht_split_run *run, size_t pass, const char *text, size_t len, ht_piece_fn *piece,
-                       void *user, ht_err *err) {
+static ht_status split(struct ht_split_run *run, size_t pass, const char *text, size_t len,
+                       ht_piece_fn *piece, void *user, ht_err *err) {
     if (pass == run->splitter->n) {
         return len == 0 ? HT_OK : piece(user, text, len, err);
     }
@@ -213,8 +215,9 @@ static ht_status split(struct ht_split_run *run, size_t pass, const char *text, 
         const PCRE2_SIZE *range = pcre2_get_ovector_pointer(run->match[pass]);
         size_t begin = rc < 0 ? 0 : range[0], end = rc < 0 ? 0 : range[1];
         if (end <= at) {
-            return ht_fail(err, HT_LIMIT, "text", at, "the pre-tokenizer's regex gave up (PCRE2 code %d) on a run of "
-                           "%llu bytes", rc, (unsigned long long)(len - at));
+            return ht_fail(err, HT_LIMIT, "text", at,
+                           "the pre-tokenizer's regex gave up (PCRE2 code %d) on a run of %llu bytes",
+                           rc, (unsigned long long)(len - at));
         }
         HT_TRY(split(run, pass + 1, text + at, begin - at, piece, user, err));
         HT_TRY(split(run, pass + 1, text + begin, end - begin, piece, user, err));
@@ -223,7 +226,7 @@ static ht_status split(struct ht_split_run *run, size_t pass, const char *text, 
     return HT_OK;
 }
 
-ht_status ht_split_run_text(struct ht_split_run *run, const char *text, size_t len, ht_piece_fn *piece, void *user,
-                            ht_err *err) {
+ht_status ht_split_run_text(struct ht_split_run *run, const char *text, size_t len, ht_piece_fn *piece,
+                            void *user, ht_err *err) {
     return split(run, 0, text, len, piece, user, err);
 }

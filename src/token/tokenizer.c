@@ -34,7 +34,7 @@ struct ht_tokenizer {
 static const char *const end_markers[] = {"<|im_end|>",      "<|eot_id|>", "<|eom_id|>", "<|endoftext|>",
                                           "<|end_of_text|>", "<|end|>",    "</s>",       "<end_of_turn>"};
 
-/* ---- building -------------------------------------------------------------------------------------------- */
+/* ---- building ----------------------------------------------------------------------------------------- */
 
 static void *copy(struct ht_arena *arena, const void *data, size_t bytes) {
     void *p = ht_arena_alloc(arena, bytes);
@@ -72,8 +72,9 @@ static ht_status copy_tokens(struct ht_tokenizer *t, const struct ht_vocab *v, c
     for (uint32_t i = 0; i < v->n_tokens; i++) {
         const struct ht_token_text *from = &v->tokens[i];
         if (from->len > HT_MAX_TOKEN_BYTES) {
-            return ht_fail(err, HT_LIMIT, what, HT_NO_POS, "token %u is %llu bytes long, more than HT_MAX_TOKEN_BYTES "
-                           "(%u)", i, (unsigned long long)from->len, HT_MAX_TOKEN_BYTES);
+            return ht_fail(err, HT_LIMIT, what, HT_NO_POS,
+                           "token %u is %llu bytes long, more than HT_MAX_TOKEN_BYTES (%u)",
+                           i, (unsigned long long)from->len, HT_MAX_TOKEN_BYTES);
         }
         /* Added tokens are cut out of text; broken ones would cut characters in two. */
         if (is_added(from->type) && ht_utf8_valid(from->text, from->len) != from->len) {
@@ -179,8 +180,8 @@ static ht_status fill_added(struct ht_tokenizer *t, bool normalized, struct ht_a
             ht_buf_deinit(&nfc);
             status = status == HT_OK && text == NULL ? ht_fail_nomem(err, len) : status;
         }
-        list[k++] = (struct ht_added_token){text, len, (int32_t)i, x->type != HT_TOKEN_USER_DEFINED,
-                                            x->lstrip, x->rstrip, x->single_word};
+        list[k++] = (struct ht_added_token){
+            text, len, (int32_t)i, x->type != HT_TOKEN_USER_DEFINED, x->lstrip, x->rstrip, x->single_word};
         if (status == HT_OK && !ht_map_put(&t->special, x->text, x->len, i, NULL)) {
             status = ht_fail_nomem(err, x->len);
         }
@@ -193,12 +194,13 @@ static ht_status fill_added(struct ht_tokenizer *t, bool normalized, struct ht_a
     return HT_OK;
 }
 
-static ht_status check_id(const struct ht_vocab *v, int32_t id, const char *name, const char *what, ht_err *err) {
+static ht_status check_id(const struct ht_vocab *v, int32_t id, const char *name, const char *what,
+                          ht_err *err) {
     if (id >= -1 && (id < 0 || (uint32_t)id < v->n_tokens)) {
         return HT_OK;
     }
-    return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "%s token id %d: expected 0 to %u, or -1 for none", name, id,
-                   v->n_tokens - 1);
+    return ht_fail(err, HT_FORMAT, what, HT_NO_POS, "%s token id %d: expected 0 to %u, or -1 for none", name,
+                   id, v->n_tokens - 1);
 }
 
 static ht_status check_ids(const struct ht_vocab *v, const char *what, ht_err *err) {
@@ -207,8 +209,8 @@ static ht_status check_ids(const struct ht_vocab *v, const char *what, ht_err *e
                        "vocabulary of %u tokens: expected 1 to %u (HT_MAX_VOCAB)", v->n_tokens, HT_MAX_VOCAB);
     }
     if (v->n_merges > HT_MAX_ARRAY_ELEMS) {
-        return ht_fail(err, HT_LIMIT, what, HT_NO_POS, "%u merges, more than HT_MAX_ARRAY_ELEMS (%u)", v->n_merges,
-                       HT_MAX_ARRAY_ELEMS);
+        return ht_fail(err, HT_LIMIT, what, HT_NO_POS, "%u merges, more than HT_MAX_ARRAY_ELEMS (%u)",
+                       v->n_merges, HT_MAX_ARRAY_ELEMS);
     }
     HT_TRY(check_id(v, v->bos, "BOS", what, err));
     HT_TRY(check_id(v, v->eos, "EOS", what, err));
@@ -230,7 +232,8 @@ static void find_ends(struct ht_tokenizer *t) {
     }
 }
 
-ht_status ht_tokenizer_new(const struct ht_vocab *v, const char *what, struct ht_tokenizer **out, ht_err *err) {
+ht_status ht_tokenizer_new(const struct ht_vocab *v, const char *what, struct ht_tokenizer **out,
+                           ht_err *err) {
     *out = NULL;
     if (strcmp(v->model, "bpe") != 0) {
         return ht_fail(err, HT_UNSUPPORTED, what, HT_NO_POS, "tokenizer model '%.32s'; known: bpe", v->model);
@@ -281,7 +284,7 @@ const struct ht_vocab *ht_tokenizer_vocab(const struct ht_tokenizer *t) {
     return &t->vocab;
 }
 
-/* ---- text to ids ----------------------------------------------------------------------------------------- */
+/* ---- text to ids -------------------------------------------------------------------------------------- */
 
 ht_status ht_ids_push(struct ht_ids *ids, int32_t id, ht_err *err) {
     if (ids->n == ids->cap) {
@@ -386,15 +389,17 @@ done:
     return status;
 }
 
-/* ---- ids to text ----------------------------------------------------------------------------------------- */
+/* ---- ids to text -------------------------------------------------------------------------------------- */
 
 ht_status ht_tokenizer_piece(const struct ht_tokenizer *t, int32_t id, bool special, const char **bytes,
                              size_t *len, ht_err *err) {
     if (id < 0 || (uint32_t)id >= t->vocab.n_tokens) {
-        return ht_fail(err, HT_INVAL, "token id", HT_NO_POS, "id %d: expected 0 to %u", id, t->vocab.n_tokens - 1);
+        return ht_fail(err, HT_INVAL, "token id", HT_NO_POS, "id %d: expected 0 to %u", id,
+                       t->vocab.n_tokens - 1);
     }
     enum ht_token_type type = t->vocab.tokens[id].type;
-    bool hidden = (type == HT_TOKEN_CONTROL || type == HT_TOKEN_UNKNOWN || type == HT_TOKEN_UNUSED) && !special;
+    bool hidden =
+        (type == HT_TOKEN_CONTROL || type == HT_TOKEN_UNKNOWN || type == HT_TOKEN_UNUSED) && !special;
     *bytes = hidden ? "" : t->raw[id].bytes;
     *len = hidden ? 0 : t->raw[id].len;
     return HT_OK;

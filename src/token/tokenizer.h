@@ -41,8 +41,8 @@ struct ht_vocab {
     const struct ht_merge {
         const char *left, *right;
         size_t left_len, right_len;
-    } *merges; /* [n_merges] in rank order */
-    bool ignore_merges; /* a piece that is a token as a whole needs no merging (Llama 3) */
+    } *merges;          /* [n_merges] in rank order */
+    bool ignore_merges;              /* a piece that is a token as a whole needs no merging (Llama 3) */
     int32_t bos, eos, eot, unk, pad; /* -1: none */
     bool add_bos, add_eos;
     const char *chat_template; /* Jinja text or NULL */
@@ -80,12 +80,12 @@ ht_status ht_ids_push(struct ht_ids *ids, int32_t id, ht_err *err);
  * ids, else they are plain text; user-defined tokens become their ids always (HF).
  * text must be UTF-8: every broken sequence becomes one U+FFFD. *n_invalid (may be NULL) grows by the
  * number of those, and of bytes that were dropped because the vocabulary has no token for them. */
-ht_status ht_tokenizer_encode(const struct ht_tokenizer *tokenizer, const char *text, size_t len, bool special,
-                              struct ht_ids *out, uint64_t *n_invalid, ht_err *err);
+ht_status ht_tokenizer_encode(const struct ht_tokenizer *tokenizer, const char *text, size_t len,
+                              bool special, struct ht_ids *out, uint64_t *n_invalid, ht_err *err);
 /* Raw bytes of one token: view in *bytes. Control tokens give their text only when special, else nothing.
  * HT_INVAL for an id outside the vocabulary. */
-ht_status ht_tokenizer_piece(const struct ht_tokenizer *tokenizer, int32_t id, bool special, const char **bytes,
-                             size_t *len, ht_err *err);
+ht_status ht_tokenizer_piece(const struct ht_tokenizer *tokenizer, int32_t id, bool special,
+                             const char **bytes, size_t *len, ht_err *err);
 bool ht_tokenizer_is_end(const struct ht_tokenizer *tokenizer, int32_t id); /* EOS, EOT, <|im_end|> ... */
 /* Id of a special token by its text, -1: none. */
 int32_t ht_tokenizer_special(const struct ht_tokenizer *tokenizer, const char *text);

@@ -11,7 +11,7 @@
 #include "token/tokenizer.h"
 #include "token/utf8.h"
 
-/* ---- a random vocabulary over a few letters --------------------------------------------------------------- */
+/* ---- a random vocabulary over a few letters ----------------------------------------------------------- */
 
 enum { MAX_TOKENS = 400 };
 
@@ -35,14 +35,22 @@ static int32_t toy_find(const struct toy *toy, const char *text) {
 /* letters of the alphabet, then n merges of random earlier tokens; several merges may make one token. */
 static void toy_make(struct toy *toy, struct ht_rng *rng, const char *alphabet, uint32_t n) {
     memset(toy, 0, sizeof *toy);
-    toy->v = (struct ht_vocab){.model = "bpe", .pre = "gpt-2", .bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1,
-                               .tokens = toy->tokens, .merges = toy->merges};
+    toy->v = (struct ht_vocab){.model = "bpe",
+                               .pre = "gpt-2",
+                               .bos = -1,
+                               .eos = -1,
+                               .eot = -1,
+                               .unk = -1,
+                               .pad = -1,
+                               .tokens = toy->tokens,
+                               .merges = toy->merges};
     for (; toy->v.n_tokens < strlen(alphabet); toy->v.n_tokens++) {
         toy->text[toy->v.n_tokens][0] = alphabet[toy->v.n_tokens];
     }
     while (toy->v.n_merges < n) {
         uint32_t k = toy->v.n_merges;
-        int32_t a = (int32_t)ht_rng_below(rng, toy->v.n_tokens), b = (int32_t)ht_rng_below(rng, toy->v.n_tokens);
+        int32_t a = (int32_t)ht_rng_below(rng, toy->v.n_tokens),
+                b = (int32_t)ht_rng_below(rng, toy->v.n_tokens);
         char both[128];
         snprintf(both, sizeof both, "%s%s", toy->text[a], toy->text[b]);
         bool known = strlen(both) >= sizeof toy->text[0];
@@ -63,8 +71,8 @@ static void toy_make(struct toy *toy, struct ht_rng *rng, const char *alphabet, 
         toy->v.n_merges++;
     }
     for (uint32_t i = 0; i < toy->v.n_tokens; i++) {
-        toy->tokens[i] = (struct ht_token_text){.text = toy->text[i], .len = strlen(toy->text[i]),
-                                                .type = HT_TOKEN_NORMAL};
+        toy->tokens[i] = (struct ht_token_text){
+            .text = toy->text[i], .len = strlen(toy->text[i]), .type = HT_TOKEN_NORMAL};
     }
     for (uint32_t i = 0; i < n; i++) {
         const char *l = toy->text[toy->left[i]], *r = toy->text[toy->right[i]];
@@ -155,7 +163,7 @@ static void test_later_rank_wins(void **state) {
     ht_bpe_deinit(&bpe);
 }
 
-/* ---- a tokenizer with all bytes, two merges and some added tokens ----------------------------------------- */
+/* ---- a tokenizer with all bytes, two merges and some added tokens ------------------------------------- */
 
 enum { N_BYTES = 256, N_MORE = 8 };
 
@@ -170,8 +178,9 @@ static void whole_make(struct whole *w) {
     static const struct {
         const char *text;
         enum ht_token_type type;
-    } more[N_MORE] = {{"he", HT_TOKEN_NORMAL},         {"hel", HT_TOKEN_NORMAL},   {"<|im_end|>", HT_TOKEN_CONTROL},
-                      {"<tool> x", HT_TOKEN_USER_DEFINED}, {"[PAD260]", HT_TOKEN_UNUSED}, {"<unk>", HT_TOKEN_UNKNOWN},
+    } more[N_MORE] = {{"he", HT_TOKEN_NORMAL},           {"hel", HT_TOKEN_NORMAL},
+                      {"<|im_end|>", HT_TOKEN_CONTROL},  {"<tool> x", HT_TOKEN_USER_DEFINED},
+                      {"[PAD260]", HT_TOKEN_UNUSED},     {"<unk>", HT_TOKEN_UNKNOWN},
                       {"\xE4\xB8\xAD", HT_TOKEN_NORMAL}, {"<eos>", HT_TOKEN_CONTROL}};
     memset(w, 0, sizeof *w);
     for (unsigned i = 0; i < N_BYTES + N_MORE; i++) {
@@ -182,13 +191,21 @@ static void whole_make(struct whole *w) {
             len = strlen(more[i - N_BYTES].text);
             memcpy(w->text[i], more[i - N_BYTES].text, len);
         }
-        w->tokens[i] = (struct ht_token_text){.text = w->text[i], .len = len,
-                                              .type = i < N_BYTES ? HT_TOKEN_NORMAL : more[i - N_BYTES].type};
+        w->tokens[i] = (struct ht_token_text){
+            .text = w->text[i], .len = len, .type = i < N_BYTES ? HT_TOKEN_NORMAL : more[i - N_BYTES].type};
     }
     w->merges[0] = (struct ht_merge){"h", "e", 1, 1};
     w->merges[1] = (struct ht_merge){"he", "l", 2, 1};
-    w->v = (struct ht_vocab){.model = "bpe", .pre = "gpt-2", .n_tokens = N_BYTES + N_MORE, .tokens = w->tokens,
-                             .n_merges = 2, .merges = w->merges, .bos = -1, .eos = 263, .eot = -1, .unk = 261,
+    w->v = (struct ht_vocab){.model = "bpe",
+                             .pre = "gpt-2",
+                             .n_tokens = N_BYTES + N_MORE,
+                             .tokens = w->tokens,
+                             .n_merges = 2,
+                             .merges = w->merges,
+                             .bos = -1,
+                             .eos = 263,
+                             .eot = -1,
+                             .unk = 261,
                              .pad = -1};
 }
 
@@ -247,8 +264,13 @@ static void test_pieces_and_ends(void **state) {
     static const struct {
         int32_t id;
         const char *plain, *special;
-    } want[] = {{'a', "a", "a"},          {' ', " ", " "},       {257, "hel", "hel"}, {258, "", "<|im_end|>"},
-                {259, "<tool> x", "<tool> x"}, {260, "", "[PAD260]"}, {261, "", "<unk>"},
+    } want[] = {{'a', "a", "a"},
+                {' ', " ", " "},
+                {257, "hel", "hel"},
+                {258, "", "<|im_end|>"},
+                {259, "<tool> x", "<tool> x"},
+                {260, "", "[PAD260]"},
+                {261, "", "<unk>"},
                 {262, "\xE4\xB8\xAD", "\xE4\xB8\xAD"}}; /* no byte-level text: stands for itself */
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         for (int special = 0; special < 2; special++) {
@@ -316,31 +338,71 @@ static void test_ignore_merges(void **state) {
     }
 }
 
-/* ---- malformed vocabularies ------------------------------------------------------------------------------ */
+/* ---- malformed vocabularies --------------------------------------------------------------------------- */
 
-static void bad_model(struct whole *w) { w->v.model = "unigram"; }
-static void bad_pre(struct whole *w) { w->v.pre = "qwen3"; }
-static void bad_no_tokens(struct whole *w) { w->v.n_tokens = 0; }
-static void bad_many_tokens(struct whole *w) { w->v.n_tokens = UINT32_MAX; }
-static void bad_many_merges(struct whole *w) { w->v.n_merges = UINT32_MAX; }
-static void bad_bos(struct whole *w) { w->v.bos = N_BYTES + N_MORE; }
-static void bad_eos(struct whole *w) { w->v.eos = -2; }
-static void bad_eot(struct whole *w) { w->v.eot = INT32_MAX; }
-static void bad_unk(struct whole *w) { w->v.unk = INT32_MIN; }
-static void bad_pad(struct whole *w) { w->v.pad = 1000; }
+static void bad_model(struct whole *w) {
+    w->v.model = "unigram";
+}
+static void bad_pre(struct whole *w) {
+    w->v.pre = "qwen3";
+}
+static void bad_no_tokens(struct whole *w) {
+    w->v.n_tokens = 0;
+}
+static void bad_many_tokens(struct whole *w) {
+    w->v.n_tokens = UINT32_MAX;
+}
+static void bad_many_merges(struct whole *w) {
+    w->v.n_merges = UINT32_MAX;
+}
+static void bad_bos(struct whole *w) {
+    w->v.bos = N_BYTES + N_MORE;
+}
+static void bad_eos(struct whole *w) {
+    w->v.eos = -2;
+}
+static void bad_eot(struct whole *w) {
+    w->v.eot = INT32_MAX;
+}
+static void bad_unk(struct whole *w) {
+    w->v.unk = INT32_MIN;
+}
+static void bad_pad(struct whole *w) {
+    w->v.pad = 1000;
+}
 static void bad_end(struct whole *w) {
     static const int32_t ends[] = {0, 999};
     w->v.ends = ends;
     w->v.n_ends = 2;
 }
-static void bad_same(struct whole *w) { w->tokens[257] = w->tokens[256]; }
-static void bad_long(struct whole *w) { w->tokens[3].len = SIZE_MAX; }
-static void bad_utf8(struct whole *w) { w->tokens[258].len = 1; w->tokens[258].text = "\xA9"; }
-static void bad_left(struct whole *w) { w->merges[0].left = "no"; w->merges[0].left_len = 2; }
-static void bad_right(struct whole *w) { w->merges[1].right = "no"; w->merges[1].right_len = 2; }
-static void bad_result(struct whole *w) { w->merges[1].right = "z"; }
-static void bad_long_merge(struct whole *w) { w->merges[1].right_len = SIZE_MAX / 2; w->merges[1].right = ""; }
-static void bad_empty_merge(struct whole *w) { w->merges[1].left_len = 0; }
+static void bad_same(struct whole *w) {
+    w->tokens[257] = w->tokens[256];
+}
+static void bad_long(struct whole *w) {
+    w->tokens[3].len = SIZE_MAX;
+}
+static void bad_utf8(struct whole *w) {
+    w->tokens[258].len = 1;
+    w->tokens[258].text = "\xA9";
+}
+static void bad_left(struct whole *w) {
+    w->merges[0].left = "no";
+    w->merges[0].left_len = 2;
+}
+static void bad_right(struct whole *w) {
+    w->merges[1].right = "no";
+    w->merges[1].right_len = 2;
+}
+static void bad_result(struct whole *w) {
+    w->merges[1].right = "z";
+}
+static void bad_long_merge(struct whole *w) {
+    w->merges[1].right_len = SIZE_MAX / 2;
+    w->merges[1].right = "";
+}
+static void bad_empty_merge(struct whole *w) {
+    w->merges[1].left_len = 0;
+}
 
 static void test_malformed(void **state) {
     (void)state;
@@ -349,16 +411,25 @@ static void test_malformed(void **state) {
         ht_status code;
         const char *says;
     } cases[] = {
-        {bad_model, HT_UNSUPPORTED, "unigram"},     {bad_pre, HT_UNSUPPORTED, "did you mean qwen2"},
-        {bad_no_tokens, HT_FORMAT, "0 tokens"},     {bad_many_tokens, HT_LIMIT, "HT_MAX_VOCAB"},
-        {bad_many_merges, HT_LIMIT, "merges"},      {bad_bos, HT_FORMAT, "BOS token id 264"},
-        {bad_eos, HT_FORMAT, "EOS token id -2"},    {bad_eot, HT_FORMAT, "EOT"},
-        {bad_unk, HT_FORMAT, "unknown token id"},   {bad_pad, HT_FORMAT, "padding token id 1000"},
-        {bad_end, HT_FORMAT, "end token id 999"},   {bad_same, HT_FORMAT, "tokens 256 and 257 have the same text 'he'"},
+        {bad_model, HT_UNSUPPORTED, "unigram"},
+        {bad_pre, HT_UNSUPPORTED, "did you mean qwen2"},
+        {bad_no_tokens, HT_FORMAT, "0 tokens"},
+        {bad_many_tokens, HT_LIMIT, "HT_MAX_VOCAB"},
+        {bad_many_merges, HT_LIMIT, "merges"},
+        {bad_bos, HT_FORMAT, "BOS token id 264"},
+        {bad_eos, HT_FORMAT, "EOS token id -2"},
+        {bad_eot, HT_FORMAT, "EOT"},
+        {bad_unk, HT_FORMAT, "unknown token id"},
+        {bad_pad, HT_FORMAT, "padding token id 1000"},
+        {bad_end, HT_FORMAT, "end token id 999"},
+        {bad_same, HT_FORMAT, "tokens 256 and 257 have the same text 'he'"},
         {bad_utf8, HT_FORMAT, "special token 258 is not UTF-8"},
-        {bad_long, HT_LIMIT, "HT_MAX_TOKEN_BYTES"}, {bad_left, HT_FORMAT, "merge 0: its left side 'no'"},
-        {bad_right, HT_FORMAT, "merge 1: its right side 'no'"}, {bad_result, HT_FORMAT, "merge 1: its result 'hez'"},
-        {bad_long_merge, HT_FORMAT, "merge 1: its right side"}, {bad_empty_merge, HT_FORMAT, "merge 1: its left side"},
+        {bad_long, HT_LIMIT, "HT_MAX_TOKEN_BYTES"},
+        {bad_left, HT_FORMAT, "merge 0: its left side 'no'"},
+        {bad_right, HT_FORMAT, "merge 1: its right side 'no'"},
+        {bad_result, HT_FORMAT, "merge 1: its result 'hez'"},
+        {bad_long_merge, HT_FORMAT, "merge 1: its right side"},
+        {bad_empty_merge, HT_FORMAT, "merge 1: its left side"},
     };
     static struct whole w;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -374,9 +445,10 @@ static void test_malformed(void **state) {
     }
 }
 
-/* ---- threads and memory ---------------------------------------------------------------------------------- */
+/* ---- threads and memory ------------------------------------------------------------------------------- */
 
-static const char sample[] = "hello  world 123's\n\n \xE4\xBD\xA0\xE5\xA5\xBD<|im_end|> hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhel";
+static const char sample[] =
+    "hello  world 123's\n\n \xE4\xBD\xA0\xE5\xA5\xBD<|im_end|> hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhel";
 
 static void *encode_often(void *user) {
     struct ht_ids *want = NULL, first = {0};
@@ -386,7 +458,8 @@ static void *encode_often(void *user) {
         if (ht_tokenizer_encode(user, sample, sizeof sample - 1, true, &ids, NULL, &err) != HT_OK) {
             return "failed";
         }
-        bool same = want == NULL || (ids.n == want->n && memcmp(ids.ids, want->ids, ids.n * sizeof *ids.ids) == 0);
+        bool same =
+            want == NULL || (ids.n == want->n && memcmp(ids.ids, want->ids, ids.n * sizeof *ids.ids) == 0);
         if (want == NULL) {
             first = ids;
             want = &first;
@@ -432,7 +505,8 @@ static void test_no_memory(void **state) {
         ht_mem_fail_at(n + 1, 1);
         ht_status status = ht_tokenizer_new(&w.v, "whole", &t, &err);
         if (status == HT_OK) { /* the text is broken, in need of NFC, and has a long piece */
-            static const char text[] = "\xFF e\xCC\x81 \xCC\x81\xCC\xA7 hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh";
+            static const char text[] =
+                "\xFF e\xCC\x81 \xCC\x81\xCC\xA7 hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh";
             status = ht_tokenizer_encode(t, text, sizeof text - 1, true, &ids, NULL, &err);
         }
         ht_mem_fail_at(0, 0);
@@ -449,10 +523,10 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_merges),          cmocka_unit_test(test_later_rank_wins),
-        cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_pieces_and_ends),
-        cmocka_unit_test(test_encode),          cmocka_unit_test(test_ignore_merges),
-        cmocka_unit_test(test_malformed),       cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_merges),     cmocka_unit_test(test_later_rank_wins),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_pieces_and_ends),
+        cmocka_unit_test(test_encode),     cmocka_unit_test(test_ignore_merges),
+        cmocka_unit_test(test_malformed),  cmocka_unit_test(test_threads),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests_name("token_bpe", tests, NULL, NULL);

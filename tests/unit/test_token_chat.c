@@ -31,13 +31,14 @@ static struct ht_tokenizer *open_tiny(void) {
 static size_t read_messages(const json_t *list, ht_message *messages) {
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *m = json_array_get(list, i);
-        messages[i] = (ht_message){json_string_value(json_array_get(m, 0)), json_string_value(json_array_get(m, 1))};
+        messages[i] =
+            (ht_message){json_string_value(json_array_get(m, 0)), json_string_value(json_array_get(m, 1))};
     }
     return json_array_size(list);
 }
 
-static void check_ids(const struct ht_tokenizer *t, const struct ht_chat *chat, const ht_message *messages, size_t n,
-                      const json_t *want) {
+static void check_ids(const struct ht_tokenizer *t, const struct ht_chat *chat, const ht_message *messages,
+                      size_t n, const json_t *want) {
     ht_err err = {0};
     struct ht_ids ids = {0};
     ASSERT_OK(ht_chat_encode(t, chat, messages, n, &ids, NULL, &err), &err);
@@ -63,7 +64,8 @@ static void test_golden(void **state) {
         struct ht_buf own, text;
         ht_buf_init(&own, 0);
         ht_buf_init(&text, 0);
-        ASSERT_OK(ht_chat_resolve(NULL, json_string_value(json_object_get(c, "template")), &chat, &own, &err), &err);
+        ASSERT_OK(ht_chat_resolve(NULL, json_string_value(json_object_get(c, "template")), &chat, &own, &err),
+                  &err);
         assert_string_equal(chat.name, format);
         assert_int_equal(system == NULL, chat.default_system == NULL);
         if (system != NULL) {
@@ -113,8 +115,8 @@ static void test_no_injection(void **state) {
 
 static void test_bad_roles(void **state) {
     (void)state;
-    static const char *const roles[] = {"", "user\n", "<|im_start|>", "a b", "\xC3\xA9", NULL,
-                                        "a23456789b23456789c23456789d23456"};
+    static const char *const roles[] = {
+        "", "user\n", "<|im_start|>", "a b", "\xC3\xA9", NULL, "a23456789b23456789c23456789d23456"};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
         ht_err err = {0};
         ht_message message = {roles[i], "x"};
@@ -146,9 +148,12 @@ static void test_resolve(void **state) {
     ASSERT_OK(ht_chat_resolve("chatml", "'<|im_start|>system\nx<|im_end|>'", &chat, &text, &err), &err);
     assert_string_equal(chat.default_system, "x");
     /* A turn whose content is computed, or that never ends, is no default. */
-    static const char *const none[] = {"'<|im_start|>system\n' + x + '<|im_end|>'", "'<|im_start|>system\nx'",
-                                       "'<|im_start|>user\nx<|im_end|>'", "'<|im_start|>system x<|im_end|>'",
-                                       "<|im_start|>system\\", "<|im_start|>system\\n<|im_end|>"};
+    static const char *const none[] = {"'<|im_start|>system\n' + x + '<|im_end|>'",
+                                       "'<|im_start|>system\nx'",
+                                       "'<|im_start|>user\nx<|im_end|>'",
+                                       "'<|im_start|>system x<|im_end|>'",
+                                       "<|im_start|>system\\",
+                                       "<|im_start|>system\\n<|im_end|>"};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         char t[128];
         snprintf(t, sizeof t, "%s {# <|im_end|> #}", none[i]);
@@ -170,7 +175,8 @@ static void test_missing_marker(void **state) {
     struct ht_tokenizer *t = open_folder(GOLDEN "llama-bpe");
     ht_message message = {"user", "x"};
     struct ht_ids ids = {0};
-    assert_int_equal(ht_chat_encode(t, ht_chat_find("chatml"), &message, 1, &ids, NULL, &err), HT_UNSUPPORTED);
+    assert_int_equal(ht_chat_encode(t, ht_chat_find("chatml"), &message, 1, &ids, NULL, &err),
+                     HT_UNSUPPORTED);
     assert_non_null(strstr(err.msg, "<|im_start|>"));
     assert_int_equal(ids.n, 0);
     ht_mem_free(ids.ids);
@@ -215,8 +221,9 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),  cmocka_unit_test(test_no_injection),   cmocka_unit_test(test_bad_roles),
-        cmocka_unit_test(test_resolve), cmocka_unit_test(test_missing_marker), cmocka_unit_test(test_table),
+        cmocka_unit_test(test_golden),         cmocka_unit_test(test_no_injection),
+        cmocka_unit_test(test_bad_roles),      cmocka_unit_test(test_resolve),
+        cmocka_unit_test(test_missing_marker), cmocka_unit_test(test_table),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests_name("token_chat", tests, NULL, NULL);

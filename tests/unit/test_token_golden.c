@@ -1,5 +1,5 @@
-/* Ids equal Hugging Face tokenizers' on the golden corpora (tests/oracle/make_tokens.py, make_token_corpus.py):
- * mixed lines, spiteful edges, special tokens parsed and taken literally. */
+/* Ids equal Hugging Face tokenizers' on the golden corpora (tests/oracle/make_tokens.py,
+ * make_token_corpus.py): mixed lines, spiteful edges, special tokens parsed and taken literally. */
 #include "test.h"
 
 #include "base/file.h"
@@ -35,8 +35,9 @@ static char *check_line(const struct ht_tokenizer *t, const char *line, size_t l
     struct ht_ids ids = {0};
     json_t *text = json_loadb(line, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     assert_non_null(text);
-    ASSERT_OK(ht_tokenizer_encode(t, json_string_value(text), json_string_length(text), special, &ids, NULL, &err),
-              &err);
+    ASSERT_OK(
+        ht_tokenizer_encode(t, json_string_value(text), json_string_length(text), special, &ids, NULL, &err),
+        &err);
     size_t k = 0;
     while (*want != '\n' && *want != '\0') {
         long id = strtol(want, &want, 10);
@@ -56,7 +57,8 @@ static char *check_line(const struct ht_tokenizer *t, const char *line, size_t l
 }
 
 /* corpus: lines of JSON strings; ids_name: "<vocabulary>.<corpus>". */
-static size_t check_corpus(const struct ht_tokenizer *t, const char *corpus, const char *ids_name, bool special) {
+static size_t check_corpus(const struct ht_tokenizer *t, const char *corpus, const char *ids_name,
+                           bool special) {
     char path[512];
     snprintf(path, sizeof path, GOLDEN "%s.jsonl", corpus);
     char *lines = read_text(path);
@@ -172,11 +174,8 @@ static void test_added(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tiny),
-        cmocka_unit_test(test_llama_bpe),
-        cmocka_unit_test(test_smollm),
-        cmocka_unit_test(test_qwen2),
-        cmocka_unit_test(test_added),
+        cmocka_unit_test(test_tiny),  cmocka_unit_test(test_llama_bpe), cmocka_unit_test(test_smollm),
+        cmocka_unit_test(test_qwen2), cmocka_unit_test(test_added),
     };
     return cmocka_run_group_tests_name("token_golden", tests, NULL, NULL);
 }

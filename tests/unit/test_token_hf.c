@@ -11,8 +11,9 @@
 /* A whole byte-level tokenizer in one line: four letters, three merges, two added tokens, a hole at id 8. */
 #define VOCAB "{\"a\":0,\"b\":1,\"c\":2,\"\\u0120\":3,\"ab\":4,\"abc\":5,\"\\u0120a\":6}"
 #define MERGES "[\"a b\",\"ab c\",\"\\u0120 a\"]"
-#define ADDED                                                                                              \
-    "[{\"id\":7,\"content\":\"<s>\",\"special\":true,\"lstrip\":false,\"rstrip\":false,\"normalized\":false}," \
+#define ADDED \
+    "[{\"id\":7,\"content\":\"<s>\",\"special\":true,\"lstrip\":false,\"rstrip\":false,\"normalized\":" \
+    "false}," \
     "{\"id\":9,\"content\":\"tool\",\"special\":false,\"normalized\":false}]"
 #define PRE "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}"
 #define MODEL(vocab, merges, more) "{\"type\":\"BPE\",\"vocab\":" vocab ",\"merges\":" merges more "}"
@@ -20,9 +21,9 @@
     "{\"added_tokens\":" added ",\"normalizer\":null,\"pre_tokenizer\":" pre ",\"model\":" model more "}"
 #define GOOD ROOT(ADDED, PRE, MODEL(VOCAB, MERGES, ""), "")
 
-static const char *const side_files[] = {"tokenizer.json",         "tokenizer_config.json", "special_tokens_map.json",
-                                         "generation_config.json", "config.json",           "chat_template.jinja",
-                                         "chat_template.json"};
+static const char *const side_files[] = {
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
+    "config.json",    "chat_template.jinja",   "chat_template.json"};
 static char folder[64];
 
 /* Thousands of files: without the atomic writer's fsync. */
@@ -75,10 +76,20 @@ static void test_tokens_and_merges(void **state) {
     static const struct {
         const char *text;
         enum ht_token_type type;
-    } want[] = {{"a", HT_TOKEN_NORMAL},        {"b", HT_TOKEN_NORMAL},    {"c", HT_TOKEN_NORMAL},
-                {"\xC4\xA0", HT_TOKEN_NORMAL}, {"ab", HT_TOKEN_NORMAL},   {"abc", HT_TOKEN_NORMAL},
-                {"\xC4\xA0" "a", HT_TOKEN_NORMAL}, {"<s>", HT_TOKEN_CONTROL}, {"[PAD8]", HT_TOKEN_UNUSED},
-                {"tool", HT_TOKEN_USER_DEFINED}, {"[PAD10]", HT_TOKEN_UNUSED}, {"[PAD11]", HT_TOKEN_UNUSED}};
+    } want[] = {{"a", HT_TOKEN_NORMAL},
+                {"b", HT_TOKEN_NORMAL},
+                {"c", HT_TOKEN_NORMAL},
+                {"\xC4\xA0", HT_TOKEN_NORMAL},
+                {"ab", HT_TOKEN_NORMAL},
+                {"abc", HT_TOKEN_NORMAL},
+                {"\xC4\xA0"
+                 "a",
+                 HT_TOKEN_NORMAL},
+                {"<s>", HT_TOKEN_CONTROL},
+                {"[PAD8]", HT_TOKEN_UNUSED},
+                {"tool", HT_TOKEN_USER_DEFINED},
+                {"[PAD10]", HT_TOKEN_UNUSED},
+                {"[PAD11]", HT_TOKEN_UNUSED}};
     for (size_t f = 0; f < 2; f++) {
         ht_err err = {0};
         struct ht_hf_vocab *hf = load(forms[f], NULL, NULL);
@@ -108,7 +119,8 @@ static void test_tokens_and_merges(void **state) {
 /* A byte without a token is dropped and counted, or becomes model.unk_token. */
 static void test_missing_bytes(void **state) {
     (void)state;
-    static const char *const forms[] = {GOOD, ROOT(ADDED, PRE, MODEL(VOCAB, MERGES, ",\"unk_token\":\"<s>\""), "")};
+    static const char *const forms[] = {GOOD,
+                                        ROOT(ADDED, PRE, MODEL(VOCAB, MERGES, ",\"unk_token\":\"<s>\""), "")};
     for (size_t f = 0; f < 2; f++) {
         ht_err err = {0};
         struct ht_hf_vocab *hf = load(forms[f], NULL, NULL);
@@ -130,12 +142,15 @@ static void test_missing_bytes(void **state) {
 
 static void test_control_by_looks(void **state) {
     (void)state;
-    static const char *const control[] = {"<|tool|>", "<pad>", "<unused12>", "<\xEF\xBD\x9C" "x\xEF\xBD\x9C>"};
+    static const char *const control[] = {"<|tool|>", "<pad>", "<unused12>",
+                                          "<\xEF\xBD\x9C"
+                                          "x\xEF\xBD\x9C>"};
     static const char *const user[] = {"<|>", "<tool>", "unused", "<|a|> "};
     for (size_t i = 0; i < 8; i++) {
         char json[1024];
         const char *text = i < 4 ? control[i] : user[i - 4];
-        snprintf(json, sizeof json, ROOT("[{\"id\":7,\"content\":\"%s\"}]", PRE, MODEL(VOCAB, MERGES, ""), ""), text);
+        snprintf(json, sizeof json,
+                 ROOT("[{\"id\":7,\"content\":\"%s\"}]", PRE, MODEL(VOCAB, MERGES, ""), ""), text);
         struct ht_hf_vocab *hf = load(json, NULL, NULL);
         const struct ht_token_text *t = &ht_hf_vocab_view(hf)->tokens[7];
         assert_int_equal(t->type, i < 4 ? HT_TOKEN_CONTROL : HT_TOKEN_USER_DEFINED);
@@ -144,7 +159,7 @@ static void test_control_by_looks(void **state) {
     }
 }
 
-/* ---- the files beside it --------------------------------------------------------------------------------- */
+/* ---- the files beside it ------------------------------------------------------------------------------ */
 
 struct side_case {
     const char *file, *text;
@@ -159,25 +174,27 @@ static void test_side_files(void **state) {
     static const struct side_case cases[] = {
         {"tokenizer_config.json", "{}", -1, -1, -1, -1, 0, 0, 0, NULL},
         {"tokenizer_config.json", "{\"bos_token\":\"<s>\",\"eos_token\":null}", 7, -1, -1, -1, 0, 0, 0, NULL},
-        {"tokenizer_config.json", "{\"bos_token\":{\"content\":\"<s>\"},\"add_bos_token\":true}", 7, -1, -1, -1, 1, 0, 0,
-         NULL},
-        {"tokenizer_config.json", "{\"eos_token\":\"tool\",\"add_eos_token\":true,\"eot_token\":\"<s>\"}", -1, 9, -1, 7, 0,
-         1, 0, NULL},
+        {"tokenizer_config.json", "{\"bos_token\":{\"content\":\"<s>\"},\"add_bos_token\":true}", 7, -1, -1,
+         -1, 1, 0, 0, NULL},
+        {"tokenizer_config.json", "{\"eos_token\":\"tool\",\"add_eos_token\":true,\"eot_token\":\"<s>\"}", -1,
+         9, -1, 7, 0, 1, 0, NULL},
         {"tokenizer_config.json", "{\"pad_token\":\"no such token\"}", -1, -1, -1, -1, 0, 0, 0, NULL},
         {"tokenizer_config.json", "{\"chat_template\":\"{{ x }}\"}", -1, -1, -1, -1, 0, 0, 0, "{{ x }}"},
         {"tokenizer_config.json",
-         "{\"chat_template\":[{\"name\":\"tools\",\"template\":\"T\"},{\"name\":\"default\",\"template\":\"D\"}]}", -1, -1,
-         -1, -1, 0, 0, 0, "D"},
-        {"tokenizer_config.json", "{\"chat_template\":[{\"name\":\"tools\",\"template\":\"T\"}]}", -1, -1, -1, -1, 0, 0, 0,
-         "T"},
+         "{\"chat_template\":[{\"name\":\"tools\",\"template\":\"T\"},{\"name\":\"default\",\"template\":"
+         "\"D\"}]}",
+         -1, -1, -1, -1, 0, 0, 0, "D"},
+        {"tokenizer_config.json", "{\"chat_template\":[{\"name\":\"tools\",\"template\":\"T\"}]}", -1, -1, -1,
+         -1, 0, 0, 0, "T"},
         {"tokenizer_config.json", "{\"chat_template\":[]}", -1, -1, -1, -1, 0, 0, 0, NULL},
-        {"special_tokens_map.json", "{\"bos_token\":\"<s>\",\"pad_token\":{\"content\":\"tool\"}}", 7, -1, 9, -1, 0, 0, 0,
-         NULL},
+        {"special_tokens_map.json", "{\"bos_token\":\"<s>\",\"pad_token\":{\"content\":\"tool\"}}", 7, -1, 9,
+         -1, 0, 0, 0, NULL},
         {"generation_config.json", "{\"bos_token_id\":7,\"eos_token_id\":9}", 7, 9, -1, -1, 0, 0, 0, NULL},
-        {"generation_config.json", "{\"eos_token_id\":[9,7],\"pad_token_id\":-1}", -1, 9, -1, -1, 0, 0, 2, NULL},
+        {"generation_config.json", "{\"eos_token_id\":[9,7],\"pad_token_id\":-1}", -1, 9, -1, -1, 0, 0, 2,
+         NULL},
         {"generation_config.json", "{\"eos_token_id\":[]}", -1, -1, -1, -1, 0, 0, 0, NULL},
-        {"config.json", "{\"bos_token_id\":7,\"eos_token_id\":[9],\"pad_token_id\":null,\"vocab_size\":12}", 7, 9, -1, -1,
-         0, 0, 1, NULL},
+        {"config.json", "{\"bos_token_id\":7,\"eos_token_id\":[9],\"pad_token_id\":null,\"vocab_size\":12}",
+         7, 9, -1, -1, 0, 0, 1, NULL},
         {"chat_template.jinja", "{{ jinja }}", -1, -1, -1, -1, 0, 0, 0, "{{ jinja }}"},
         {"chat_template.json", "{\"chat_template\":\"J\"}", -1, -1, -1, -1, 0, 0, 0, "J"},
     };
@@ -216,18 +233,22 @@ static void test_post_processor(void **state) {
         {TEMPLATE("[" SEQUENCE "," SPECIAL "]"), NULL, 0, 1, -1},
         {TEMPLATE("[" SEQUENCE "]"), NULL, 0, 0, -1},
         {TEMPLATE("[" SPECIAL "," SEQUENCE "]"), "{\"bos_token\":\"<s>\"}", 1, 0, 7},
-        {TEMPLATE("[" SPECIAL "," SEQUENCE "]"), "{\"bos_token\":\"tool\"}", 0, 0, 9}, /* another token than BOS */
-        {TEMPLATE("[" SPECIAL "," SEQUENCE "]"), "{\"add_bos_token\":false}", 0, 0, 7}, /* the config has the last word */
+        {TEMPLATE("[" SPECIAL "," SEQUENCE "]"), "{\"bos_token\":\"tool\"}", 0, 0,
+         9}, /* another token than BOS */
+        {TEMPLATE("[" SPECIAL "," SEQUENCE "]"), "{\"add_bos_token\":false}", 0, 0,
+         7}, /* the config has the last word */
         {",\"post_processor\":{\"type\":\"ByteLevel\"}", "{\"bos_token\":\"<s>\"}", 0, 0, 7},
         {",\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"},"
-         "{\"type\":\"TemplateProcessing\",\"single\":[" SPECIAL "," SEQUENCE "]}]}", NULL, 1, 0, 7},
+         "{\"type\":\"TemplateProcessing\",\"single\":[" SPECIAL "," SEQUENCE "]}]}",
+         NULL, 1, 0, 7},
         {",\"post_processor\":null", NULL, 0, 0, -1},
         {",\"post_processor\":[1,2]", NULL, 0, 0, -1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char json[2048];
         snprintf(json, sizeof json, "%.*s%s}", (int)strlen(GOOD) - 1, GOOD, cases[i].post);
-        struct ht_hf_vocab *hf = load(json, cases[i].config ? "tokenizer_config.json" : NULL, cases[i].config);
+        struct ht_hf_vocab *hf =
+            load(json, cases[i].config ? "tokenizer_config.json" : NULL, cases[i].config);
         const struct ht_vocab *v = ht_hf_vocab_view(hf);
         assert_int_equal(v->add_bos, cases[i].add_bos);
         assert_int_equal(v->add_eos, cases[i].add_eos);
@@ -236,7 +257,7 @@ static void test_post_processor(void **state) {
     }
 }
 
-/* ---- malformed ------------------------------------------------------------------------------------------- */
+/* ---- malformed ---------------------------------------------------------------------------------------- */
 
 struct bad_case {
     const char *file, *text; /* file NULL: tokenizer.json */
@@ -336,17 +357,21 @@ static const struct bad_case bad_cases[] = {
     {NULL, WITH_ADDED("[{\"id\":7,\"content\":\"<s>\",\"single_word\":{}}]"), HT_FORMAT, "single_word"},
     {NULL, WITH_ADDED("[{\"id\":0,\"content\":\"<s>\"}]"), HT_FORMAT, "id 0 stands for both 'a' and '<s>'"},
     {NULL, WITH_ADDED("[{\"id\":7,\"content\":\"a\"}]"), HT_FORMAT, "id 7, but 0 in model.vocab"},
-    {NULL, WITH_ADDED("[{\"id\":7,\"content\":\"x\"},{\"id\":7,\"content\":\"y\"}]"), HT_FORMAT, "two added tokens"},
-    {NULL, WITH_ADDED("[{\"id\":7,\"content\":\"x\"},{\"id\":7,\"content\":\"x\"}]"), HT_FORMAT, "two added tokens"},
+    {NULL, WITH_ADDED("[{\"id\":7,\"content\":\"x\"},{\"id\":7,\"content\":\"y\"}]"), HT_FORMAT,
+     "two added tokens"},
+    {NULL, WITH_ADDED("[{\"id\":7,\"content\":\"x\"},{\"id\":7,\"content\":\"x\"}]"), HT_FORMAT,
+     "two added tokens"},
     {NULL, WITH_ADDED("[{\"id\":7,\"content\":\"x\"},{\"id\":8,\"content\":\"x\"}]"), HT_FORMAT, "same text"},
     /* pre-tokenizer */
     {NULL, WITH_PRE("null"), HT_UNSUPPORTED, "--pre NAME overrides"},
     {NULL, WITH_PRE("7"), HT_UNSUPPORTED, "--pre NAME overrides"},
     {NULL, WITH_PRE("{\"type\":\"Whitespace\"}"), HT_UNSUPPORTED, "gpt-2, llama-bpe"},
-    {NULL, WITH_PRE("{\"type\":\"ByteLevel\",\"add_prefix_space\":true}"), HT_UNSUPPORTED, "add_prefix_space"},
+    {NULL, WITH_PRE("{\"type\":\"ByteLevel\",\"add_prefix_space\":true}"), HT_UNSUPPORTED,
+     "add_prefix_space"},
     {NULL, WITH_PRE("{\"type\":\"Sequence\",\"pretokenizers\":7}"), HT_UNSUPPORTED, "--pre NAME"},
     {NULL, "{\"model\":" MODEL(VOCAB, MERGES, "") "}", HT_UNSUPPORTED, "--pre NAME"},
-    {NULL, ROOT(ADDED, PRE, MODEL(VOCAB, MERGES, ",\"ignore_merges\":true"), ""), HT_UNSUPPORTED, "ignore_merges"},
+    {NULL, ROOT(ADDED, PRE, MODEL(VOCAB, MERGES, ",\"ignore_merges\":true"), ""), HT_UNSUPPORTED,
+     "ignore_merges"},
     /* the files beside it */
     {"tokenizer_config.json", "{", HT_FORMAT, "JSON"},
     {"tokenizer_config.json", "[]", HT_FORMAT, "expected a JSON object"},
@@ -392,8 +417,8 @@ static void test_malformed(void **state) {
         put(c->file != NULL ? c->file : "tokenizer.json", c->text, strlen(c->text));
         ht_status status = load_and_build(&err);
         if (status != c->code || strstr(err.msg, c->says) == NULL) {
-            fail_msg("case %zu: %s\n  want %s, \"%s\"\n  have %s, \"%s\"", i, c->text, ht_status_text(c->code), c->says,
-                     ht_status_text(status), err.msg);
+            fail_msg("case %zu: %s\n  want %s, \"%s\"\n  have %s, \"%s\"", i, c->text,
+                     ht_status_text(c->code), c->says, ht_status_text(status), err.msg);
         }
         assert_non_null(strstr(err.what, c->file != NULL ? c->file : "ht-token-"));
     }
@@ -440,7 +465,8 @@ static void test_pre_override(void **state) {
     ht_err err = {0};
     struct ht_hf_vocab *hf;
     clean();
-    put("tokenizer.json", WITH_PRE("{\"type\":\"Whitespace\"}"), strlen(WITH_PRE("{\"type\":\"Whitespace\"}")));
+    put("tokenizer.json", WITH_PRE("{\"type\":\"Whitespace\"}"),
+        strlen(WITH_PRE("{\"type\":\"Whitespace\"}")));
     ASSERT_OK(ht_hf_vocab_load(folder, "starcoder", &hf, &err), &err);
     assert_string_equal(ht_hf_vocab_view(hf)->pre, "starcoder"); /* the alias, as asked for */
     ht_hf_vocab_free(hf);
@@ -462,7 +488,8 @@ static void test_truncated(void **state) {
 /* Each allocation in turn fails: HT_NOMEM, no leak (the sanitizer build watches), no crash. */
 static void test_no_memory(void **state) {
     (void)state;
-    struct ht_hf_vocab *hf = load(GOOD, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"chat_template\":\"x\"}");
+    struct ht_hf_vocab *hf =
+        load(GOOD, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"chat_template\":\"x\"}");
     ht_hf_vocab_free(hf);
     put("generation_config.json", "{\"eos_token_id\":[7,9]}", strlen("{\"eos_token_id\":[7,9]}"));
     size_t n = 0;

@@ -27,7 +27,7 @@ static size_t each_line(const char *path, void (*line)(const char *s, size_t len
     return n;
 }
 
-/* ---- UTF-8 ----------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 -------------------------------------------------------------------------------------------- */
 
 static size_t unhex(const char *s, size_t len, char *out) {
     for (size_t i = 0; i + 1 < len; i += 2) {
@@ -40,7 +40,8 @@ static size_t unhex(const char *s, size_t len, char *out) {
 static void check_repair(const char *s, size_t len, size_t number) {
     char raw[128], want[256];
     const char *space = strchr(s, ' ');
-    size_t n_raw = unhex(s, (size_t)(space - s), raw), n_want = unhex(space + 1, len - (size_t)(space + 1 - s), want);
+    size_t n_raw = unhex(s, (size_t)(space - s), raw),
+           n_want = unhex(space + 1, len - (size_t)(space + 1 - s), want);
     struct ht_buf have;
     ht_buf_init(&have, 0);
     uint64_t n_broken = ht_utf8_repair(raw, n_raw, &have);
@@ -87,7 +88,7 @@ static void test_space_ends(void **state) {
     assert_int_equal(ht_utf8_space_head("\xE1\xA0\x8E", 3), 0); /* nor is U+180E */
 }
 
-/* ---- bytes and their characters -------------------------------------------------------------------------- */
+/* ---- bytes and their characters ----------------------------------------------------------------------- */
 
 static void test_byte_level(void **state) {
     (void)state;
@@ -115,7 +116,7 @@ static void test_byte_level(void **state) {
     assert_int_equal(ht_bytelevel_decode("a\xC5", 2, bytes), SIZE_MAX);
 }
 
-/* ---- NFC ------------------------------------------------------------------------------------------------- */
+/* ---- NFC ---------------------------------------------------------------------------------------------- */
 
 static void check_nfc(const char *s, size_t len, size_t number) {
     ht_err err = {0};
@@ -162,7 +163,7 @@ static void test_nfc_long_run(void **state) {
     ht_buf_deinit(&have);
 }
 
-/* ---- the split ------------------------------------------------------------------------------------------- */
+/* ---- the split ---------------------------------------------------------------------------------------- */
 
 static ht_status note_size(void *user, const char *piece, size_t len, ht_err *err) {
     (void)piece;
@@ -239,7 +240,7 @@ static void test_long_runs(void **state) {
     }
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------- */
+/* ---- the table ---------------------------------------------------------------------------------------- */
 
 static void test_table(void **state) {
     (void)state;
@@ -256,14 +257,17 @@ static void test_table(void **state) {
     assert_null(ht_pretokenizer_find(""));
 }
 
-#define LLAMA3                                                                                              \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]" \
+#define LLAMA3 \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| " \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]" \
     "+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define QWEN2                                                                                          \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]" \
+#define QWEN2 \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| " \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]" \
     "+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
 #define BYTES "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":false}"
-#define BYTES_REGEX "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}"
+#define BYTES_REGEX \
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}"
 #define SPLIT(regex, how) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"}," how "}"
 #define ISOLATED "\"behavior\":\"Isolated\",\"invert\":false"
 #define SEQUENCE(steps) "{\"type\":\"Sequence\",\"pretokenizers\":[" steps "]}"
@@ -285,7 +289,8 @@ static void test_match(void **state) {
         {SEQUENCE(SPLIT(LLAMA3, "\"behavior\":\"Removed\",\"invert\":true") "," BYTES), NULL, "llama-bpe"},
         {SEQUENCE(SEQUENCE(SPLIT(LLAMA3, ISOLATED)) "," BYTES), NULL, "llama-bpe"},
         {SEQUENCE(SPLIT(QWEN2, ISOLATED) "," BYTES), NFC, "qwen2"},
-        {SEQUENCE(SPLIT(QWEN2, ISOLATED) "," BYTES), "{\"type\":\"Sequence\",\"normalizers\":[" NFC "]}", "qwen2"},
+        {SEQUENCE(SPLIT(QWEN2, ISOLATED) "," BYTES), "{\"type\":\"Sequence\",\"normalizers\":[" NFC "]}",
+         "qwen2"},
         {SEQUENCE(SPLIT(QWEN2, ISOLATED) "," BYTES), NULL, "deepseek-r1-qwen"},
         /* near misses */
         {SEQUENCE(SPLIT(LLAMA3, ISOLATED)), NULL, NULL},                 /* no byte level */
@@ -299,7 +304,8 @@ static void test_match(void **state) {
         {SEQUENCE("{\"type\":\"Digits\",\"individual_digits\":false}," BYTES_REGEX), NULL, NULL},
         {SEQUENCE("{\"type\":\"Split\",\"pattern\":{\"String\":\" \"}," ISOLATED "}," BYTES), NULL, NULL},
         {SEQUENCE(DIGITS "," DIGITS "," BYTES_REGEX), NULL, NULL},
-        {SEQUENCE(DIGITS "," DIGITS "," DIGITS "," DIGITS "," DIGITS "," DIGITS "," DIGITS "," DIGITS "," DIGITS),
+        {SEQUENCE(DIGITS "," DIGITS "," DIGITS "," DIGITS "," DIGITS "," DIGITS "," DIGITS "," DIGITS
+                         "," DIGITS),
          NULL, NULL},
         {SEQUENCE(""), NULL, NULL},
         {"{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", NULL, NULL},
@@ -312,10 +318,12 @@ static void test_match(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *pre = json_loads(cases[i].pre, JSON_DECODE_ANY, NULL);
-        json_t *normalizer = cases[i].normalizer ? json_loads(cases[i].normalizer, JSON_DECODE_ANY, NULL) : NULL;
+        json_t *normalizer =
+            cases[i].normalizer ? json_loads(cases[i].normalizer, JSON_DECODE_ANY, NULL) : NULL;
         assert_non_null(pre);
         const struct ht_pretokenizer *row = ht_pretokenizer_match(pre, normalizer);
-        if ((row == NULL) != (cases[i].name == NULL) || (row != NULL && strcmp(row->name, cases[i].name) != 0)) {
+        if ((row == NULL) != (cases[i].name == NULL) ||
+            (row != NULL && strcmp(row->name, cases[i].name) != 0)) {
             fail_msg("%s: want %s, have %s", cases[i].pre, cases[i].name ? cases[i].name : "none",
                      row ? row->name : "none");
         }
@@ -336,10 +344,12 @@ static void test_match_model(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_repair),    cmocka_unit_test(test_code_points), cmocka_unit_test(test_space_ends),
-        cmocka_unit_test(test_byte_level), cmocka_unit_test(test_nfc),         cmocka_unit_test(test_nfc_long_run),
-        cmocka_unit_test(test_splits),    cmocka_unit_test(test_long_runs),   cmocka_unit_test(test_table),
-        cmocka_unit_test(test_match),     cmocka_unit_test(test_match_model),
+        cmocka_unit_test(test_repair),      cmocka_unit_test(test_code_points),
+        cmocka_unit_test(test_space_ends),  cmocka_unit_test(test_byte_level),
+        cmocka_unit_test(test_nfc),         cmocka_unit_test(test_nfc_long_run),
+        cmocka_unit_test(test_splits),      cmocka_unit_test(test_long_runs),
+        cmocka_unit_test(test_table),       cmocka_unit_test(test_match),
+        cmocka_unit_test(test_match_model),
     };
     return cmocka_run_group_tests_name("token_text", tests, NULL, NULL);
 }
