@@ -11,6 +11,14 @@
 #define HT_WARN_UNUSED __attribute__((warn_unused_result))
 #define HT_UNUSED __attribute__((unused))
 
+/* Before a loop over a fixed number of lanes: keeps it whole, so that it becomes vector instructions rather than
+ * many scalar ones that the compiler then gathers in other ways. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define HT_LANE_LOOP _Pragma("GCC unroll 1")
+#else
+#define HT_LANE_LOOP
+#endif
+
 /* One C body compiled for several x86 levels, chosen when the program is loaded. The arithmetic is the
  * same at every level because the build sets -ffp-contract=off and the body fixes its own summation order.
  * Off under sanitizers, whose run time is not up when the chooser runs. */

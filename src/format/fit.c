@@ -37,29 +37,28 @@ float ht_fit_limit(const struct ht_grid_spec *spec) {
     return F16_MAX * (float)reach;
 }
 
+/* 1 / position of the extreme value in units of the largest multiple: 1.02, 1.01 ... 0.87. */
+static const float step_table[HT_LANES] = {
+    1 / 1.02f, 1 / 1.01f, 1 / 1.00f, 1 / 0.99f, 1 / 0.98f, 1 / 0.97f, 1 / 0.96f, 1 / 0.95f,
+    1 / 0.94f, 1 / 0.93f, 1 / 0.92f, 1 / 0.91f, 1 / 0.90f, 1 / 0.89f, 1 / 0.88f, 1 / 0.87f};
+
 float ht_fit_step(const float *v, const float *w, int n, int lo, int hi) {
     struct ht_trials t;
-    float extreme = 0.0f, best_err = INFINITY, best = 0.0f;
+    float extreme = 0.0f, best = INFINITY, step = 0.0f;
     for (int i = 0; i < n; i++) {
         extreme = fabsf(v[i]) > fabsf(extreme) ? v[i] : extreme;
     }
-    /* The extreme value takes the code of largest magnitude; with a sign, that is lo. */
-    int sides = lo < 0 ? 2 : 1;
-    for (int side = 0; side < sides; side++) {
-        float target = (float)(side == 0 && lo < 0 ? lo : hi);
-        for (int l = 0; l < HT_LANES; l++) {
-            t.scale[l] = extreme / (target * (1.02f - 0.01f * (float)l));
-        }
-        ht_search_ints(v, w, n, lo, hi, &t);
-        for (int l = 0; l < HT_LANES; l++) {
-            float gain = t.wqq[l] > 0.0f ? t.wrq[l] * t.wrq[l] / t.wqq[l] : 0.0f;
-            if (t.err[l] - gain < best_err) {
-                best_err = t.err[l] - gain;
-                best = t.scale[l] + (t.wqq[l] > 0.0f ? t.wrq[l] / t.wqq[l] : 0.0f);
-            }
+    t.up = t.down = t.scale0 = 0.0f;
+    t.scale_table = step_table;
+    for (int side = lo < 0 ? 0 : 1; side < 2; side++) {
+        t.scale1 = extreme / (float)(side == 0 ? lo : hi);
+        int l = ht_search_ints(v, w, n, lo, hi, HT_BY_REFIT, &t);
+        if (t.score[l] < best) {
+            best = t.score[l];
+            step = t.scale[l] + (t.wqq[l] > 0.0f ? t.wrq[l] / t.wqq[l] : 0.0f);
         }
     }
-    return best;
+    return step;
 }
 
 int ht_fit_nearest(float v, float step, int lo, int hi) {

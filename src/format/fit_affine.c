@@ -26,17 +26,32 @@ struct first {
     float scale_curve[HT_GRID_MAX_SUB], min_curve[HT_GRID_MAX_SUB];
 };
 
-/* Solves the 2x2 system for lane l; the gain in error. */
-static float refit(const struct ht_trials *t, int l, float sum_w, struct pair *move) {
+/* A square of 4 x 4 candidates: multiples, and close to a pair of scale and min. */
+static const float by_4[HT_LANES] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
+static const float in_4[HT_LANES] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+static const float near_scale[HT_LANES] = {-1, 0, 1, 2, -1, 0, 1, 2, -1, 0, 1, 2, -1, 0, 1, 2};
+static const float near_min[HT_LANES] = {-0.11f, -0.08f, -0.05f, -0.02f, -0.03f, 0.0f, 0.03f, 0.06f,
+                                         0.05f, 0.08f, 0.11f, 0.14f, 0.13f, 0.16f, 0.19f, 0.22f};
+
+/* Ranges tried in step 1, in units of a code: what is cut off below, and what is cut off on both sides. */
+#define LOW(b) -0.3f, 0.1f, 0.5f, 0.9f
+#define BOTH(b) (b) - 0.3f, (b) + 0.1f, (b) + 0.5f, (b) + 0.9f
+static const float shrink_low[2][HT_LANES] = {{LOW(0), LOW(0), LOW(0), LOW(0)}, {LOW(0), LOW(0), LOW(0), LOW(0)}};
+static const float shrink_both[2][HT_LANES] = {{BOTH(-0.3f), BOTH(-0.1f), BOTH(0.1f), BOTH(0.3f)},
+                                               {BOTH(0.5f), BOTH(0.7f), BOTH(0.9f), BOTH(1.1f)}};
+
+/* Solves the 2x2 system for lane l; a min of the wrong sign becomes 0. */
+static void refit(const struct ht_trials *t, int l, float sum_w, float sign, struct pair *move) {
     float det = t->wqq[l] * sum_w - t->wq[l] * t->wq[l];
-    if (!(det > 1e-6f * t->wqq[l] * sum_w)) { /* all codes equal: only the minimum can move */
-        move->scale = 0.0f;
-        move->min = sum_w > 0.0f ? -t->wr[l] / sum_w : 0.0f;
-        return -move->min * t->wr[l];
+    move->scale = move->min = 0.0f;
+    if (det > 1e-6f * t->wqq[l] * sum_w) {
+        move->scale = (t->wrq[l] * sum_w - t->wr[l] * t->wq[l]) / det;
+        move->min = (t->wrq[l] * t->wq[l] - t->wr[l] * t->wqq[l]) / det;
     }
-    move->scale = (t->wrq[l] * sum_w - t->wr[l] * t->wq[l]) / det;
-    move->min = (t->wrq[l] * t->wq[l] - t->wr[l] * t->wqq[l]) / det;
-    return move->scale * t->wrq[l] - move->min * t->wr[l];
+    if ((t->min[l] + move->min) * sign < 0.0f) {
+        move->min = -t->min[l];
+        move->scale = t->wqq[l] > 0.0f ? (t->wrq[l] - t->min[l] * t->wq[l]) / t->wqq[l] : 0.0f;
+    }
 }
 
 static float sum_of(const float *w, int n) {
@@ -52,46 +67,35 @@ static void first_fit(const struct ht_grid_spec *spec, const float *x, const flo
                       int s) {
     struct ht_trials t;
     int n = spec->sub_len;
-    float low = x[0], high = x[0], sum_w = sum_of(w, n), best_err = INFINITY;
-    for (int i = 0; i < n; i++) {
+    float low = x[0], high = x[0], sum_w = sum_of(w, n), best = INFINITY;
+    for (int i = 1; i < n; i++) {
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
     }
-    if (low * sign > 0.0f) {
+    if (sign * low > 0.0f) {
         low = 0.0f;
-    }
-    if (high < low) {
-        high = low;
+        high = high > low ? high : low;
     }
     float step = (high - low) / (float)spec->hi;
     first->scale[s] = first->scale_curve[s] = 0.0f;
     first->min[s] = -low;
     first->min_curve[s] = sum_w;
-    for (int half = 0; half < 2; half++) {
-        for (int l = 0; l < HT_LANES; l++) {
-            float a = step * (-0.3f + 0.4f * (float)(l % 4)), b = step * (-0.3f + 0.2f * (float)(l / 4 + 4 * half));
-            t.scale[l] = (high - low - a - b) / (float)spec->hi;
-            t.min[l] = -low - a;
-            if (t.min[l] * sign < 0.0f) {
-                t.min[l] = 0.0f;
-            }
-        }
-        ht_search_affine(x, w, n, spec->hi, &t);
-        for (int l = 0; l < HT_LANES; l++) {
+    t.up = t.down = 0.0f;
+    t.scale0 = step;
+    t.scale1 = -step / (float)spec->hi;
+    t.min0 = -low;
+    t.min1 = -step;
+    for (int k = 0; k < 2; k++) {
+        t.scale_table = shrink_both[k];
+        t.min_table = shrink_low[k];
+        int l = ht_search_affine(x, w, n, spec->hi, sum_w, sign, HT_BY_REFIT, &t);
+        if (t.score[l] < best) {
             struct pair move;
-            float err = t.err[l] - refit(&t, l, sum_w, &move);
-            if ((t.min[l] + move.min) * sign < 0.0f) { /* min = 0: the scale alone */
-                float g = t.wrq[l] - t.min[l] * t.wq[l];
-                move.min = -t.min[l];
-                move.scale = t.wqq[l] > 0.0f ? g / t.wqq[l] : 0.0f;
-                err = t.err[l] - 2.0f * t.min[l] * t.wr[l] + t.min[l] * t.min[l] * sum_w - move.scale * g;
-            }
-            if (err < best_err) {
-                best_err = err;
-                first->scale[s] = t.scale[l] + move.scale;
-                first->min[s] = t.min[l] + move.min;
-                first->scale_curve[s] = t.wqq[l];
-            }
+            best = t.score[l];
+            refit(&t, l, sum_w, sign, &move);
+            first->scale[s] = t.scale[l] + move.scale;
+            first->min[s] = t.min[l] + move.min;
+            first->scale_curve[s] = t.wqq[l];
         }
     }
 }
@@ -99,33 +103,30 @@ static void first_fit(const struct ht_grid_spec *spec, const float *x, const flo
 static float fit_single(const struct ht_grid_spec *spec, const struct ht_work *work, struct ht_grid *grid) {
     struct ht_trials t;
     struct first first;
-    uint16_t d_bits[HT_LANES], m_bits[HT_LANES];
     float sum_w = sum_of(work->w, spec->sub_len), best = INFINITY;
     first_fit(spec, work->x, work->w, 0.0f, &first, 0);
     struct pair at = {first.scale[0], first.min[0]};
+    t.up = work->up;
+    t.down = work->down;
+    t.scale_table = near_scale;
+    t.min_table = near_min;
     for (int round = 0; round < ROUNDS; round++) {
-        for (int l = 0; l < HT_LANES; l++) {
-            float ds = 0.004f * (float)(l % 4 - 1), dm = 0.08f * (float)(l / 4 - 1);
-            t.scale[l] = ht_fit_storable(work, at.scale * (1.0f + ds), &d_bits[l]);
-            t.min[l] = ht_fit_storable(work, at.min + at.scale * (dm + ds * 0.5f * (float)spec->hi), &m_bits[l]);
+        t.scale0 = at.scale;
+        t.scale1 = at.scale * 0.06f / (float)spec->hi;
+        t.min0 = at.min;
+        t.min1 = at.scale;
+        int l = ht_search_affine(work->x, work->w, spec->sub_len, spec->hi, sum_w, 0.0f, HT_BY_SUMS, &t);
+        if (!(t.err[l] < best)) {
+            break;
         }
-        ht_search_affine(work->x, work->w, spec->sub_len, spec->hi, &t);
-        int lane = 5; /* the center */
-        for (int l = 0; l < HT_LANES; l++) {
-            lane = t.err[l] < t.err[lane] ? l : lane;
-        }
-        if (t.err[lane] < best) {
-            best = t.err[lane];
-            grid->d = d_bits[lane];
-            grid->dmin = m_bits[lane];
-        }
+        best = t.err[l];
+        grid->d = ht_fit_f16(t.scale[l] * work->up);
+        grid->dmin = ht_fit_f16(t.min[l] * work->up);
         struct pair move;
-        refit(&t, lane, sum_w, &move);
-        at.scale = t.scale[lane] + move.scale;
-        at.min = t.min[lane] + move.min;
+        refit(&t, l, sum_w, 0.0f, &move);
+        at.scale = t.scale[l] + move.scale;
+        at.min = t.min[l] + move.min;
     }
-    grid->q_scale[0] = 1;
-    grid->q_min[0] = 1;
     return best;
 }
 
@@ -146,20 +147,20 @@ static int window(int center, int hi) {
 static float fit_multiples(const struct ht_grid_spec *spec, const struct ht_work *work, const struct first *first,
                            struct state *st, struct pair *move) {
     struct ht_trials t;
+    t.up = t.down = 0.0f;
+    t.scale1 = st->d;
+    t.min1 = st->dmin;
+    t.scale_table = by_4;
+    t.min_table = in_4;
     float err = 0.0f, a11 = 0.0f, a12 = 0.0f, a22 = 0.0f, b1 = 0.0f, b2 = 0.0f;
     for (int s = 0; s < spec->n_sub; s++) {
         int cs = ht_fit_nearest(first->scale[s], st->d, 0, spec->q_scale_hi);
         int cm = ht_fit_nearest(first->min[s], st->dmin, 0, spec->q_min_hi);
         int from_s = window(cs, spec->q_scale_hi), from_m = window(cm, spec->q_min_hi);
-        for (int l = 0; l < HT_LANES; l++) {
-            t.scale[l] = st->d * (float)(from_s + l % 4);
-            t.min[l] = st->dmin * (float)(from_m + l / 4);
-        }
-        ht_search_affine(work->x + s * spec->sub_len, work->w + s * spec->sub_len, spec->sub_len, spec->hi, &t);
-        int best = 0;
-        for (int l = 0; l < HT_LANES; l++) {
-            best = t.err[l] < t.err[best] ? l : best;
-        }
+        t.scale0 = st->d * (float)from_s;
+        t.min0 = st->dmin * (float)from_m;
+        int best = ht_search_affine(work->x + s * spec->sub_len, work->w + s * spec->sub_len, spec->sub_len, spec->hi,
+                                    0.0f, 0.0f, HT_BY_SUMS, &t);
         int qs = from_s + best % 4, qm = from_m + best / 4;
         st->q_scale[s] = (int8_t)qs;
         st->q_min[s] = (uint8_t)qm;
@@ -222,7 +223,7 @@ void ht_fit_affine(const struct ht_grid_spec *spec, const float *x, const float 
     struct ht_work work;
     int n = spec->n_sub * spec->sub_len;
     ht_grid_shape(spec, grid);
-    ht_search_load(&work, x, weight, n, ht_fit_limit(spec));
+    ht_search_load(&work, x, weight, n, spec->hi - spec->lo + 1, ht_fit_limit(spec));
     memset(grid->q_scale, spec->q_scale_lo == 1, sizeof grid->q_scale);
     memset(grid->q_min, spec->q_min_hi == 1, sizeof grid->q_min);
     grid->d = grid->dmin = 0;

@@ -20,67 +20,61 @@ struct first {
     float scale[HT_GRID_MAX_SUB], curve[HT_GRID_MAX_SUB];
 };
 
-static void evaluate(const struct ht_grid_spec *spec, const float *x, const float *w, struct ht_trials *t) {
+static const float lanes[HT_LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+static int evaluate(const struct ht_grid_spec *spec, const float *x, const float *w, enum ht_search_by by,
+                    struct ht_trials *t) {
     if (spec->levels) {
-        ht_search_levels(x, w, spec->sub_len, spec->levels, spec->hi - spec->lo + 1, t);
-    } else {
-        ht_search_ints(x, w, spec->sub_len, spec->lo, spec->hi, t);
+        return ht_search_levels(x, w, spec->sub_len, spec->levels, by, t);
     }
+    return ht_search_ints(x, w, spec->sub_len, spec->lo, spec->hi, by, t);
 }
 
 /* Step 1 for one sub-block. */
 static void first_fit(const struct ht_grid_spec *spec, const float *x, const float *w, float *scale, float *curve) {
     struct ht_trials t;
-    float extreme = 0.0f, best_err = INFINITY;
-    float ends[2] = {(float)spec->lo, (float)spec->hi}, unit = 1.0f;
-    if (spec->levels) {
-        ends[0] = spec->levels[0];
-        ends[1] = spec->levels[spec->hi - spec->lo];
-        unit = 22.0f;
-    }
-    for (int i = 0; i < spec->sub_len; i++) {
-        extreme = fabsf(x[i]) > fabsf(extreme) ? x[i] : extreme;
-    }
+    float best = INFINITY;
+    t.scale0 = t.up = t.down = 0.0f;
+    t.scale1 = ht_search_extreme(x, spec->sub_len);
     *scale = *curve = 0.0f;
-    for (int side = 0; side < 2; side++) {
-        float sign = side == 0 ? -1.0f : 1.0f;
-        for (int l = 0; l < HT_LANES; l++) {
-            t.scale[l] = extreme / (ends[side] + sign * unit * (-1.0f + 0.125f * (float)l));
-        }
-        evaluate(spec, x, w, &t);
-        for (int l = 0; l < HT_LANES; l++) {
-            float move = t.wqq[l] > 0.0f ? t.wrq[l] / t.wqq[l] : 0.0f;
-            float err = t.err[l] - move * t.wrq[l];
-            if (err < best_err) {
-                best_err = err;
-                *scale = t.scale[l] + move;
-                *curve = t.wqq[l];
-            }
+    for (int k = 0; k < spec->n_first; k += HT_LANES) {
+        t.scale_table = spec->first + k;
+        int l = evaluate(spec, x, w, HT_BY_REFIT, &t);
+        if (t.score[l] < best) {
+            best = t.score[l];
+            *scale = t.scale[l] + (t.wqq[l] > 0.0f ? t.wrq[l] / t.wqq[l] : 0.0f);
+            *curve = t.wqq[l];
         }
     }
 }
 
-static float fit_single(const struct ht_grid_spec *spec, const struct ht_work *work, struct ht_grid *grid) {
+/* All candidates of step 1 rounded to f16, the best taken as it is: enough for 8 bits, where the codes hardly
+ * change the best scale. */
+static float fit_once(const struct ht_grid_spec *spec, const struct ht_work *work, struct ht_grid *grid) {
     struct ht_trials t;
-    uint16_t bits[HT_LANES];
-    float scale, curve, best_err = INFINITY;
+    t.scale0 = 0.0f;
+    t.scale1 = ht_search_extreme(work->x, spec->sub_len);
+    t.up = work->up;
+    t.down = work->down;
+    t.scale_table = spec->first;
+    int l = evaluate(spec, work->x, work->w, HT_BY_ERROR, &t);
+    grid->d = ht_fit_f16(t.scale[l] * work->up);
+    return t.err[l];
+}
+
+static float fit_single(const struct ht_grid_spec *spec, const struct ht_work *work, struct ht_grid *grid) {
+    static const float spread[HT_LANES] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+    struct ht_trials t;
+    float scale, curve;
     first_fit(spec, work->x, work->w, &scale, &curve);
-    for (int round = 0; round < ROUNDS; round++) {
-        float spread = (round == 0 ? 2.0f : 0.5f) / (float)(spec->hi - spec->lo + 1);
-        for (int l = 0; l < HT_LANES; l++) {
-            t.scale[l] = ht_fit_storable(work, scale * (1.0f + spread * 0.125f * (float)(l - 8)), &bits[l]);
-        }
-        evaluate(spec, work->x, work->w, &t);
-        for (int l = 0; l < HT_LANES; l++) {
-            if (t.err[l] < best_err) {
-                best_err = t.err[l];
-                grid->d = bits[l];
-                scale = t.scale[l] + (t.wqq[l] > 0.0f ? t.wrq[l] / t.wqq[l] : 0.0f);
-            }
-        }
-    }
-    grid->q_scale[0] = 1;
-    return best_err;
+    t.scale0 = scale;
+    t.scale1 = scale * (0.25f / (float)(spec->hi - spec->lo + 1));
+    t.scale_table = spread;
+    t.up = work->up;
+    t.down = work->down;
+    int l = evaluate(spec, work->x, work->w, HT_BY_ERROR, &t);
+    grid->d = ht_fit_f16(t.scale[l] * work->up);
+    return t.err[l];
 }
 
 /* Step 3 for one d: the best multiples; returns the error, *move the refit of d. */
@@ -88,24 +82,21 @@ static float fit_multiples(const struct ht_grid_spec *spec, const struct ht_work
                            float d, int8_t *q, float *move) {
     struct ht_trials t;
     float err = 0.0f, num = 0.0f, den = 0.0f;
+    t.up = t.down = 0.0f;
+    t.scale1 = d;
+    t.scale_table = lanes;
     for (int s = 0; s < spec->n_sub; s++) {
         int center = ht_fit_nearest(first->scale[s], d, spec->q_scale_lo, spec->q_scale_hi);
         int from = center - 8;
         from = from > spec->q_scale_lo ? from : spec->q_scale_lo;
         from = from < spec->q_scale_hi - (HT_LANES - 1) ? from : spec->q_scale_hi - (HT_LANES - 1);
-        for (int l = 0; l < HT_LANES; l++) {
-            t.scale[l] = d * (float)(from + l);
-        }
-        evaluate(spec, work->x + s * spec->sub_len, work->w + s * spec->sub_len, &t);
-        int best = center - from;
-        for (int l = 0; l < HT_LANES; l++) {
-            best = t.err[l] < t.err[best] ? l : best;
-        }
-        float m = (float)(from + best);
-        q[s] = (int8_t)(from + best);
-        err += t.err[best];
-        num += m * t.wrq[best];
-        den += m * m * t.wqq[best];
+        t.scale0 = d * (float)from;
+        int l = evaluate(spec, work->x + s * spec->sub_len, work->w + s * spec->sub_len, HT_BY_SUMS, &t);
+        float m = (float)(from + l);
+        q[s] = (int8_t)(from + l);
+        err += t.err[l];
+        num += m * t.wrq[l];
+        den += m * m * t.wqq[l];
     }
     *move = den > 0.0f ? num / den : 0.0f;
     return err;
@@ -137,16 +128,18 @@ void ht_fit_scale(const struct ht_grid_spec *spec, const float *x, const float *
     struct ht_work work;
     int n = spec->n_sub * spec->sub_len;
     ht_grid_shape(spec, grid);
-    ht_search_load(&work, x, weight, n, ht_fit_limit(spec));
+    ht_search_load(&work, x, weight, n, spec->hi - spec->lo + 1, ht_fit_limit(spec));
     memset(grid->q_min, 0, sizeof grid->q_min);
     memset(grid->q_scale, spec->q_scale_lo == 1, sizeof grid->q_scale);
     grid->d = grid->dmin = 0;
     if (work.amax > 0.0f) {
         float err;
-        if (spec->n_sub == 1) {
-            err = fit_single(spec, &work, grid);
-        } else {
+        if (spec->n_sub > 1) {
             err = fit_subs(spec, &work, grid);
+        } else if (spec->hi > 64) {
+            err = fit_once(spec, &work, grid);
+        } else {
+            err = fit_single(spec, &work, grid);
         }
         ht_fit_or_zero(&work, n, err, grid);
     }

@@ -16,6 +16,8 @@ struct ht_grid_spec {
     const float *levels;            /* NULL: the integers */
     int q_scale_lo, q_scale_hi;     /* stored sub-scales; 1, 1: none */
     int q_min_hi;                   /* stored sub-mins 0..q_min_hi; 1: one min; 0: no min */
+    const float *first;             /* [n_first] formats without min: the scales to try first, 1 / the position */
+    int n_first;                    /* that the largest element shall have; a multiple of 16 */
 };
 
 /* ---- grid.c ---- */

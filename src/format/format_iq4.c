@@ -10,10 +10,17 @@
 
 static const float iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
+static const float iq4_nl_first[32] = {
+    1 / -105.0f, 1 / -107.75f, 1 / -110.5f, 1 / -113.25f, 1 / -116.0f, 1 / -118.75f, 1 / -121.5f, 1 / -124.25f,
+    1 / -127.0f, 1 / -129.75f, 1 / -132.5f, 1 / -135.25f, 1 / -138.0f, 1 / -140.75f, 1 / -143.5f, 1 / -146.25f,
+    1 / 91.0f, 1 / 93.75f, 1 / 96.5f, 1 / 99.25f, 1 / 102.0f, 1 / 104.75f, 1 / 107.5f, 1 / 110.25f,
+    1 / 113.0f, 1 / 115.75f, 1 / 118.5f, 1 / 121.25f, 1 / 124.0f, 1 / 126.75f, 1 / 129.5f, 1 / 132.25f,
+};
+
 static const struct ht_grid_spec iq4_nl_spec = {.n_sub = 1, .sub_len = 32, .lo = 0, .hi = 15,
-    .levels = iq4_levels, .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0};
+    .levels = iq4_levels, .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .first = iq4_nl_first, .n_first = 32};
 static const struct ht_grid_spec iq4_xs_spec = {.n_sub = 8, .sub_len = 32, .lo = 0, .hi = 15,
-    .levels = iq4_levels, .q_scale_lo = -32, .q_scale_hi = 31, .q_min_hi = 0};
+    .levels = iq4_levels, .q_scale_lo = -32, .q_scale_hi = 31, .q_min_hi = 0, .first = iq4_nl_first, .n_first = 32};
 
 /* ---- iq4_nl ---- */
 

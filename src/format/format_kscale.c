@@ -8,10 +8,23 @@
 
 #define SOURCE "GGUF: ggml k-quants"
 
+static const float q3_k_first[32] = {
+    1 / -3.0f, 1 / -3.125f, 1 / -3.25f, 1 / -3.375f, 1 / -3.5f, 1 / -3.625f, 1 / -3.75f, 1 / -3.875f,
+    1 / -4.0f, 1 / -4.125f, 1 / -4.25f, 1 / -4.375f, 1 / -4.5f, 1 / -4.625f, 1 / -4.75f, 1 / -4.875f,
+    1 / 2.0f, 1 / 2.125f, 1 / 2.25f, 1 / 2.375f, 1 / 2.5f, 1 / 2.625f, 1 / 2.75f, 1 / 2.875f,
+    1 / 3.0f, 1 / 3.125f, 1 / 3.25f, 1 / 3.375f, 1 / 3.5f, 1 / 3.625f, 1 / 3.75f, 1 / 3.875f,
+};
+static const float q6_k_first[32] = {
+    1 / -31.0f, 1 / -31.125f, 1 / -31.25f, 1 / -31.375f, 1 / -31.5f, 1 / -31.625f, 1 / -31.75f, 1 / -31.875f,
+    1 / -32.0f, 1 / -32.125f, 1 / -32.25f, 1 / -32.375f, 1 / -32.5f, 1 / -32.625f, 1 / -32.75f, 1 / -32.875f,
+    1 / 30.0f, 1 / 30.125f, 1 / 30.25f, 1 / 30.375f, 1 / 30.5f, 1 / 30.625f, 1 / 30.75f, 1 / 30.875f,
+    1 / 31.0f, 1 / 31.125f, 1 / 31.25f, 1 / 31.375f, 1 / 31.5f, 1 / 31.625f, 1 / 31.75f, 1 / 31.875f,
+};
+
 static const struct ht_grid_spec q3_k_spec = {.n_sub = 16, .sub_len = 16, .lo = -4, .hi = 3,
-    .q_scale_lo = -32, .q_scale_hi = 31, .q_min_hi = 0};
+    .q_scale_lo = -32, .q_scale_hi = 31, .q_min_hi = 0, .first = q3_k_first, .n_first = 32};
 static const struct ht_grid_spec q6_k_spec = {.n_sub = 16, .sub_len = 16, .lo = -32, .hi = 31,
-    .q_scale_lo = -128, .q_scale_hi = 127, .q_min_hi = 0};
+    .q_scale_lo = -128, .q_scale_hi = 127, .q_min_hi = 0, .first = q6_k_first, .n_first = 32};
 
 /* ---- q3_k ----
  * qs and the order of elements as in q2_k; bit j / 32 of hmask[j % 32] set: q is the two bits, clear: minus 4.

@@ -10,16 +10,35 @@
 #define SOURCE "GGUF: ggml quantization formats"
 #define F16_SIGN 0x8000u
 
+static const float q4_0_first[32] = {
+    1 / -7.0f, 1 / -7.125f, 1 / -7.25f, 1 / -7.375f, 1 / -7.5f, 1 / -7.625f, 1 / -7.75f, 1 / -7.875f,
+    1 / -8.0f, 1 / -8.125f, 1 / -8.25f, 1 / -8.375f, 1 / -8.5f, 1 / -8.625f, 1 / -8.75f, 1 / -8.875f,
+    1 / 6.0f, 1 / 6.125f, 1 / 6.25f, 1 / 6.375f, 1 / 6.5f, 1 / 6.625f, 1 / 6.75f, 1 / 6.875f,
+    1 / 7.0f, 1 / 7.125f, 1 / 7.25f, 1 / 7.375f, 1 / 7.5f, 1 / 7.625f, 1 / 7.75f, 1 / 7.875f,
+};
+static const float q5_0_first[32] = {
+    1 / -15.0f, 1 / -15.125f, 1 / -15.25f, 1 / -15.375f, 1 / -15.5f, 1 / -15.625f, 1 / -15.75f, 1 / -15.875f,
+    1 / -16.0f, 1 / -16.125f, 1 / -16.25f, 1 / -16.375f, 1 / -16.5f, 1 / -16.625f, 1 / -16.75f, 1 / -16.875f,
+    1 / 14.0f, 1 / 14.125f, 1 / 14.25f, 1 / 14.375f, 1 / 14.5f, 1 / 14.625f, 1 / 14.75f, 1 / 14.875f,
+    1 / 15.0f, 1 / 15.125f, 1 / 15.25f, 1 / 15.375f, 1 / 15.5f, 1 / 15.625f, 1 / 15.75f, 1 / 15.875f,
+};
+static const float q8_0_first[32] = {
+    1 / -126.0f, 1 / -126.25f, 1 / -126.5f, 1 / -126.75f, 1 / -127.0f, 1 / -127.25f, 1 / -127.5f, 1 / -127.75f,
+    1 / -128.0f, 1 / -128.25f, 1 / -128.5f, 1 / -128.75f, 1 / -129.0f, 1 / -129.25f, 1 / -129.5f, 1 / -129.75f,
+    1 / 125.0f, 1 / 125.25f, 1 / 125.5f, 1 / 125.75f, 1 / 126.0f, 1 / 126.25f, 1 / 126.5f, 1 / 126.75f,
+    1 / 127.0f, 1 / 127.25f, 1 / 127.5f, 1 / 127.75f, 1 / 128.0f, 1 / 128.25f, 1 / 128.5f, 1 / 128.75f,
+};
+
 static const struct ht_grid_spec q4_0_spec = {.n_sub = 1, .sub_len = 32, .lo = -8, .hi = 7,
-    .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0};
+    .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .first = q4_0_first, .n_first = 32};
 static const struct ht_grid_spec q4_1_spec = {.n_sub = 1, .sub_len = 32, .lo = 0, .hi = 15,
     .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 1};
 static const struct ht_grid_spec q5_0_spec = {.n_sub = 1, .sub_len = 32, .lo = -16, .hi = 15,
-    .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0};
+    .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .first = q5_0_first, .n_first = 32};
 static const struct ht_grid_spec q5_1_spec = {.n_sub = 1, .sub_len = 32, .lo = 0, .hi = 31,
     .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 1};
 static const struct ht_grid_spec q8_0_spec = {.n_sub = 1, .sub_len = 32, .lo = -128, .hi = 127,
-    .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0};
+    .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .first = q8_0_first, .n_first = 32};
 
 /* ---- bytes ---- */
 

@@ -1,33 +1,40 @@
 #include "format/search.h"
 
-#include <float.h>
 #include <math.h>
 
 #define ROUND_MAGIC 12582912.0f /* as in grid.c */
 
-/* The metric, the one place that says what "error" means to every encoder.
+/* ---- loading a block ---- */
+
+/* The metric, the one place that says what "error" means to every encoder. h is the importance that the caller
+ * gives (mean square of the input channel, the diagonal of the layer's Hessian), s2 the mean of x * x:
  *
- *     with importance h (mean square of the input channel):  w = h
- *     without:  w = sqrt(s2 + x * x),  s2 the mean of x * x
+ *     formats of 32 codes or more, with importance:  w = h
+ *     all other cases:                               w = h * sqrt(s2 + x * x),  h = 1 without importance
  *
- * h is the diagonal of the layer's Hessian. Without it, larger weights get more care: their errors cost more
- * than the squared error tells. */
-HT_CLONES
-static void apply_metric(float *w, const float *x, const float *weight, float w_scale, int n) {
-    float sum[16] = {0};
+ * The second factor asks for more care with large weights. With coarse grids, errors are large and go together
+ * with those of their neighbours, and models answer better so; with fine ones h alone is as good or better
+ * (both measured: docs/measurements/encoders.md). llama.cpp weighs most formats like the second row. */
+HT_INLINE void apply_metric(float *w, const float *x, const float *weight, float factor, int n, int n_codes) {
+    if (weight && n_codes >= 32) {
+        for (int i = 0; i < n; i++) {
+            w[i] = weight[i] * factor;
+        }
+        return;
+    }
+    float sum[16] = {0}, s2 = 0.0f;
     for (int i = 0; i < n; i += 16) {
         for (int l = 0; l < 16; l++) {
             sum[l] += x[i + l] * x[i + l];
         }
     }
-    float s2 = 0.0f;
     for (int l = 0; l < 16; l++) {
         s2 += sum[l];
     }
     s2 /= (float)n;
     if (weight) {
         for (int i = 0; i < n; i++) {
-            w[i] = weight[i] * w_scale;
+            w[i] = weight[i] * factor * sqrtf(s2 + x[i] * x[i]);
         }
     } else {
         for (int i = 0; i < n; i++) {
@@ -36,160 +43,277 @@ static void apply_metric(float *w, const float *x, const float *weight, float w_
     }
 }
 
-/* Largest magnitude; NaN counts as 0. */
-HT_CLONES
-static float largest(const float *x, int n) {
-    float m[16] = {0};
-    for (int i = 0; i < n; i += 16) {
-        for (int l = 0; l < 16; l++) {
-            float a = fabsf(x[i + l]);
-            m[l] = a > m[l] ? a : m[l];
-        }
-    }
-    float best = 0.0f;
-    for (int l = 0; l < 16; l++) {
-        best = m[l] > best ? m[l] : best;
+/* Bits of the largest magnitude: those of floats without sign are in the order of the floats. */
+HT_INLINE int32_t largest_bits(const float *x, int n) {
+    int32_t best = 0;
+    for (int i = 0; i < n; i++) {
+        int32_t a = (int32_t)(ht_f32_bits(x[i]) & 0x7fffffffu);
+        best = a > best ? a : best;
     }
     return best;
 }
 
-/* Power of two that brings a > 0 into [1, 2), as far as it is a normal float whose inverse is one too. */
-static float normalizer(float a) {
-    int e;
-    frexpf(a, &e);
-    e = 1 - e;
-    return ldexpf(1.0f, e > 126 ? 126 : e < -126 ? -126 : e);
+#define F32_INF_BITS 0x7f800000
+
+/* The power of two that brings the float with these bits into [1, 2), as far as it and its inverse are normal. */
+HT_INLINE float normalizer(int32_t bits) {
+    int32_t e = 254 - (bits >> 23);
+    e = e < 253 ? e : 253;
+    e = e > 1 ? e : 1;
+    return ht_f32_from_bits((uint32_t)e << 23);
 }
 
 HT_CLONES
-static void scale_values(float *y, const float *x, int n, float limit, float factor) {
+void ht_search_load(struct ht_work *work, const float *x, const float *weight, int n, int n_codes, float limit) {
+    int32_t a = largest_bits(x, n), cap = (int32_t)ht_f32_bits(limit);
+    a = a < cap ? a : cap;
+    work->down = a > 0 ? normalizer(a) : 1.0f;
+    work->up = 1.0f / work->down;
+    work->amax = ht_f32_from_bits((uint32_t)a) * work->down;
+    float down = work->down;
     for (int i = 0; i < n; i++) {
-        float v = x[i] > -limit ? x[i] : -limit;
+        float v = x[i] > -limit ? x[i] : -limit; /* NaN goes the same way */
         v = v < limit ? v : limit;
-        y[i] = v * factor;
+        work->x[i] = v * down;
     }
+    int32_t w_max = weight ? largest_bits(weight, n) : 0;
+    int use = w_max > 0 && w_max < F32_INF_BITS;
+    apply_metric(work->w, work->x, use ? weight : NULL, normalizer(w_max), n, n_codes);
 }
 
-void ht_search_load(struct ht_work *work, const float *x, const float *weight, int n, float limit) {
-    float a = largest(x, n);
-    a = a < limit ? a : limit;
-    work->down = a > 0.0f ? normalizer(a) : 1.0f;
-    work->up = 1.0f / work->down;
-    work->amax = a * work->down;
-    scale_values(work->x, x, n, limit, work->down);
-    float w_max = weight ? largest(weight, n) : 0.0f;
-    if (w_max > FLT_MAX) { /* Inf: no sense in it */
-        w_max = 0.0f;
+HT_CLONES
+float ht_search_extreme(const float *x, int n) {
+    int32_t best = largest_bits(x, n), at = n;
+    for (int i = 0; i < n; i++) {
+        int32_t here = (int32_t)(ht_f32_bits(x[i]) & 0x7fffffffu) == best ? i : n;
+        at = here < at ? here : at;
     }
-    apply_metric(work->w, work->x, w_max > 0.0f ? weight : NULL, w_max > 0.0f ? normalizer(w_max) : 1.0f, n);
+    return x[at];
 }
+
+/* ---- lanes ---- */
 
 /* 1 / scale per lane, 0 for what is too small to divide by. */
-HT_INLINE void inverses(const float *scale, float *inv) {
+HT_INLINE float inverse(float s) {
+    return s > 1e-30f || s < -1e-30f ? 1.0f / s : 0.0f;
+}
+
+/* A value that f16 holds, next to v (ties may go either way). Veltkamp's splitting keeps 11 bits; below 2^-14 the
+ * unit is 2^-24 throughout, which adding 1.5 * 2^-1 brings to the last place. */
+HT_INLINE float to_f16_grid(float v) {
+    float c = v * 8193.0f, normal = c - (c - v), small = (v + 0.75f) - 0.75f;
+    float r = v < 0x1p-14f && v > -0x1p-14f ? small : normal;
+    r = r > -65504.0f ? r : -65504.0f;
+    return r < 65504.0f ? r : 65504.0f;
+}
+
+HT_INLINE void candidates(struct ht_trials *t, float *scale, float *inv) {
+    float s0 = t->scale0, s1 = t->scale1, up = t->up, down = t->down;
+    const float *table = t->scale_table;
+    HT_LANE_LOOP
     for (int l = 0; l < HT_LANES; l++) {
-        float s = scale[l];
-        inv[l] = s > 1e-30f || s < -1e-30f ? 1.0f / s : 0.0f;
+        scale[l] = s0 + s1 * table[l];
+    }
+    if (up > 0.0f) {
+        HT_LANE_LOOP
+        for (int l = 0; l < HT_LANES; l++) {
+            scale[l] = to_f16_grid(scale[l] * up) * down;
+        }
+    }
+    HT_LANE_LOOP
+    for (int l = 0; l < HT_LANES; l++) {
+        t->scale[l] = scale[l];
+        inv[l] = inverse(scale[l]);
     }
 }
 
-HT_CLONES
-void ht_search_ints(const float *x, const float *w, int n, int lo, int hi, struct ht_trials *t) {
-    float scale[HT_LANES], inv[HT_LANES], err[HT_LANES], wrq[HT_LANES], wqq[HT_LANES];
-    float low = (float)lo, high = (float)hi;
+/* The first lane of lowest score. Scores below 0 (rounding) count as 0: as integers, the bits of floats that
+ * are not negative are in the order of the floats; NaN comes last. */
+HT_INLINE int lowest(const float *score) {
+    int32_t best = INT32_MAX, at = HT_LANES - 1;
+    int32_t key[HT_LANES];
+    HT_LANE_LOOP
     for (int l = 0; l < HT_LANES; l++) {
-        scale[l] = t->scale[l];
-        err[l] = wrq[l] = wqq[l] = 0.0f;
+        float s = score[l] < 0.0f ? 0.0f : score[l];
+        key[l] = (int32_t)(ht_f32_bits(s) & 0x7fffffffu);
     }
-    inverses(scale, inv);
+    HT_LANE_LOOP
+    for (int l = 0; l < HT_LANES; l++) {
+        best = key[l] < best ? key[l] : best;
+    }
+    HT_LANE_LOOP
+    for (int l = 0; l < HT_LANES; l++) {
+        int32_t here = key[l] == best ? l : HT_LANES - 1;
+        at = here < at ? here : at;
+    }
+    return at;
+}
+
+/* Sums of one element with level q[l]. */
+#define ADD_ELEMENT(xi, wi, q_l)                   \
+    do {                                           \
+        float r_ = (xi) - scale[l] * (q_l);        \
+        float wr_ = (wi) * r_;                     \
+        err[l] += wr_ * r_;                        \
+        if (by != HT_BY_ERROR) {                   \
+            wrq[l] += wr_ * (q_l);                 \
+            wqq[l] += (wi) * (q_l) * (q_l);        \
+        }                                          \
+    } while (0)
+
+/* Scores of a search without min, and the sums to memory. */
+HT_INLINE int finish(enum ht_search_by by, const float *err, const float *wrq, const float *wqq, struct ht_trials *t) {
+    HT_LANE_LOOP
+    for (int l = 0; l < HT_LANES; l++) {
+        t->err[l] = t->score[l] = err[l];
+    }
+    if (by != HT_BY_ERROR) {
+        HT_LANE_LOOP
+        for (int l = 0; l < HT_LANES; l++) {
+            t->wrq[l] = wrq[l];
+            t->wqq[l] = wqq[l];
+        }
+    }
+    if (by == HT_BY_REFIT) {
+        HT_LANE_LOOP
+        for (int l = 0; l < HT_LANES; l++) {
+            t->score[l] = err[l] - wrq[l] * wrq[l] * inverse(wqq[l]);
+        }
+    }
+    return lowest(t->score);
+}
+
+HT_INLINE int search_ints(const float *x, const float *w, int n, int lo, int hi, enum ht_search_by by,
+                          struct ht_trials *t) {
+    float scale[HT_LANES], inv[HT_LANES], err[HT_LANES] = {0}, wrq[HT_LANES] = {0}, wqq[HT_LANES] = {0};
+    float low = (float)lo, high = (float)hi;
+    candidates(t, scale, inv);
     for (int i = 0; i < n; i++) {
         float xi = x[i], wi = w[i];
+        HT_LANE_LOOP
         for (int l = 0; l < HT_LANES; l++) {
             float q = xi * inv[l];
             q = q > low ? q : low;
             q = q < high ? q : high;
             q = (q + ROUND_MAGIC) - ROUND_MAGIC;
-            float r = xi - scale[l] * q, wr = wi * r;
-            err[l] += wr * r;
-            wrq[l] += wr * q;
-            wqq[l] += wi * q * q;
+            ADD_ELEMENT(xi, wi, q);
         }
     }
-    for (int l = 0; l < HT_LANES; l++) {
-        t->err[l] = err[l];
-        t->wrq[l] = wrq[l];
-        t->wqq[l] = wqq[l];
-    }
+    return finish(by, err, wrq, wqq, t);
 }
 
 HT_CLONES
-void ht_search_levels(const float *x, const float *w, int n, const float *levels, int count, struct ht_trials *t) {
-    float scale[HT_LANES], inv[HT_LANES], err[HT_LANES], wrq[HT_LANES], wqq[HT_LANES];
-    float middle[HT_BLOCK_MAX], step[HT_BLOCK_MAX];
-    for (int k = 0; k < count - 1; k++) {
+int ht_search_ints(const float *x, const float *w, int n, int lo, int hi, enum ht_search_by by, struct ht_trials *t) {
+    switch (by) {
+    case HT_BY_ERROR: return search_ints(x, w, n, lo, hi, HT_BY_ERROR, t);
+    case HT_BY_SUMS: return search_ints(x, w, n, lo, hi, HT_BY_SUMS, t);
+    default: return search_ints(x, w, n, lo, hi, HT_BY_REFIT, t);
+    }
+}
+
+HT_INLINE int search_levels(const float *x, const float *w, int n, const float *levels, enum ht_search_by by,
+                            struct ht_trials *t) {
+    float scale[HT_LANES], inv[HT_LANES], err[HT_LANES] = {0}, wrq[HT_LANES] = {0}, wqq[HT_LANES] = {0};
+    float middle[15], step[15], first = levels[0];
+    for (int k = 0; k < 15; k++) {
         middle[k] = 0.5f * (levels[k] + levels[k + 1]);
         step[k] = levels[k + 1] - levels[k];
     }
-    for (int l = 0; l < HT_LANES; l++) {
-        scale[l] = t->scale[l];
-        err[l] = wrq[l] = wqq[l] = 0.0f;
-    }
-    inverses(scale, inv);
+    candidates(t, scale, inv);
     for (int i = 0; i < n; i++) {
-        float xi = x[i], wi = w[i], v[HT_LANES], q[HT_LANES];
+        float xi = x[i], wi = w[i];
+        HT_LANE_LOOP
         for (int l = 0; l < HT_LANES; l++) {
-            v[l] = xi * inv[l];
-            q[l] = levels[0];
-        }
-        for (int k = 0; k < count - 1; k++) {
-            for (int l = 0; l < HT_LANES; l++) {
-                q[l] += v[l] > middle[k] ? step[k] : 0.0f;
+            float v = xi * inv[l], q = first;
+            for (int k = 0; k < 15; k++) {
+                q += v > middle[k] ? step[k] : 0.0f;
             }
-        }
-        for (int l = 0; l < HT_LANES; l++) {
-            float r = xi - scale[l] * q[l], wr = wi * r;
-            err[l] += wr * r;
-            wrq[l] += wr * q[l];
-            wqq[l] += wi * q[l] * q[l];
+            ADD_ELEMENT(xi, wi, q);
         }
     }
-    for (int l = 0; l < HT_LANES; l++) {
-        t->err[l] = err[l];
-        t->wrq[l] = wrq[l];
-        t->wqq[l] = wqq[l];
-    }
+    return finish(by, err, wrq, wqq, t);
 }
 
 HT_CLONES
-void ht_search_affine(const float *x, const float *w, int n, int hi, struct ht_trials *t) {
-    float scale[HT_LANES], inv[HT_LANES], min[HT_LANES];
-    float err[HT_LANES], wrq[HT_LANES], wqq[HT_LANES], wr[HT_LANES], wq[HT_LANES];
-    float high = (float)hi;
-    for (int l = 0; l < HT_LANES; l++) {
-        scale[l] = t->scale[l];
-        min[l] = t->min[l];
-        err[l] = wrq[l] = wqq[l] = wr[l] = wq[l] = 0.0f;
+int ht_search_levels(const float *x, const float *w, int n, const float *levels, enum ht_search_by by,
+                     struct ht_trials *t) {
+    switch (by) {
+    case HT_BY_ERROR: return search_levels(x, w, n, levels, HT_BY_ERROR, t);
+    case HT_BY_SUMS: return search_levels(x, w, n, levels, HT_BY_SUMS, t);
+    default: return search_levels(x, w, n, levels, HT_BY_REFIT, t);
     }
-    inverses(scale, inv);
+}
+
+/* Error of lane l after its codes have chosen scale and min: fit_affine.c derives the 2x2 system. */
+HT_INLINE float refit_score(const struct ht_trials *t, int l, float sum_w, float sign) {
+    float wrq = t->wrq[l], wqq = t->wqq[l], wr = t->wr[l], wq = t->wq[l], m = t->min[l];
+    float det = wqq * sum_w - wq * wq, inv = det > 1e-6f * wqq * sum_w ? 1.0f / det : 0.0f;
+    float scale = (wrq * sum_w - wr * wq) * inv, min = (wrq * wq - wr * wqq) * inv;
+    float free = t->err[l] - scale * wrq + min * wr;
+    float g = wrq - m * wq; /* min = 0 instead: residuals r - m */
+    float bound = t->err[l] - 2.0f * m * wr + m * m * sum_w - g * g * inverse(wqq);
+    return (m + min) * sign < 0.0f ? bound : free;
+}
+
+HT_INLINE int search_affine(const float *x, const float *w, int n, int hi, float sum_w, float sign,
+                            enum ht_search_by by, struct ht_trials *t) {
+    float scale[HT_LANES], inv[HT_LANES], min[HT_LANES], high = (float)hi;
+    float err[HT_LANES] = {0}, wrq[HT_LANES] = {0}, wqq[HT_LANES] = {0}, wr[HT_LANES] = {0}, wq[HT_LANES] = {0};
+    candidates(t, scale, inv);
+    HT_LANE_LOOP
+    for (int l = 0; l < HT_LANES; l++) {
+        float m = t->min0 + t->min1 * t->min_table[l];
+        m = t->up > 0.0f ? to_f16_grid(m * t->up) * t->down : m;
+        min[l] = m * sign < 0.0f ? 0.0f : m;
+        t->min[l] = min[l];
+    }
     for (int i = 0; i < n; i++) {
         float xi = x[i], wi = w[i];
+        HT_LANE_LOOP
         for (int l = 0; l < HT_LANES; l++) {
-            float q = (xi + min[l]) * inv[l];
+            float v = xi + min[l], q = v * inv[l];
             q = q > 0.0f ? q : 0.0f;
             q = q < high ? q : high;
             q = (q + ROUND_MAGIC) - ROUND_MAGIC;
-            float r = xi - (scale[l] * q - min[l]), wri = wi * r, wqi = wi * q;
+            float r = v - scale[l] * q, wri = wi * r;
             err[l] += wri * r;
-            wrq[l] += wri * q;
-            wqq[l] += wqi * q;
-            wr[l] += wri;
-            wq[l] += wqi;
+            if (by != HT_BY_ERROR) {
+                float wqi = wi * q;
+                wrq[l] += wri * q;
+                wqq[l] += wqi * q;
+                wr[l] += wri;
+                wq[l] += wqi;
+            }
         }
     }
+    HT_LANE_LOOP
     for (int l = 0; l < HT_LANES; l++) {
-        t->err[l] = err[l];
-        t->wrq[l] = wrq[l];
-        t->wqq[l] = wqq[l];
-        t->wr[l] = wr[l];
-        t->wq[l] = wq[l];
+        t->err[l] = t->score[l] = err[l];
+    }
+    if (by != HT_BY_ERROR) {
+        HT_LANE_LOOP
+        for (int l = 0; l < HT_LANES; l++) {
+            t->wrq[l] = wrq[l];
+            t->wqq[l] = wqq[l];
+            t->wr[l] = wr[l];
+            t->wq[l] = wq[l];
+        }
+    }
+    if (by == HT_BY_REFIT) {
+        HT_LANE_LOOP
+        for (int l = 0; l < HT_LANES; l++) {
+            t->score[l] = refit_score(t, l, sum_w, sign);
+        }
+    }
+    return lowest(t->score);
+}
+
+HT_CLONES
+int ht_search_affine(const float *x, const float *w, int n, int hi, float sum_w, float sign, enum ht_search_by by,
+                     struct ht_trials *t) {
+    switch (by) {
+    case HT_BY_ERROR: return search_affine(x, w, n, hi, sum_w, sign, HT_BY_ERROR, t);
+    case HT_BY_SUMS: return search_affine(x, w, n, hi, sum_w, sign, HT_BY_SUMS, t);
+    default: return search_affine(x, w, n, hi, sum_w, sign, HT_BY_REFIT, t);
     }
 }
