@@ -35,6 +35,7 @@ typedef void level_init_fn(struct ht_kernel_table *t);
 static level_init_fn *const level_init[HT_CPU_LEVELS] = {
     [HT_CPU_REF] = ht_kernels_init_ref,
 #if defined(__x86_64__)
+    [HT_CPU_AVX2] = ht_kernels_init_avx2,
     [HT_CPU_AVX512] = ht_kernels_init_avx512,
     [HT_CPU_AVX512VNNI] = ht_kernels_init_avx512vnni,
 #endif

@@ -83,6 +83,7 @@ struct ht_kernel_table {
 
 /* Each level's file: overwrites the slots it serves. */
 void ht_kernels_init_ref(struct ht_kernel_table *t);
+void ht_kernels_init_avx2(struct ht_kernel_table *t);
 void ht_kernels_init_avx512(struct ht_kernel_table *t);
 void ht_kernels_init_avx512vnni(struct ht_kernel_table *t);
 

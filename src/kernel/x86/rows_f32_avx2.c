@@ -1,0 +1,136 @@
+/* Few tokens in f32: float formats straight from memory, any other format decoded piece by piece into L1. */
+#include "kernel/x86/levels.h"
+#include "kernel/x86/simd_avx2.h"
+
+#define MAX_TOKENS 4 /* tokens per pass over a row */
+
+typedef __m256 load_fn(const void *src, size_t i);
+
+HT_INLINE __m256 load_f32(const void *src, size_t i) {
+    return _mm256_loadu_ps((const float *)src + i);
+}
+
+HT_INLINE __m256 load_f16(const void *src, size_t i) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const void *)((const uint16_t *)src + i)));
+}
+
+HT_INLINE __m256 load_bf16(const void *src, size_t i) {
+    __m256i v = _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)((const uint16_t *)src + i)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
+}
+
+/* One row, NT tokens, 16 columns a step; the last columns come through a copy padded with zeros. */
+HT_INLINE void dot_row(load_fn *load, size_t elem_bytes, int NT, const void *row, size_t n, const float *x,
+                       size_t x_stride, float *out) {
+    __m256 acc[MAX_TOKENS][2];
+    for (int t = 0; t < NT; t++) {
+        acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+    }
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        for (size_t j = 0; j < 2; j++) {
+            __m256 w = load(row, i + 8 * j);
+            for (int t = 0; t < NT; t++) {
+                acc[t][j] = _mm256_fmadd_ps(w, _mm256_loadu_ps(x + (size_t)t * x_stride + i + 8 * j), acc[t][j]);
+            }
+        }
+    }
+    for (; i < n; i += 8) {
+        char copy[32] = {0};
+        memcpy(copy, (const char *)row + i * elem_bytes, (n - i < 8 ? n - i : 8) * elem_bytes);
+        __m256 w = load(copy, 0);
+        for (int t = 0; t < NT; t++) {
+            acc[t][0] = _mm256_fmadd_ps(w, ht_load8(x + (size_t)t * x_stride + i, n - i), acc[t][0]);
+        }
+    }
+    for (int t = 0; t < NT; t++) {
+        out[t] = ht_sum8(_mm256_add_ps(acc[t][0], acc[t][1]));
+    }
+}
+
+HT_INLINE void rows_direct(load_fn *load, size_t elem_bytes, const struct ht_mat *w, size_t row0, size_t n_rows,
+                           const float *x, size_t n_tokens, float *y, size_t y_stride) {
+    size_t K = w->cols;
+    for (size_t r = 0; r < n_rows; r++) {
+        const uint8_t *row = (const uint8_t *)w->data + (row0 + r) * w->row_bytes;
+        for (size_t t = 0; t < n_tokens; t += MAX_TOKENS) {
+            float out[MAX_TOKENS];
+            size_t n = n_tokens - t < MAX_TOKENS ? n_tokens - t : MAX_TOKENS;
+            const float *xt = x + t * K;
+            switch (n) {
+            case 1: dot_row(load, elem_bytes, 1, row, K, xt, K, out); break;
+            case 2: dot_row(load, elem_bytes, 2, row, K, xt, K, out); break;
+            case 3: dot_row(load, elem_bytes, 3, row, K, xt, K, out); break;
+            default: dot_row(load, elem_bytes, 4, row, K, xt, K, out); break;
+            }
+            for (size_t i = 0; i < n; i++) {
+                y[(t + i) * y_stride + r] = out[i];
+            }
+        }
+    }
+}
+
+#define ROWS_DIRECT(name, elem_bytes)                                                                            \
+    static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x, size_t n_tokens, \
+                            float *y, size_t y_stride, void *scratch) {                                          \
+        (void)scratch;                                                                                           \
+        rows_direct(load_##name, elem_bytes, w, row0, n_rows, x, n_tokens, y, y_stride);                         \
+    }
+ROWS_DIRECT(f32, 4)
+ROWS_DIRECT(f16, 2)
+ROWS_DIRECT(bf16, 2)
+
+static void rows_decoded(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x, size_t n_tokens,
+                         float *y, size_t y_stride, void *scratch) {
+    float *piece = scratch;
+    size_t K = w->cols;
+    for (size_t r = 0; r < n_rows; r++) {
+        const uint8_t *src = (const uint8_t *)w->data + (row0 + r) * w->row_bytes;
+        for (size_t k = 0; k < K; k += HT_DECODE_ELEMS) {
+            size_t n = K - k < HT_DECODE_ELEMS ? K - k : HT_DECODE_ELEMS;
+            w->format->decode(src + ht_format_row_bytes(w->format, k), piece, n);
+            for (size_t t = 0; t < n_tokens; t++) {
+                float s;
+                dot_row(load_f32, 4, 1, piece, n, x + t * K + k, K, &s);
+                y[t * y_stride + r] = k == 0 ? s : y[t * y_stride + r] + s;
+            }
+        }
+    }
+}
+
+#define DECODE(name, elem_bytes)                                          \
+    static void decode_##name(const void *src, float *x, size_t n) {      \
+        size_t i = 0;                                                     \
+        for (; i + 8 <= n; i += 8) {                                      \
+            _mm256_storeu_ps(x + i, load_##name(src, i));                 \
+        }                                                                 \
+        if (i < n) {                                                      \
+            char copy[32] = {0};                                          \
+            memcpy(copy, (const char *)src + i * (elem_bytes), (n - i) * (elem_bytes)); \
+            ht_store8(x + i, load_##name(copy, 0), n - i);                \
+        }                                                                 \
+    }
+DECODE(f16, 2)
+DECODE(bf16, 2)
+
+static const struct {
+    const char *format;
+    ht_rows_f32_fn *rows;
+    ht_decode_fn *decode; /* NULL: the format's own */
+} direct[] = {
+    {"f32", rows_f32, NULL},
+    {"f16", rows_f16, decode_f16},
+    {"bf16", rows_bf16, decode_bf16},
+};
+
+void ht_rows_f32_init_avx2(struct ht_kernel_table *t) {
+    for (size_t i = 0; i < ht_format_count(); i++) {
+        t->rows_f32[i] = rows_decoded;
+        for (size_t j = 0; j < sizeof direct / sizeof direct[0]; j++) {
+            if (strcmp(ht_format_at(i)->name, direct[j].format) == 0) {
+                t->rows_f32[i] = direct[j].rows;
+                t->decode[i] = direct[j].decode != NULL ? direct[j].decode : t->decode[i];
+            }
+        }
+    }
+}
