@@ -24,7 +24,8 @@ void ht_chunk_acts_fill(const struct ht_chunk_shape *shape, const struct ht_acts
     }
 }
 
-void ht_corrections_fill(const struct ht_chunk_shape *shape, const struct ht_acts *acts, size_t token, int32_t *out) {
+void ht_corrections_fill(const struct ht_chunk_shape *shape, const struct ht_acts *acts, size_t token,
+                         int32_t *out) {
     const float *d = acts->d + token * (acts->cols_padded / 32);
     const int32_t *sum16 = acts->sum16 + token * (acts->cols_padded / 16);
     size_t per = (size_t)shape->group / 16;

@@ -15,8 +15,8 @@ struct ht_chunk_shape {
 
 struct ht_chunk_acts {
     int8_t q[256]; /* in the shape's order */
-    float d[16];   /* groups of 32: 8 scales, then 8 times -scale * sum * (offset or 1). Groups of 16: scales */
-    float ns[16];  /* groups of 16 only: -scale * sum * (offset or 1) */
+    float d[16]; /* groups of 32: 8 scales, then 8 times -scale * sum * (offset or 1). Groups of 16: scales */
+    float ns[16]; /* groups of 16 only: -scale * sum * (offset or 1) */
 };
 
 /* One token of acts [cols_padded] -> [cols_padded / 256]. */
@@ -26,6 +26,7 @@ void ht_chunk_acts_fill(const struct ht_chunk_shape *shape, const struct ht_acts
 /* What makes up for the stored codes' offset or min, one per group of the shape: the integer -offset * sum,
  * where the product starts, or, for a format with mins, the bits of the f32 scale * sum. One token,
  * [cols_padded / group]. */
-void ht_corrections_fill(const struct ht_chunk_shape *shape, const struct ht_acts *acts, size_t token, int32_t *out);
+void ht_corrections_fill(const struct ht_chunk_shape *shape, const struct ht_acts *acts, size_t token,
+                         int32_t *out);
 
 #endif

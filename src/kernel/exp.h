@@ -10,8 +10,8 @@
 
 #include "format/half.h"
 
-#define HT_EXP_MAX 88.72283f      /* above: Inf */
-#define HT_EXP_MIN (-87.33654f)   /* below: 0 (2^-126, no subnormal results) */
+#define HT_EXP_MAX 88.72283f    /* above: Inf */
+#define HT_EXP_MIN (-87.33654f) /* below: 0 (2^-126, no subnormal results) */
 #define HT_EXP_LOG2E 1.44269504f
 #define HT_EXP_LN2_HI 0.693359375f
 #define HT_EXP_LN2_LO (-2.12194440e-4f)

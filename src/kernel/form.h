@@ -39,16 +39,16 @@ static inline uint32_t ht_form_u32(const uint8_t *p) {
     return v;
 }
 
-/* 16 in each byte of the result whose bit is set in bits: the byte times 0x0101... is that byte eight times, the
- * mask keeps bit i in byte i, and 0x7f carries any of them to the top. */
+/* 16 in each byte of the result whose bit is set in bits: the byte times 0x0101... is that byte eight times,
+ * the mask keeps bit i in byte i, and 0x7f carries any of them to the top. */
 static inline uint64_t ht_form_fifth(uint32_t bits) {
     const uint64_t each = 0x0101010101010101u;
     return ((((bits & 255u) * each & 0x8040201008040201u) + 0x7f * each) >> 3) & 16 * each;
 }
 
-/* 16 bytes of two nibbles: elements 0 .. 15 low, 16 .. 31 high; bit j of qh is worth 16 in element j. Minus offset.
- * Eight bytes at a time in one little-endian word; with the top bit of each byte set nothing is borrowed from the
- * next byte. */
+/* 16 bytes of two nibbles: elements 0 .. 15 low, 16 .. 31 high; bit j of qh is worth 16 in element j. Minus
+ * offset. Eight bytes at a time in one little-endian word; with the top bit of each byte set nothing is
+ * borrowed from the next byte. */
 static inline void ht_form_nibbles(const uint8_t *restrict qs, uint32_t qh, int offset, int8_t *restrict c) {
     const uint64_t each = 0x0101010101010101u, top = 0x80 * each, off = (uint64_t)offset * each;
     for (int h = 0; h < 16; h += 8) {

@@ -98,13 +98,14 @@ struct op_row {
     size_t offset;
 };
 
-#define OP(name) {#name, offsetof(struct ht_kernel_table, ops.name)}
-#define MATMUL(name) {#name, offsetof(struct ht_kernel_table, name)}
+#define OP(name)                                                                                             \
+    { #name, offsetof(struct ht_kernel_table, ops.name) }
+#define MATMUL(name)                                                                                         \
+    { #name, offsetof(struct ht_kernel_table, name) }
 static const struct op_row ops[] = {
-    OP(dot_f32),      OP(dot_f32_f16), OP(axpy_f32), OP(axpy_f16), OP(f16_from_f32),
-    OP(f32_from_f16), OP(rms_norm),    OP(softmax),  OP(silu_mul), OP(log_sum_exp),
-    OP(attention),    MATMUL(quantize_q8), MATMUL(pack_f32), MATMUL(gemm_f32),
-    MATMUL(gemm_q8),
+    OP(dot_f32),      OP(dot_f32_f16),     OP(axpy_f32),     OP(axpy_f16),     OP(f16_from_f32),
+    OP(f32_from_f16), OP(rms_norm),        OP(softmax),      OP(silu_mul),     OP(log_sum_exp),
+    OP(attention),    MATMUL(quantize_q8), MATMUL(pack_f32), MATMUL(gemm_f32), MATMUL(gemm_q8),
 };
 /* Arrays over formats. */
 static const struct op_row format_ops[] = {

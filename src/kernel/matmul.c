@@ -1,20 +1,30 @@
-/* The driver of the matrix product: rounds the activations if asked to, cuts the rows into tiles of fixed size
- * (so that results do not depend on the number of threads) and hands them to the slots. */
+/* The driver of the matrix product: rounds the activations if asked to, cuts the rows into tiles of fixed
+ * size (so that results do not depend on the number of threads) and hands them to the slots. */
 #include "kernel/chunk.h"
 
-#define TILE_ROWS 32
+/* Dot products for few tokens: a tile is long enough for the prefetch to run ahead in it, and there are
+ * enough of them to keep 8 threads busy to the end. Depends on the matrix only. */
+#define TILE_BYTES (128u << 10)
+#define TILE_MIN_COUNT 32
+#define TILE_ROWS 16 /* smallest tile, and what every tile is a multiple of */
+
+static size_t rows_per_tile(const struct ht_mat *w) {
+    size_t rows = TILE_BYTES / (size_t)w->row_bytes, most = (size_t)w->rows / TILE_MIN_COUNT;
+    rows = rows < most ? rows : most;
+    return rows < TILE_ROWS ? TILE_ROWS : rows / TILE_ROWS * TILE_ROWS;
+}
 
 /* From this many tokens on, decoding a panel of rows and multiplying it with all tokens at once wins over
  * one dot product per row and token (docs/measurements/kernels.md). */
 #define GEMM_F32_MIN_TOKENS 5
 #define PANEL_F32_ROWS 48
-#define PANEL_F32_COLS 512                       /* 48 x 512 f32 = 96 KiB: stays in L2 beside the tokens */
-#define PANEL_F32_STRIDE (PANEL_F32_COLS + 16)   /* rows 2 KiB apart would fall into the same L1 sets */
+#define PANEL_F32_COLS 512                     /* 48 x 512 f32 = 96 KiB: stays in L2 beside the tokens */
+#define PANEL_F32_STRIDE (PANEL_F32_COLS + 16) /* rows 2 KiB apart would fall into the same L1 sets */
 
 #define GEMM_Q8_MIN_TOKENS 9 /* likewise for the integer panels */
 
-/* scratch:  | q | d | sum16 | chunks | corrections |  or  | packed |  (shared)   then per thread | rows or panel |
- * every part 64-byte aligned; EXACT and FAST use the same memory. */
+/* scratch:  | q | d | sum16 | chunks | corrections |  or  | packed |  (shared)   then per thread | rows or
+ * panel | every part 64-byte aligned; EXACT and FAST use the same memory. */
 struct layout {
     size_t q, d, sum16, chunks, corrections, packed;
     size_t threads, thread_bytes, total;
@@ -44,7 +54,8 @@ static struct layout layout_of(const struct ht_mat *w, size_t n_tokens, int thre
     size_t tiles = (n_tokens + HT_GEMM_TOKENS - 1) / HT_GEMM_TOKENS;
     l.packed = take(&exact, tiles * HT_GEMM_TOKENS * w->cols * sizeof(float));
     l.threads = at > exact ? at : exact;
-    size_t panel_f32 = PANEL_F32_ROWS * PANEL_F32_STRIDE * sizeof(float), panel_q8 = sizeof(struct ht_panel_q8);
+    size_t panel_f32 = PANEL_F32_ROWS * PANEL_F32_STRIDE * sizeof(float),
+           panel_q8 = sizeof(struct ht_panel_q8);
     take(&l.thread_bytes, panel_f32 > panel_q8 ? panel_f32 : panel_q8);
     l.total = l.threads + (size_t)threads * l.thread_bytes;
     return l;
@@ -61,6 +72,7 @@ struct job {
     size_t n_tokens;
     float *y;
     size_t y_stride;
+    size_t tile_rows; /* of rows_f32 and rows_q8 */
     struct ht_acts acts;
     ht_rows_f32_fn *rows_f32;
     ht_rows_q8_fn *rows_q8;
@@ -76,15 +88,16 @@ static void *scratch_of(const struct job *j, int thread) {
     return j->thread_scratch + (size_t)thread * j->thread_bytes;
 }
 
-static size_t tile_rows(const struct job *j, size_t task) {
-    size_t left = j->w->rows - task * TILE_ROWS;
-    return left < TILE_ROWS ? left : TILE_ROWS;
+static size_t tile_rows(const struct job *j, size_t row0) {
+    size_t left = j->w->rows - row0;
+    return left < j->tile_rows ? left : j->tile_rows;
 }
 
 static void rows_f32_task(void *ctx, size_t task, int thread) {
     struct job *j = ctx;
-    size_t row0 = task * TILE_ROWS;
-    j->rows_f32(j->w, row0, tile_rows(j, task), j->x, j->n_tokens, j->y + row0, j->y_stride, scratch_of(j, thread));
+    size_t row0 = task * j->tile_rows;
+    j->rows_f32(j->w, row0, tile_rows(j, row0), j->x, j->n_tokens, j->y + row0, j->y_stride,
+                scratch_of(j, thread));
 }
 
 static void pack_task(void *ctx, size_t task, int thread) {
@@ -109,8 +122,8 @@ static void gemm_f32_task(void *ctx, size_t task, int thread) {
         }
         for (size_t t = 0; t < j->n_tokens; t += HT_GEMM_TOKENS) {
             size_t n = j->n_tokens - t < HT_GEMM_TOKENS ? j->n_tokens - t : HT_GEMM_TOKENS;
-            j->table->gemm_f32(panel, PANEL_F32_STRIDE, n_rows, cols, j->packed + t * K + k * HT_GEMM_TOKENS, n,
-                               j->y + t * j->y_stride + row0, j->y_stride, k > 0);
+            j->table->gemm_f32(panel, PANEL_F32_STRIDE, n_rows, cols, j->packed + t * K + k * HT_GEMM_TOKENS,
+                               n, j->y + t * j->y_stride + row0, j->y_stride, k > 0);
         }
     }
 }
@@ -128,11 +141,11 @@ static struct ht_acts acts_slice(const struct ht_acts *a, size_t t0, size_t n) {
 
 static void rows_q8_task(void *ctx, size_t task, int thread) {
     struct job *j = ctx;
-    size_t row0 = task * TILE_ROWS, step = j->shape != NULL ? HT_ROWS_Q8_TOKENS : j->n_tokens;
+    size_t row0 = task * j->tile_rows, step = j->shape != NULL ? HT_ROWS_Q8_TOKENS : j->n_tokens;
     for (size_t t = 0; t < j->n_tokens; t += step) {
         size_t n = j->n_tokens - t < step ? j->n_tokens - t : step;
         struct ht_acts acts = acts_slice(&j->acts, t, n);
-        j->rows_q8(j->w, row0, tile_rows(j, task), &acts, j->y + t * j->y_stride + row0, j->y_stride,
+        j->rows_q8(j->w, row0, tile_rows(j, row0), &acts, j->y + t * j->y_stride + row0, j->y_stride,
                    scratch_of(j, thread));
     }
 }
@@ -182,13 +195,14 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
         .n_tokens = n_tokens,
         .y = y,
         .y_stride = y_stride,
+        .tile_rows = rows_per_tile(w),
         .rows_f32 = table->rows_f32[slot],
         .rows_q8 = table->rows_q8[slot],
         .shape = table->shape[slot],
         .thread_scratch = base + l.threads,
         .thread_bytes = l.thread_bytes,
     };
-    size_t n_tiles = (w->rows + TILE_ROWS - 1) / TILE_ROWS;
+    size_t n_tiles = (w->rows + j.tile_rows - 1) / j.tile_rows;
     if (math == HT_MATH_EXACT || j.rows_q8 == NULL) {
         if (n_tokens < GEMM_F32_MIN_TOKENS || table->gemm_f32 == NULL) {
             ht_pool_run(pool, n_tiles, rows_f32_task, &j);

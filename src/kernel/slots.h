@@ -23,13 +23,14 @@ struct ht_acts {
     int8_t *q;      /* [T, cols_padded] */
     float *d;       /* [T, cols_padded / 32], 0 from cols on */
     int32_t *sum16; /* [T, cols_padded / 16]: sums of q over 16 codes */
-    void *chunks;   /* struct ht_chunk_acts [T, cols_padded / 256] where the format's rows_q8 wants it, or NULL */
+    void *
+        chunks; /* struct ht_chunk_acts [T, cols_padded / 256] where the format's rows_q8 wants it, or NULL */
     int32_t *corrections; /* [T, cols_padded / group] for gemm_q8 (ht_corrections_fill), or NULL */
 };
 
 /* y [T, rows row0 .. row0 + n_rows) with y pointing at column row0; scratch is the thread's own. */
-typedef void ht_rows_f32_fn(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x, size_t n_tokens,
-                            float *y, size_t y_stride, void *scratch);
+typedef void ht_rows_f32_fn(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x,
+                            size_t n_tokens, float *y, size_t y_stride, void *scratch);
 typedef void ht_rows_q8_fn(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts,
                            float *y, size_t y_stride, void *scratch);
 
@@ -39,7 +40,8 @@ typedef void ht_quantize_fn(const float *x, size_t n, int8_t *q, float *d, int32
 /* n elements of a row to f32, as format->decode. */
 typedef void ht_decode_fn(const void *src, float *x, size_t n);
 
-/* Tokens side by side for gemm_f32: x [n_tokens <= HT_GEMM_TOKENS, cols] -> [cols, HT_GEMM_TOKENS], 0 beyond. */
+/* Tokens side by side for gemm_f32: x [n_tokens <= HT_GEMM_TOKENS, cols] -> [cols, HT_GEMM_TOKENS], 0 beyond.
+ */
 #define HT_GEMM_TOKENS 32
 typedef void ht_pack_f32_fn(const float *x, size_t x_stride, size_t n_tokens, size_t cols, float *packed);
 
@@ -50,10 +52,10 @@ typedef void ht_gemm_f32_fn(const float *w, size_t w_stride, size_t n_rows, size
 struct ht_chunk_shape; /* kernel/chunk.h */
 #define HT_ROWS_Q8_TOKENS 4
 
-/* The compute form of up to HT_PANEL_ROWS rows and HT_PANEL_COLS columns, rows side by side; 0 beyond the rows.
- *     codes [cols / 4][HT_PANEL_ROWS][4]   unsigned, natural order of columns
- *     scale [cols / group][HT_PANEL_ROWS]  and min likewise, for formats that have mins
- * Padded to a multiple of 256 columns with scales (and mins) of 0. */
+/* The compute form of up to HT_PANEL_ROWS rows and HT_PANEL_COLS columns, rows side by side; 0 beyond the
+ * rows. codes [cols / 4][HT_PANEL_ROWS][4]   unsigned, natural order of columns scale [cols /
+ * group][HT_PANEL_ROWS]  and min likewise, for formats that have mins Padded to a multiple of 256 columns
+ * with scales (and mins) of 0. */
 #define HT_PANEL_ROWS 32
 #define HT_PANEL_COLS 4096
 struct ht_panel_q8 {
@@ -65,7 +67,8 @@ typedef void ht_panel_q8_fn(const struct ht_mat *w, size_t row0, size_t n_rows, 
                             struct ht_panel_q8 *panel);
 /* y [T, n_rows] (+)= acts columns col0 .. col0 + cols - 1 times the panel; acts->corrections is set. */
 typedef void ht_gemm_q8_fn(const struct ht_panel_q8 *panel, const struct ht_chunk_shape *shape, size_t n_rows,
-                           const struct ht_acts *acts, size_t col0, size_t cols, float *y, size_t y_stride, bool add);
+                           const struct ht_acts *acts, size_t col0, size_t cols, float *y, size_t y_stride,
+                           bool add);
 
 struct ht_kernel_table {
     struct ht_kernels ops;
@@ -88,7 +91,7 @@ void ht_kernels_init_avx512(struct ht_kernel_table *t);
 void ht_kernels_init_avx512vnni(struct ht_kernel_table *t);
 
 const struct ht_kernel_table *ht_kernel_table_at(enum ht_cpu_level level); /* NULL: not on this machine */
-const struct ht_kernel_table *ht_kernel_table(void);                      /* best level */
+const struct ht_kernel_table *ht_kernel_table(void);                       /* best level */
 
 /* Index of a format in the slots. */
 size_t ht_format_slot(const struct ht_format *format);
@@ -115,7 +118,8 @@ ht_rows_f32_fn ht_rows_f32_ref;
 ht_rows_q8_fn ht_rows_q8_ref;
 
 /* Elements decoded at a time by rows_f32 into its thread's scratch: 4 KiB, a multiple of every block length.
- * Partial sums of this length are added up, so a token's result does not depend on how many tokens there are. */
+ * Partial sums of this length are added up, so a token's result does not depend on how many tokens there are.
+ */
 #define HT_DECODE_ELEMS 1024
 
 #endif

@@ -42,9 +42,9 @@ static inline void fill_normal(struct ht_rng *rng, float *x, size_t n, float sca
 }
 
 /* Every level of this machine, masked or not. */
-#define FOR_LEVELS(level, table)                                                                            \
-    for (int level = 0; level < HT_CPU_LEVELS; level++)                                                     \
-        for (const struct ht_kernel_table *table = ht_kernel_table_at((enum ht_cpu_level)level); table != NULL; \
-             table = NULL)
+#define FOR_LEVELS(level, table)                                                                             \
+    for (int level = 0; level < HT_CPU_LEVELS; level++)                                                      \
+        for (const struct ht_kernel_table *table = ht_kernel_table_at((enum ht_cpu_level)level);             \
+             table != NULL; table = NULL)
 
 #endif

@@ -16,8 +16,8 @@ struct fixture {
     double *want[2], *bound[2]; /* by enum ht_math: [MAX_TOKENS, rows], and the sum the tolerance refers to */
 };
 
-/* random bytes: every code, sub-scale and sign occurs, scales span the range of f16. Blocks that do not decode to
- * finite numbers are drawn again. Otherwise: normal values through the format's encoder. */
+/* random bytes: every code, sub-scale and sign occurs, scales span the range of f16. Blocks that do not
+ * decode to finite numbers are drawn again. Otherwise: normal values through the format's encoder. */
 static void fill_weights(struct fixture *f, struct ht_rng *rng, bool random_bytes) {
     const struct ht_format *fmt = f->format;
     float block[HT_BLOCK_MAX];
@@ -58,7 +58,8 @@ static void want_exact(struct fixture *f, const float *w_row, size_t r) {
 }
 
 /* Adds block b of row r to the FAST sums. */
-static void want_fast(struct fixture *f, const uint8_t *block, size_t r, size_t b, const int8_t *q, const float *d) {
+static void want_fast(struct fixture *f, const uint8_t *block, size_t r, size_t b, const int8_t *q,
+                      const float *d) {
     const struct ht_format *fmt = f->format;
     struct ht_grid grid;
     int8_t codes[HT_BLOCK_MAX];
@@ -68,15 +69,16 @@ static void want_fast(struct fixture *f, const uint8_t *block, size_t r, size_t 
             size_t k = b * fmt->block_elems + i, s = i / (size_t)grid.sub_len;
             double level = grid.levels != NULL ? (double)grid.levels[codes[i] - grid.lo] : (double)codes[i];
             double a = (double)d[(t * f->cols + k) / 32] * q[t * f->cols + k];
-            f->want[HT_MATH_FAST][t * f->rows + r] += ((double)grid.scale[s] * level - (double)grid.min[s]) * a;
-            f->bound[HT_MATH_FAST][t * f->rows + r] += fabs((double)grid.scale[s]) * 255 * fabs(a) +
-                                                       fabs((double)grid.min[s] * a);
+            f->want[HT_MATH_FAST][t * f->rows + r] +=
+                ((double)grid.scale[s] * level - (double)grid.min[s]) * a;
+            f->bound[HT_MATH_FAST][t * f->rows + r] +=
+                fabs((double)grid.scale[s]) * 255 * fabs(a) + fabs((double)grid.min[s] * a);
         }
     }
 }
 
-static void fixture_init(struct fixture *f, const struct ht_format *fmt, size_t rows, size_t cols, bool random_bytes,
-                         uint64_t seed) {
+static void fixture_init(struct fixture *f, const struct ht_format *fmt, size_t rows, size_t cols,
+                         bool random_bytes, uint64_t seed) {
     struct ht_rng rng;
     ht_rng_init(&rng, seed);
     *f = (struct fixture){.format = fmt, .rows = rows, .cols = cols};
@@ -130,8 +132,8 @@ static void fixture_deinit(struct fixture *f) {
 }
 
 /* y [T, stride] at a guard page; the caller frees it. */
-static struct guarded multiply(const struct fixture *f, const struct ht_kernel_table *table, struct ht_pool *pool,
-                               size_t n_tokens, size_t y_stride, enum ht_math math) {
+static struct guarded multiply(const struct fixture *f, const struct ht_kernel_table *table,
+                               struct ht_pool *pool, size_t n_tokens, size_t y_stride, enum ht_math math) {
     size_t y_elems = (n_tokens - 1) * y_stride + f->rows;
     struct guarded y = guarded_new(y_elems * 4);
     struct guarded x = guarded_new(n_tokens * f->cols * 4); /* the guard page right behind the last token */
@@ -153,10 +155,12 @@ static void check(const struct fixture *f, int level, const struct ht_kernel_tab
         for (size_t r = 0; r < f->rows; r++) {
             double want = f->want[math][t * f->rows + r], tolerance = 1e-5 * f->bound[math][t * f->rows + r];
             if (!(fabs(y[t * y_stride + r] - want) <= tolerance)) {
-                fail_msg("%s %s at level %s, %zu x %zu, token %zu of %zu, row %zu: expected %.9g, found %.9g, "
-                         "tolerance %.3g", f->format->name, math == HT_MATH_FAST ? "FAST" : "EXACT",
-                         ht_cpu_level_name((enum ht_cpu_level)level), f->rows, f->cols, t, n_tokens, r, want,
-                         (double)y[t * y_stride + r], tolerance);
+                fail_msg(
+                    "%s %s at level %s, %zu x %zu, token %zu of %zu, row %zu: expected %.9g, found %.9g, "
+                    "tolerance %.3g",
+                    f->format->name, math == HT_MATH_FAST ? "FAST" : "EXACT",
+                    ht_cpu_level_name((enum ht_cpu_level)level), f->rows, f->cols, t, n_tokens, r, want,
+                    (double)y[t * y_stride + r], tolerance);
             }
         }
         for (size_t r = f->rows; r < y_stride && t + 1 < n_tokens; r++) {

@@ -4,7 +4,8 @@
 
 #include "kernel_cases.h"
 
-static const size_t sizes[] = {1, 2, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 200, 576, 1000, 1536, 4099};
+static const size_t sizes[] = {1,  2,  7,   15,  16,  17,  31,   32,   33,  63,
+                               64, 65, 127, 128, 200, 576, 1000, 1536, 4099};
 
 static void near_or_fail(double got, double want, double tolerance, const char *what, int level, size_t n) {
     if (!(fabs(got - want) <= tolerance)) {
@@ -66,7 +67,8 @@ static void axpys(void **state) {
                 }
                 for (size_t i = 0; i < n; i++) {
                     double add = -(double)1.7f * (half ? ht_f16_to_f32(z[i]) : x[i]);
-                    near_or_fail(y[i], old[i] + add, 1e-6 * (fabs((double)old[i]) + fabs(add)), "axpy", level, n);
+                    near_or_fail(y[i], old[i] + add, 1e-6 * (fabs((double)old[i]) + fabs(add)), "axpy", level,
+                                 n);
                 }
                 ht_mem_free(old);
             }
@@ -95,14 +97,16 @@ static void halves(void **state) {
         for (uint32_t step = 0; step < 3; step++) {
             static const uint32_t low[3] = {0x0fff, 0x1000, 0x1001}; /* below, at, above the middle */
             for (uint32_t i = 0; i < N; i++) {
-                y[i] = ht_f32_from_bits((i << 16 & 0x80000000u) | (0x32000000u + ((i & 0x7fffu) << 13)) | low[step]);
+                y[i] = ht_f32_from_bits((i << 16 & 0x80000000u) | (0x32000000u + ((i & 0x7fffu) << 13)) |
+                                        low[step]);
             }
             t->ops.f16_from_f32(y, back, N);
             for (size_t i = 0; i < N; i++) {
                 assert_int_equal(back[i], ht_f16_from_f32(y[i]));
             }
         }
-        y[0] = NAN, y[1] = INFINITY, y[2] = -INFINITY, y[3] = 65519.0f, y[4] = 65520.0f, y[5] = -0.0f, y[6] = 1e-30f;
+        y[0] = NAN, y[1] = INFINITY, y[2] = -INFINITY, y[3] = 65519.0f, y[4] = 65520.0f, y[5] = -0.0f,
+        y[6] = 1e-30f;
         t->ops.f16_from_f32(y, back, 7);
         for (size_t i = 0; i < 7; i++) {
             assert_int_equal(back[i], ht_f16_from_f32(y[i]));
@@ -133,7 +137,8 @@ static void rms_norms(void **state) {
         FOR_LEVELS(level, t) {
             t->ops.rms_norm(x, w, 1e-5f, y, n);
             for (size_t i = 0; i < n; i++) {
-                near_or_fail(y[i], x[i] * r * w[i], 1e-6 * fabs(x[i] * r * w[i]) + 1e-37, "rms_norm", level, n);
+                near_or_fail(y[i], x[i] * r * w[i], 1e-6 * fabs(x[i] * r * w[i]) + 1e-37, "rms_norm", level,
+                             n);
             }
             memcpy(y, x, n * 4);
             t->ops.rms_norm(y, NULL, 1e-5f, y, n); /* in place, no weights */
@@ -175,9 +180,11 @@ static void softmaxes(void **state) {
             }
             float max = 0;
             double want = top + log(sum);
-            near_or_fail(t->ops.log_sum_exp(x, n, &max), want, 1e-12 * (1 + fabs(want)), "log_sum_exp", level, n);
+            near_or_fail(t->ops.log_sum_exp(x, n, &max), want, 1e-12 * (1 + fabs(want)), "log_sum_exp", level,
+                         n);
             assert_true(max == (float)top);
-            near_or_fail(t->ops.log_sum_exp(x, n, NULL), want, 1e-12 * (1 + fabs(want)), "log_sum_exp", level, n);
+            near_or_fail(t->ops.log_sum_exp(x, n, NULL), want, 1e-12 * (1 + fabs(want)), "log_sum_exp", level,
+                         n);
         }
         guarded_free(a);
         guarded_free(b);
@@ -216,7 +223,8 @@ static void quantizations(void **state) {
     struct ht_rng rng;
     ht_rng_init(&rng, 5);
     for (size_t n = 32; n <= 2048; n *= 2) {
-        struct guarded a = guarded_new(n * 4), b = guarded_new(n), c = guarded_new(n / 8), e = guarded_new(n / 4);
+        struct guarded a = guarded_new(n * 4), b = guarded_new(n), c = guarded_new(n / 8),
+                       e = guarded_new(n / 4);
         struct guarded b2 = guarded_new(n), c2 = guarded_new(n / 8), e2 = guarded_new(n / 4);
         for (size_t s = 0; s < COUNT(scales); s++) {
             float *x = a.p;
@@ -252,7 +260,8 @@ static void quantizations(void **state) {
     }
 }
 
-/* ---- attention ------------------------------------------------------------------------------------------- */
+/* ---- attention -------------------------------------------------------------------------------------------
+ */
 
 struct attention_case {
     size_t n_q, head_dim, first_keys, keys_step, pad; /* pad: elements between rows */
@@ -312,9 +321,20 @@ static void one_attention(struct ht_rng *rng, const struct attention_case *c) {
     struct guarded scratch = guarded_new(scratch_bytes);
     fill_normal(rng, q.p, rows, 1);
     struct ht_attention a = {
-        .q = q.p, .k = k.p, .v = v.p, .out = out.p, .n_q = c->n_q, .head_dim = c->head_dim,
-        .q_stride = stride, .k_stride = stride, .v_stride = stride, .out_stride = stride,
-        .first_keys = c->first_keys, .keys_step = c->keys_step, .f16 = c->f16, .scale = c->scale,
+        .q = q.p,
+        .k = k.p,
+        .v = v.p,
+        .out = out.p,
+        .n_q = c->n_q,
+        .head_dim = c->head_dim,
+        .q_stride = stride,
+        .k_stride = stride,
+        .v_stride = stride,
+        .out_stride = stride,
+        .first_keys = c->first_keys,
+        .keys_step = c->keys_step,
+        .f16 = c->f16,
+        .scale = c->scale,
     };
     double *want = ht_mem_alloc_array(c->n_q * c->head_dim, sizeof *want);
     assert_non_null(want);
@@ -329,7 +349,8 @@ static void one_attention(struct ht_rng *rng, const struct attention_case *c) {
                 near_or_fail(a.out[i * stride + j], want[i * c->head_dim + j], 5e-5, "attention", level, i);
             }
             for (size_t j = c->head_dim; j < stride && i + 1 < c->n_q; j++) {
-                assert_int_equal(ht_f32_bits(a.out[i * stride + j]), 0xaaaaaaaau); /* between rows: untouched */
+                assert_int_equal(ht_f32_bits(a.out[i * stride + j]),
+                                 0xaaaaaaaau); /* between rows: untouched */
             }
         }
     }
@@ -344,13 +365,13 @@ static void one_attention(struct ht_rng *rng, const struct attention_case *c) {
 static void attentions(void **state) {
     (void)state;
     static const struct attention_case cases[] = {
-        {1, 64, 1, 1, 0, true, 0.125f},      {1, 64, 300, 1, 128, true, 0.125f},
-        {1, 128, 77, 1, 0, false, 0.088f},   {2, 80, 65, 1, 3, true, 0.11f},
-        {3, 64, 333, 0, 0, true, 0.125f},    {6, 128, 129, 0, 0, true, 0.088f},
-        {7, 64, 1, 1, 64, true, 0.125f},     {13, 40, 60, 1, 5, false, 0.15f},
-        {64, 64, 1, 1, 0, true, 0.125f},     {65, 64, 64, 1, 0, false, 0.125f},
-        {130, 16, 1, 1, 1, true, 0.5f},         {9, 256, 70, 1, 0, true, 0.0625f},
-        {5, 7, 20, 1, 2, true, 0.4f},           {33, 96, 200, 1, 0, false, 0.3f},
+        {1, 64, 1, 1, 0, true, 0.125f},    {1, 64, 300, 1, 128, true, 0.125f},
+        {1, 128, 77, 1, 0, false, 0.088f}, {2, 80, 65, 1, 3, true, 0.11f},
+        {3, 64, 333, 0, 0, true, 0.125f},  {6, 128, 129, 0, 0, true, 0.088f},
+        {7, 64, 1, 1, 64, true, 0.125f},   {13, 40, 60, 1, 5, false, 0.15f},
+        {64, 64, 1, 1, 0, true, 0.125f},   {65, 64, 64, 1, 0, false, 0.125f},
+        {130, 16, 1, 1, 1, true, 0.5f},    {9, 256, 70, 1, 0, true, 0.0625f},
+        {5, 7, 20, 1, 2, true, 0.4f},      {33, 96, 200, 1, 0, false, 0.3f},
     };
     struct ht_rng rng;
     ht_rng_init(&rng, 6);
@@ -376,8 +397,8 @@ static void slots(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(dots),      cmocka_unit_test(axpys), cmocka_unit_test(halves),
-        cmocka_unit_test(rms_norms), cmocka_unit_test(softmaxes), cmocka_unit_test(silus),
+        cmocka_unit_test(dots),          cmocka_unit_test(axpys),      cmocka_unit_test(halves),
+        cmocka_unit_test(rms_norms),     cmocka_unit_test(softmaxes),  cmocka_unit_test(silus),
         cmocka_unit_test(quantizations), cmocka_unit_test(attentions), cmocka_unit_test(slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

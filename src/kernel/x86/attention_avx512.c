@@ -1,8 +1,9 @@
 /* Attention of one head, f32 arithmetic.
  *
  * One or two queries: two passes, all scores, softmax, weighted sum.
- * More: blocks of 64 keys are brought to f32 once (K turned to [D][64]) for up to 64 queries, with the running
- * maximum and sum of Milakov and Gimelshein ("Online normalizer calculation for softmax", arXiv 1805.02867):
+ * More: blocks of 64 keys are brought to f32 once (K turned to [D][64]) for up to 64 queries, with the
+ * running maximum and sum of Milakov and Gimelshein ("Online normalizer calculation for softmax", arXiv
+ * 1805.02867):
  *
  *     S [6 queries][64 keys] in 24 registers -> m, l, P -> out [6][64 columns] in 24 registers
  *
@@ -21,7 +22,8 @@ HT_INLINE __m512 load16(const void *base, bool f16, size_t at, __mmask16 m) {
                : _mm512_maskz_loadu_ps(m, (const float *)base + at);
 }
 
-/* ---- one query at a time --------------------------------------------------------------------------------- */
+/* ---- one query at a time ---------------------------------------------------------------------------------
+ */
 
 HT_INLINE void scores(const struct ht_attention *a, bool f16, const float *q, size_t n, float *p) {
     for (size_t j = 0; j < n; j += 16) {
@@ -80,7 +82,8 @@ HT_INLINE void one_by_one(const struct ht_attention *a, bool f16, float *p) {
     }
 }
 
-/* ---- blocks ---------------------------------------------------------------------------------------------- */
+/* ---- blocks ----------------------------------------------------------------------------------------------
+ */
 
 struct blocks {
     const struct ht_attention *a;
@@ -99,7 +102,8 @@ static void convert_block(struct blocks *b) {
         for (size_t j = 0; j < KEYS; j += 16) {
             __m512i x[16];
             for (size_t i = 0; i < 16; i++) {
-                x[i] = j + i < b->n_keys ? _mm512_castps_si512(load16(a->k, a->f16, (b->key0 + j + i) * a->k_stride + c, m))
+                size_t at = (b->key0 + j + i) * a->k_stride + c;
+                x[i] = j + i < b->n_keys ? _mm512_castps_si512(load16(a->k, a->f16, at, m))
                                          : _mm512_setzero_si512();
             }
             ht_transpose16_avx512(x);
@@ -108,7 +112,8 @@ static void convert_block(struct blocks *b) {
             }
         }
         for (size_t j = 0; j < KEYS; j++) {
-            __m512 x = j < b->n_keys ? load16(a->v, a->f16, (b->key0 + j) * a->v_stride + c, m) : _mm512_setzero_ps();
+            __m512 x = j < b->n_keys ? load16(a->v, a->f16, (b->key0 + j) * a->v_stride + c, m)
+                                     : _mm512_setzero_ps();
             _mm512_mask_storeu_ps(b->v + j * D + c, m, x);
         }
     }
@@ -166,7 +171,8 @@ HT_INLINE void tile(int NT, struct blocks *b, size_t group, size_t i) {
 #pragma GCC unroll 6
     for (int t = 0; t < NT; t++) {
         size_t n = i + (size_t)t;
-        factor[t] = normalize(b, n, a->first_keys + (group + n) * a->keys_step, acc[t], b->p + (size_t)t * KEYS);
+        factor[t] =
+            normalize(b, n, a->first_keys + (group + n) * a->keys_step, acc[t], b->p + (size_t)t * KEYS);
     }
     for (size_t c = 0; c < D; c += 64) {
         float *out = a->out + (group + i) * a->out_stride + c;
@@ -177,8 +183,9 @@ HT_INLINE void tile(int NT, struct blocks *b, size_t group, size_t i) {
         }
         for (int t = 0; t < NT; t++) {
             for (size_t v = 0; v < 4; v++) {
-                acc[t][v] = _mm512_mul_ps(_mm512_maskz_loadu_ps(m[v], out + (size_t)t * a->out_stride + 16 * v),
-                                          _mm512_set1_ps(factor[t]));
+                acc[t][v] =
+                    _mm512_mul_ps(_mm512_maskz_loadu_ps(m[v], out + (size_t)t * a->out_stride + 16 * v),
+                                  _mm512_set1_ps(factor[t]));
             }
         }
         for (size_t j = 0; j < b->n_keys; j++) {
@@ -202,13 +209,14 @@ HT_INLINE void tile(int NT, struct blocks *b, size_t group, size_t i) {
     }
 }
 
-#define TILE_FN(NT)                                                                    \
-    static HT_NOINLINE void tile_##NT(struct blocks *b, size_t group, size_t i) {      \
-        tile(NT, b, group, i);                                                         \
+#define TILE_FN(NT)                                                                                          \
+    static HT_NOINLINE void tile_##NT(struct blocks *b, size_t group, size_t i) {                            \
+        tile(NT, b, group, i);                                                                               \
     }
-TILE_FN(1) TILE_FN(2) TILE_FN(3) TILE_FN(4) TILE_FN(5) TILE_FN(6)
+TILE_FN(1)
+TILE_FN(2) TILE_FN(3) TILE_FN(4) TILE_FN(5) TILE_FN(6)
 
-typedef void tile_fn(struct blocks *b, size_t group, size_t i);
+    typedef void tile_fn(struct blocks *b, size_t group, size_t i);
 static tile_fn *const tiles[TILE] = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
 
 /* Queries group .. group + n - 1 of the call, n <= QUERIES. */

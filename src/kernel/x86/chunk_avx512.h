@@ -35,9 +35,10 @@ HT_INLINE __m512i ht_high4(__m512i v) {
 }
 
 /* ---- blocks of 32 -----------------------------------------------------------------------------------------
- * A chunk is 8 blocks of WORDS 16-bit words. Three loads a, b, c hold words 0 .. 31, 32 .. 63 and the rest; blocks
- * 0 to 3 lie in a and b, blocks 4 to 7 in b and c, so that each half is one two-source permutation away.
- * (Overlapping loads per half need less but are slow on lines that are still on their way from memory.) */
+ * A chunk is 8 blocks of WORDS 16-bit words. Three loads a, b, c hold words 0 .. 31, 32 .. 63 and the rest;
+ * blocks 0 to 3 lie in a and b, blocks 4 to 7 in b and c, so that each half is one two-source permutation
+ * away. (Overlapping loads per half need less but are slow on lines that are still on their way from memory.)
+ */
 
 struct ht_words {
     __m512i a, b, c;
@@ -45,35 +46,41 @@ struct ht_words {
 
 HT_INLINE struct ht_words ht_load_words(const uint8_t *p, int words) {
     __mmask8 m = (__mmask8)((1u << (2 * words - 16)) - 1u); /* 8-byte parts of c */
-    return (struct ht_words){_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64), _mm512_maskz_loadu_epi64(m, p + 128)};
+    return (struct ht_words){_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64),
+                             _mm512_maskz_loadu_epi64(m, p + 128)};
 }
 
-/* One table for each half: the words of block i start at FIRST + i * WORDS, counted from the half's first load. */
+/* One table for each half: the words of block i start at FIRST + i * WORDS, counted from the half's first
+ * load. */
 #define HT_WORDS8(w) (w), (w) + 1, (w) + 2, (w) + 3, (w) + 4, (w) + 5, (w) + 6, (w) + 7
-#define HT_QS_HALF(FIRST, WORDS) \
-    { HT_WORDS8(FIRST), HT_WORDS8((FIRST) + (WORDS)), HT_WORDS8((FIRST) + 2 * (WORDS)), HT_WORDS8((FIRST) + 3 * (WORDS)) }
+#define HT_QS_HALF(FIRST, WORDS)                                                                             \
+    {                                                                                                        \
+        HT_WORDS8(FIRST), HT_WORDS8((FIRST) + (WORDS)), HT_WORDS8((FIRST) + 2 * (WORDS)),                    \
+            HT_WORDS8((FIRST) + 3 * (WORDS))                                                                 \
+    }
 /* The 16 bytes of codes of each block, from its word QS on. */
-#define HT_QS_TABLE(name, WORDS, QS)                    \
-    static const HT_ALIGNED(64) uint16_t name[2][32] = { \
-        HT_QS_HALF(QS, WORDS),                          \
-        HT_QS_HALF(4 * (WORDS) - 32 + (QS), WORDS),     \
+#define HT_QS_TABLE(name, WORDS, QS)                                                                         \
+    static const HT_ALIGNED(64) uint16_t name[2][32] = {                                                     \
+        HT_QS_HALF(QS, WORDS),                                                                               \
+        HT_QS_HALF(4 * (WORDS)-32 + (QS), WORDS),                                                            \
     }
 HT_QS_TABLE(ht_qs_q4_0, 9, 1);
 HT_QS_TABLE(ht_qs_q4_1, 10, 2);
 HT_QS_TABLE(ht_qs_q5_0, 11, 3);
 HT_QS_TABLE(ht_qs_q5_1, 12, 4);
 
-/* Heads of four blocks: [d x 4, m x 4, low half of qh x 4, high half of qh x 4] from words 0, M, QH, QH + 1. */
+/* Heads of four blocks: [d x 4, m x 4, low half of qh x 4, high half of qh x 4] from words 0, M, QH and
+ * QH + 1. */
 #define HT_WORDS4(w, WORDS) (w), (w) + (WORDS), (w) + 2 * (WORDS), (w) + 3 * (WORDS)
-#define HT_HEAD_HALF(FIRST, WORDS, M, QH)                                                                        \
-    {                                                                                                            \
-        HT_WORDS4(FIRST, WORDS), HT_WORDS4((FIRST) + (M), WORDS), HT_WORDS4((FIRST) + (QH), WORDS),              \
-            HT_WORDS4((FIRST) + (QH) + 1, WORDS)                                                                 \
+#define HT_HEAD_HALF(FIRST, WORDS, M, QH)                                                                    \
+    {                                                                                                        \
+        HT_WORDS4(FIRST, WORDS), HT_WORDS4((FIRST) + (M), WORDS), HT_WORDS4((FIRST) + (QH), WORDS),          \
+            HT_WORDS4((FIRST) + (QH) + 1, WORDS)                                                             \
     }
-#define HT_HEAD_TABLE(name, WORDS, M, QH)               \
-    static const HT_ALIGNED(64) uint16_t name[2][32] = { \
-        HT_HEAD_HALF(0, WORDS, M, QH),                  \
-        HT_HEAD_HALF(4 * (WORDS) - 32, WORDS, M, QH),   \
+#define HT_HEAD_TABLE(name, WORDS, M, QH)                                                                    \
+    static const HT_ALIGNED(64) uint16_t name[2][32] = {                                                     \
+        HT_HEAD_HALF(0, WORDS, M, QH),                                                                       \
+        HT_HEAD_HALF(4 * (WORDS)-32, WORDS, M, QH),                                                          \
     }
 HT_HEAD_TABLE(ht_head_q4_0, 9, 0, 0); /* no m: d again; no qh: not used */
 HT_HEAD_TABLE(ht_head_q4_1, 10, 1, 0);
@@ -124,8 +131,8 @@ HT_INLINE void ht_chunk_q4_1(const uint8_t *p, struct ht_chunk *out) {
 
 /* Nonlinear 4-bit codes: the table's values + 128. */
 HT_INLINE __m512i ht_iq4_levels(__m512i codes) {
-    const __m128i levels = _mm_setr_epi8(1, 24, 45, 63, 79, 93, 106, 118, (char)129, (char)141, (char)153, (char)166,
-                                         (char)181, (char)197, (char)217, (char)241);
+    const __m128i levels = _mm_setr_epi8(1, 24, 45, 63, 79, 93, 106, 118, (char)129, (char)141, (char)153,
+                                         (char)166, (char)181, (char)197, (char)217, (char)241);
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(levels), codes);
 }
 
@@ -177,7 +184,8 @@ HT_INLINE void ht_chunk_q8_0(const uint8_t *p, struct ht_chunk *out) {
     for (int i = 0; i < 4; i++) {
         const uint8_t *b = p + 68 * i;
         head[i] = _mm512_loadu_si512(b);
-        __m256i lo = _mm256_loadu_si256((const void *)(b + 2)), hi = _mm256_loadu_si256((const void *)(b + 36));
+        __m256i lo = _mm256_loadu_si256((const void *)(b + 2)),
+                hi = _mm256_loadu_si256((const void *)(b + 36));
         out->c[i] = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1), flip);
     }
     __m512i x = _mm512_permutex2var_epi16(head[0], _mm512_load_si512(pair), head[1]);
@@ -186,7 +194,8 @@ HT_INLINE void ht_chunk_q8_0(const uint8_t *p, struct ht_chunk *out) {
     out->s = _mm512_cvtph_ps(_mm256_broadcastsi128_si256(d));
 }
 
-/* ---- blocks of 256 ---------------------------------------------------------------------------------------- */
+/* ---- blocks of 256 ----------------------------------------------------------------------------------------
+ */
 
 HT_INLINE uint32_t ht_u32(const uint8_t *p) {
     uint32_t v;
@@ -242,7 +251,8 @@ HT_INLINE void ht_chunk_q5_k(const uint8_t *p, struct ht_chunk *out) {
     __m512i h = ht_twice(p + 16);
     ht_chunk_nibbles(out, _mm512_loadu_si512(p + 48), _mm512_loadu_si512(p + 112));
     for (int i = 0; i < 4; i++) {
-        int64_t lo = (int64_t)(bits[i][0] * 0x0101010101010101u), hi = (int64_t)(bits[i][1] * 0x0101010101010101u);
+        int64_t lo = (int64_t)(bits[i][0] * 0x0101010101010101u),
+                hi = (int64_t)(bits[i][1] * 0x0101010101010101u);
         __mmask64 k = _mm512_test_epi8_mask(h, _mm512_setr_epi64(lo, lo, lo, lo, hi, hi, hi, hi));
         out->c[i] = _mm512_mask_add_epi8(out->c[i], k, out->c[i], sixteen);
     }
@@ -261,7 +271,8 @@ HT_INLINE void ht_chunk_iq4_xs(const uint8_t *p, struct ht_chunk *out) {
 
 HT_INLINE void ht_chunk_q6_k(const uint8_t *p, struct ht_chunk *out) {
     /* Bits 4 and 5 of quarter k of a half are bits 2 k of qh: shift them there. */
-    const __m512i left = _mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2), right = _mm512_setr_epi64(0, 0, 0, 0, 2, 2, 2, 2);
+    const __m512i left = _mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2),
+                  right = _mm512_setr_epi64(0, 0, 0, 0, 2, 2, 2, 2);
     const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(0x30);
     for (int i = 0; i < 2; i++) {
         __m512i l = _mm512_loadu_si512(p + 64 * i), h = ht_twice(p + 128 + 32 * i);
@@ -293,7 +304,8 @@ HT_INLINE void ht_chunk_q3_k(const uint8_t *p, struct ht_chunk *out) {
     __m512i q = _mm512_loadu_si512(p + 32);
     /* Third bit of quarter k: bit k of hmask in the first half, bit 4 + k in the second. */
     __m512i h = _mm512_srlv_epi64(ht_twice(p), _mm512_setr_epi64(0, 0, 0, 0, 4, 4, 4, 4));
-    __m512i h0 = _mm512_and_si512(_mm512_slli_epi16(h, 2), four), h1 = _mm512_and_si512(_mm512_slli_epi16(h, 1), four);
+    __m512i h0 = _mm512_and_si512(_mm512_slli_epi16(h, 2), four),
+            h1 = _mm512_and_si512(_mm512_slli_epi16(h, 1), four);
     __m512i h2 = _mm512_and_si512(h, four), h3 = _mm512_and_si512(_mm512_srli_epi16(h, 1), four);
     out->c[0] = _mm512_ternarylogic_epi32(q, three, h0, 0xea);
     out->c[1] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 2), three, h1, 0xea);
@@ -308,12 +320,13 @@ HT_INLINE void ht_chunk_q3_k(const uint8_t *p, struct ht_chunk *out) {
     out->s = out->m = _mm512_mul_ps(ht_one_f16(p + 108), ht_f32_of_bytes(scales));
 }
 
-/* ---- all formats ------------------------------------------------------------------------------------------ */
+/* ---- all formats ------------------------------------------------------------------------------------------
+ */
 
-/* The last chunk of a row that 256 does not divide: the blocks behind belong to the next row (or to nobody, then
- * they are copied away from the end); their scales are set to 0. */
-HT_INLINE void ht_chunk_tail(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const uint8_t *p, const uint8_t *end,
-                             size_t n_groups, struct ht_chunk *w) {
+/* The last chunk of a row that 256 does not divide: the blocks behind belong to the next row (or to nobody,
+ * then they are copied away from the end); their scales are set to 0. */
+HT_INLINE void ht_chunk_tail(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const uint8_t *p,
+                             const uint8_t *end, size_t n_groups, struct ht_chunk *w) {
     uint8_t copy[8 * 34];
     if ((size_t)(end - p) < s->bytes) {
         memset(copy, 0, sizeof copy);

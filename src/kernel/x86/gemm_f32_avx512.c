@@ -17,7 +17,10 @@ static void pack_f32(const float *x, size_t x_stride, size_t n_tokens, size_t co
             __m512i v[16];
             for (size_t t = 0; t < 16; t++) {
                 size_t token = 16 * h + t;
-                v[t] = token < n_tokens ? _mm512_maskz_loadu_epi32(m, x + token * x_stride + k) : _mm512_setzero_si512();
+                v[t] = _mm512_setzero_si512();
+                if (token < n_tokens) {
+                    v[t] = _mm512_maskz_loadu_epi32(m, x + token * x_stride + k);
+                }
             }
             ht_transpose16_avx512(v);
             for (size_t i = 0; i < 16 && k + i < cols; i++) {
@@ -28,7 +31,8 @@ static void pack_f32(const float *x, size_t x_stride, size_t n_tokens, size_t co
 }
 
 /* acc: up to 16 rows of 16 tokens. */
-HT_INLINE void store_tokens(__m512 acc[16], int n_rows, size_t n_tokens, float *y, size_t y_stride, bool add) {
+HT_INLINE void store_tokens(__m512 acc[16], int n_rows, size_t n_tokens, float *y, size_t y_stride,
+                            bool add) {
     __m512i v[16];
     for (int r = 0; r < 16; r++) {
         v[r] = r < n_rows ? _mm512_castps_si512(acc[r]) : _mm512_setzero_si512();
@@ -72,19 +76,22 @@ HT_INLINE void tile(int NR, int NV, const float *w, size_t w_stride, size_t cols
     }
 }
 
-typedef void tile_fn(const float *w, size_t w_stride, size_t cols, const float *packed, size_t n_tokens, float *y,
-                     size_t y_stride, bool add);
+typedef void tile_fn(const float *w, size_t w_stride, size_t cols, const float *packed, size_t n_tokens,
+                     float *y, size_t y_stride, bool add);
 
-#define TILE(NR, NV)                                                                                          \
-    static HT_NOINLINE void tile_##NR##_##NV(const float *w, size_t w_stride, size_t cols, const float *packed, \
-                                             size_t n_tokens, float *y, size_t y_stride, bool add) {          \
-        tile(NR, NV, w, w_stride, cols, packed, n_tokens, y, y_stride, add);                                  \
+#define TILE(NR, NV)                                                                                         \
+    static HT_NOINLINE void tile_##NR##_##NV(const float *w, size_t w_stride, size_t cols,                   \
+                                             const float *packed, size_t n_tokens, float *y,                 \
+                                             size_t y_stride, bool add) {                                    \
+        tile(NR, NV, w, w_stride, cols, packed, n_tokens, y, y_stride, add);                                 \
     }
 #define TILES(NR) TILE(NR, 1) TILE(NR, 2)
-TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6) TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12)
-#define ROW(NR) {tile_##NR##_1, tile_##NR##_2}
-static tile_fn *const tiles[TILE_ROWS][2] = {ROW(1), ROW(2), ROW(3), ROW(4),  ROW(5),  ROW(6),
-                                             ROW(7), ROW(8), ROW(9), ROW(10), ROW(11), ROW(12)};
+TILES(1)
+TILES(2) TILES(3) TILES(4) TILES(5) TILES(6) TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12)
+#define ROW(NR)                                                                                              \
+    { tile_##NR##_1, tile_##NR##_2 }
+    static tile_fn *const tiles[TILE_ROWS][2] = {ROW(1), ROW(2), ROW(3), ROW(4),  ROW(5),  ROW(6),
+                                                 ROW(7), ROW(8), ROW(9), ROW(10), ROW(11), ROW(12)};
 
 static void gemm_f32(const float *w, size_t w_stride, size_t n_rows, size_t cols, const float *packed,
                      size_t n_tokens, float *y, size_t y_stride, bool add) {

@@ -61,8 +61,7 @@ HT_INLINE void tile(int NT, int group, bool mins, const struct tile *p) {
             __m512i sum[TILE_TOKENS][2];
 #pragma GCC unroll 6
             for (int t = 0; t < NT; t++) {
-                __m512i start = mins ? _mm512_setzero_si512() : _mm512_set1_epi32(p->corr[(size_t)t * p->corr_stride + c]);
-                sum[t][0] = sum[t][1] = start;
+                sum[t][0] = sum[t][1] = _mm512_set1_epi32(mins ? 0 : p->corr[(size_t)t * p->corr_stride + c]);
             }
             dot_steps(NT, steps, p, codes, p->q + 32 * g + (size_t)(group * part), sum);
             codes += 128 * steps;
@@ -79,7 +78,8 @@ HT_INLINE void tile(int NT, int group, bool mins, const struct tile *p) {
                 min += HT_PANEL_ROWS;
 #pragma GCC unroll 6
                 for (int t = 0; t < NT; t++) {
-                    __m512 s = _mm512_castsi512_ps(_mm512_set1_epi32(p->corr[(size_t)t * p->corr_stride + c]));
+                    __m512 s =
+                        _mm512_castsi512_ps(_mm512_set1_epi32(p->corr[(size_t)t * p->corr_stride + c]));
                     acc[t][0] = _mm512_fnmadd_ps(m0, s, acc[t][0]);
                     acc[t][1] = _mm512_fnmadd_ps(m1, s, acc[t][1]);
                 }
@@ -98,19 +98,31 @@ HT_INLINE void tile(int NT, int group, bool mins, const struct tile *p) {
 
 typedef void tile_fn(const struct tile *p);
 
-#define TILE(NT)                                                                               \
-    static HT_NOINLINE void tile_32_##NT(const struct tile *p) { tile(NT, 32, false, p); }     \
-    static HT_NOINLINE void tile_32m_##NT(const struct tile *p) { tile(NT, 32, true, p); }     \
-    static HT_NOINLINE void tile_16_##NT(const struct tile *p) { tile(NT, 16, false, p); }     \
-    static HT_NOINLINE void tile_16m_##NT(const struct tile *p) { tile(NT, 16, true, p); }
-TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+#define TILE(NT)                                                                                             \
+    static HT_NOINLINE void tile_32_##NT(const struct tile *p) {                                             \
+        tile(NT, 32, false, p);                                                                              \
+    }                                                                                                        \
+    static HT_NOINLINE void tile_32m_##NT(const struct tile *p) {                                            \
+        tile(NT, 32, true, p);                                                                               \
+    }                                                                                                        \
+    static HT_NOINLINE void tile_16_##NT(const struct tile *p) {                                             \
+        tile(NT, 16, false, p);                                                                              \
+    }                                                                                                        \
+    static HT_NOINLINE void tile_16m_##NT(const struct tile *p) {                                            \
+        tile(NT, 16, true, p);                                                                               \
+    }
+TILE(1)
+TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
 
-#define KIND(kind) {kind##_1, kind##_2, kind##_3, kind##_4, kind##_5, kind##_6}
-/* [group 32, 16][without, with mins][tokens - 1] */
-static tile_fn *const tiles[2][2][TILE_TOKENS] = {{KIND(tile_32), KIND(tile_32m)}, {KIND(tile_16), KIND(tile_16m)}};
+#define KIND(kind)                                                                                           \
+    { kind##_1, kind##_2, kind##_3, kind##_4, kind##_5, kind##_6 }
+    /* [group 32, 16][without, with mins][tokens - 1] */
+    static tile_fn *const tiles[2][2][TILE_TOKENS] = {{KIND(tile_32), KIND(tile_32m)},
+                                                      {KIND(tile_16), KIND(tile_16m)}};
 
 static void gemm_q8(const struct ht_panel_q8 *panel, const struct ht_chunk_shape *shape, size_t n_rows,
-                    const struct ht_acts *acts, size_t col0, size_t cols, float *y, size_t y_stride, bool add) {
+                    const struct ht_acts *acts, size_t col0, size_t cols, float *y, size_t y_stride,
+                    bool add) {
     struct tile p = {
         .panel = panel,
         .n_groups = cols / 32,

@@ -1,7 +1,7 @@
 /* Rows of any block format to the panel of the integer matrix product (slots.h, struct ht_panel_q8).
  *
- * 16 rows at a time: each row's chunk is unpacked in registers, then the 4-byte groups of 16 rows are put side by
- * side by a 16 x 16 transpose; the pieces go to their natural place on the way. */
+ * 16 rows at a time: each row's chunk is unpacked in registers, then the 4-byte groups of 16 rows are put
+ * side by side by a 16 x 16 transpose; the pieces go to their natural place on the way. */
 #include "kernel/x86/chunk_avx512.h"
 #include "kernel/x86/levels.h"
 #include "kernel/x86/shapes.h"
@@ -41,8 +41,8 @@ static void store_chunk(const struct ht_chunk_shape *s, struct unpacked *u, size
 }
 
 /* Row i of the 16; groups < 8: the end of a row that 256 does not divide. */
-HT_INLINE void unpack_row(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const uint8_t *p, const uint8_t *end,
-                          size_t groups, struct unpacked *u, size_t i) {
+HT_INLINE void unpack_row(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const uint8_t *p,
+                          const uint8_t *end, size_t groups, struct unpacked *u, size_t i) {
     struct ht_chunk c;
     if (groups == 8) {
         unpack(p, &c);
@@ -65,7 +65,8 @@ HT_INLINE void panel(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const 
     for (size_t half = 0; half < 2; half++) {
         size_t count = n_rows > 16 * half ? n_rows - 16 * half : 0;
         count = count < 16 ? count : 16;
-        const uint8_t *rows = (const uint8_t *)w->data + (row0 + 16 * half) * w->row_bytes + col0 / 256 * s->bytes;
+        const uint8_t *rows =
+            (const uint8_t *)w->data + (row0 + 16 * half) * w->row_bytes + col0 / 256 * s->bytes;
         for (size_t chunk = 0; chunk < (cols + 255) / 256; chunk++) {
             size_t groups = cols - chunk * 256 < 256 ? (cols - chunk * 256) / 32 : 8;
             if (count < 16) {
@@ -79,11 +80,11 @@ HT_INLINE void panel(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const 
     }
 }
 
-#define PANEL(name, pieces, group, offset, chained, bytes)                                                       \
-    static const struct ht_chunk_shape shape_##name = {pieces, group, offset, chained, bytes};                   \
-    static void panel_##name(const struct ht_mat *w, size_t row0, size_t n_rows, size_t col0, size_t cols,       \
-                             struct ht_panel_q8 *out) {                                                          \
-        panel(ht_chunk_##name, &shape_##name, w, row0, n_rows, col0, cols, out);                                 \
+#define PANEL(name, pieces, group, offset, chained, bytes)                                                   \
+    static const struct ht_chunk_shape shape_##name = {pieces, group, offset, chained, bytes};               \
+    static void panel_##name(const struct ht_mat *w, size_t row0, size_t n_rows, size_t col0, size_t cols,   \
+                             struct ht_panel_q8 *out) {                                                      \
+        panel(ht_chunk_##name, &shape_##name, w, row0, n_rows, col0, cols, out);                             \
     }
 HT_CHUNK_LIST(PANEL)
 
@@ -92,8 +93,7 @@ static const struct {
     ht_panel_q8_fn *panel;
 } list[] = {
 #define ROW(name, pieces, group, offset, chained, bytes) {#name, panel_##name},
-    HT_CHUNK_LIST(ROW)
-};
+    HT_CHUNK_LIST(ROW)};
 
 void ht_panel_q8_init_avx512vnni(struct ht_kernel_table *t) {
     for (size_t i = 0; i < ht_format_count(); i++) {

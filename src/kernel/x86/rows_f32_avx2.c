@@ -31,7 +31,8 @@ HT_INLINE void dot_row(load_fn *load, size_t elem_bytes, int NT, const void *row
         for (size_t j = 0; j < 2; j++) {
             __m256 w = load(row, i + 8 * j);
             for (int t = 0; t < NT; t++) {
-                acc[t][j] = _mm256_fmadd_ps(w, _mm256_loadu_ps(x + (size_t)t * x_stride + i + 8 * j), acc[t][j]);
+                acc[t][j] =
+                    _mm256_fmadd_ps(w, _mm256_loadu_ps(x + (size_t)t * x_stride + i + 8 * j), acc[t][j]);
             }
         }
     }
@@ -48,8 +49,8 @@ HT_INLINE void dot_row(load_fn *load, size_t elem_bytes, int NT, const void *row
     }
 }
 
-HT_INLINE void rows_direct(load_fn *load, size_t elem_bytes, const struct ht_mat *w, size_t row0, size_t n_rows,
-                           const float *x, size_t n_tokens, float *y, size_t y_stride) {
+HT_INLINE void rows_direct(load_fn *load, size_t elem_bytes, const struct ht_mat *w, size_t row0,
+                           size_t n_rows, const float *x, size_t n_tokens, float *y, size_t y_stride) {
     size_t K = w->cols;
     for (size_t r = 0; r < n_rows; r++) {
         const uint8_t *row = (const uint8_t *)w->data + (row0 + r) * w->row_bytes;
@@ -70,11 +71,11 @@ HT_INLINE void rows_direct(load_fn *load, size_t elem_bytes, const struct ht_mat
     }
 }
 
-#define ROWS_DIRECT(name, elem_bytes)                                                                            \
-    static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x, size_t n_tokens, \
-                            float *y, size_t y_stride, void *scratch) {                                          \
-        (void)scratch;                                                                                           \
-        rows_direct(load_##name, elem_bytes, w, row0, n_rows, x, n_tokens, y, y_stride);                         \
+#define ROWS_DIRECT(name, elem_bytes)                                                                        \
+    static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x,              \
+                            size_t n_tokens, float *y, size_t y_stride, void *scratch) {                     \
+        (void)scratch;                                                                                       \
+        rows_direct(load_##name, elem_bytes, w, row0, n_rows, x, n_tokens, y, y_stride);                     \
     }
 ROWS_DIRECT(f32, 4)
 ROWS_DIRECT(f16, 2)
@@ -98,17 +99,17 @@ static void rows_decoded(const struct ht_mat *w, size_t row0, size_t n_rows, con
     }
 }
 
-#define DECODE(name, elem_bytes)                                          \
-    static void decode_##name(const void *src, float *x, size_t n) {      \
-        size_t i = 0;                                                     \
-        for (; i + 8 <= n; i += 8) {                                      \
-            _mm256_storeu_ps(x + i, load_##name(src, i));                 \
-        }                                                                 \
-        if (i < n) {                                                      \
-            char copy[32] = {0};                                          \
-            memcpy(copy, (const char *)src + i * (elem_bytes), (n - i) * (elem_bytes)); \
-            ht_store8(x + i, load_##name(copy, 0), n - i);                \
-        }                                                                 \
+#define DECODE(name, elem_bytes)                                                                             \
+    static void decode_##name(const void *src, float *x, size_t n) {                                         \
+        size_t i = 0;                                                                                        \
+        for (; i + 8 <= n; i += 8) {                                                                         \
+            _mm256_storeu_ps(x + i, load_##name(src, i));                                                    \
+        }                                                                                                    \
+        if (i < n) {                                                                                         \
+            char copy[32] = {0};                                                                             \
+            memcpy(copy, (const char *)src + i * (elem_bytes), (n - i) * (elem_bytes));                      \
+            ht_store8(x + i, load_##name(copy, 0), n - i);                                                   \
+        }                                                                                                    \
     }
 DECODE(f16, 2)
 DECODE(bf16, 2)

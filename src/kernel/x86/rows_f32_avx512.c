@@ -2,7 +2,8 @@
 #include "kernel/x86/levels.h"
 #include "kernel/x86/simd_avx512.h"
 
-#define MAX_TOKENS 4 /* tokens per pass over a row */
+#define MAX_TOKENS 4        /* tokens per pass over a row */
+#define PREFETCH_BYTES 8192 /* as in rows_q8_avx512vnni.c */
 
 typedef __m512 load_fn(const void *src, size_t i, __mmask16 m);
 
@@ -19,18 +20,24 @@ HT_INLINE __m512 load_bf16(const void *src, size_t i, __mmask16 m) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
 }
 
-/* One row, NT tokens. Two accumulators per token hide the latency. */
-HT_INLINE void dot_row(load_fn *load, int NT, const void *row, size_t n, const float *x, size_t x_stride, float *out) {
+/* One row, NT tokens, four sums per token. elem_bytes 0: the row is in L1, no prefetch. */
+HT_INLINE void dot_row(load_fn *load, size_t elem_bytes, int NT, const void *row, size_t n, const float *x,
+                       size_t x_stride, float *out) {
     __m512 acc[MAX_TOKENS][4];
     for (int t = 0; t < NT; t++) {
         acc[t][0] = acc[t][1] = acc[t][2] = acc[t][3] = _mm512_setzero_ps();
     }
     size_t i = 0;
     for (; i + 64 <= n; i += 64) {
+        for (size_t line = 0; line < elem_bytes;
+             line++) { /* 64 elements are as many lines as one has bytes */
+            _mm_prefetch((const char *)row + i * elem_bytes + PREFETCH_BYTES + 64 * line, _MM_HINT_T0);
+        }
         for (size_t j = 0; j < 4; j++) {
             __m512 w = load(row, i + 16 * j, 0xffff);
             for (int t = 0; t < NT; t++) {
-                acc[t][j] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x + (size_t)t * x_stride + i + 16 * j), acc[t][j]);
+                acc[t][j] =
+                    _mm512_fmadd_ps(w, _mm512_loadu_ps(x + (size_t)t * x_stride + i + 16 * j), acc[t][j]);
             }
         }
     }
@@ -47,8 +54,8 @@ HT_INLINE void dot_row(load_fn *load, int NT, const void *row, size_t n, const f
     }
 }
 
-HT_INLINE void rows_direct(load_fn *load, const struct ht_mat *w, size_t row0, size_t n_rows, const float *x,
-                           size_t n_tokens, float *y, size_t y_stride) {
+HT_INLINE void rows_direct(load_fn *load, size_t elem_bytes, const struct ht_mat *w, size_t row0,
+                           size_t n_rows, const float *x, size_t n_tokens, float *y, size_t y_stride) {
     size_t K = w->cols;
     for (size_t r = 0; r < n_rows; r++) {
         const uint8_t *row = (const uint8_t *)w->data + (row0 + r) * w->row_bytes;
@@ -57,10 +64,10 @@ HT_INLINE void rows_direct(load_fn *load, const struct ht_mat *w, size_t row0, s
             size_t n = n_tokens - t < MAX_TOKENS ? n_tokens - t : MAX_TOKENS;
             const float *xt = x + t * K;
             switch (n) {
-            case 1: dot_row(load, 1, row, K, xt, K, out); break;
-            case 2: dot_row(load, 2, row, K, xt, K, out); break;
-            case 3: dot_row(load, 3, row, K, xt, K, out); break;
-            default: dot_row(load, 4, row, K, xt, K, out); break;
+            case 1: dot_row(load, elem_bytes, 1, row, K, xt, K, out); break;
+            case 2: dot_row(load, elem_bytes, 2, row, K, xt, K, out); break;
+            case 3: dot_row(load, elem_bytes, 3, row, K, xt, K, out); break;
+            default: dot_row(load, elem_bytes, 4, row, K, xt, K, out); break;
             }
             for (size_t i = 0; i < n; i++) {
                 y[(t + i) * y_stride + r] = out[i];
@@ -69,15 +76,15 @@ HT_INLINE void rows_direct(load_fn *load, const struct ht_mat *w, size_t row0, s
     }
 }
 
-#define ROWS_DIRECT(name)                                                                                  \
-    static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x, size_t n_tokens, \
-                            float *y, size_t y_stride, void *scratch) {                                    \
-        (void)scratch;                                                                                     \
-        rows_direct(load_##name, w, row0, n_rows, x, n_tokens, y, y_stride);                               \
+#define ROWS_DIRECT(name, elem_bytes)                                                                        \
+    static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x,              \
+                            size_t n_tokens, float *y, size_t y_stride, void *scratch) {                     \
+        (void)scratch;                                                                                       \
+        rows_direct(load_##name, elem_bytes, w, row0, n_rows, x, n_tokens, y, y_stride);                     \
     }
-ROWS_DIRECT(f32)
-ROWS_DIRECT(f16)
-ROWS_DIRECT(bf16)
+ROWS_DIRECT(f32, 4)
+ROWS_DIRECT(f16, 2)
+ROWS_DIRECT(bf16, 2)
 
 static void rows_decoded(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x, size_t n_tokens,
                          float *y, size_t y_stride, void *scratch) {
@@ -90,7 +97,7 @@ static void rows_decoded(const struct ht_mat *w, size_t row0, size_t n_rows, con
             w->format->decode(src + ht_format_row_bytes(w->format, k), piece, n);
             for (size_t t = 0; t < n_tokens; t++) {
                 float s;
-                dot_row(load_f32, 1, piece, n, x + t * K + k, K, &s);
+                dot_row(load_f32, 0, 1, piece, n, x + t * K + k, K, &s);
                 y[t * y_stride + r] = k == 0 ? s : y[t * y_stride + r] + s;
             }
         }

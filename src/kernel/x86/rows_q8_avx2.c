@@ -1,8 +1,8 @@
 /* 8-bit activations without VNNI: a chunk of 256 weights is brought to signed codes in L1 (kernel/form.h) and
  * multiplied with every token.
  *
- * maddubs wants one unsigned side and saturates at 16 bits: |code| <= 128 and |q| <= 127 keep its pair sums below
- * 32,768, so the product is |code| * (q with the sign of code), which is exact. */
+ * maddubs wants one unsigned side and saturates at 16 bits: |code| <= 128 and |q| <= 127 keep its pair sums
+ * below 32,768, so the product is |code| * (q with the sign of code), which is exact. */
 #include "kernel/form.h"
 #include "kernel/x86/levels.h"
 #include "kernel/x86/simd_avx2.h"
@@ -14,7 +14,8 @@ HT_INLINE __m256i dot32(__m256i codes, __m256i magnitude, const int8_t *q) {
 }
 
 /* Mins of one chunk times the scaled sums of one token. */
-HT_INLINE __m256 min_part(int group, const struct ht_form *f, const int32_t *sum16, const float *d, __m256 acc) {
+HT_INLINE __m256 min_part(int group, const struct ht_form *f, const int32_t *sum16, const float *d,
+                          __m256 acc) {
     __m256 d8 = _mm256_loadu_ps(d);
     __m256i a = _mm256_loadu_si256((const void *)sum16), b = _mm256_loadu_si256((const void *)(sum16 + 8));
     if (group == 32) {
@@ -29,7 +30,8 @@ HT_INLINE __m256 min_part(int group, const struct ht_form *f, const int32_t *sum
 
 /* Nonlinear 4-bit codes to their levels. */
 HT_INLINE __m256i levels_of(__m256i codes) {
-    const __m128i table = _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
+    const __m128i table =
+        _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), codes);
 }
 
@@ -52,8 +54,9 @@ HT_INLINE void make_ready(int group, bool table, const struct ht_form *f, struct
     }
 }
 
-HT_INLINE void rows(ht_form_fn *form, size_t chunk_bytes, int group, bool mins, bool table, const struct ht_mat *w,
-                    size_t row0, size_t n_rows, const struct ht_acts *acts, float *y, size_t y_stride) {
+HT_INLINE void rows(ht_form_fn *form, size_t chunk_bytes, int group, bool mins, bool table,
+                    const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts, float *y,
+                    size_t y_stride) {
     size_t kp = acts->cols_padded;
     for (size_t r = 0; r < n_rows; r++) {
         const uint8_t *p = (const uint8_t *)w->data + (row0 + r) * w->row_bytes;
@@ -86,25 +89,25 @@ HT_INLINE void rows(ht_form_fn *form, size_t chunk_bytes, int group, bool mins, 
 }
 
 /* format, bytes of 256 weights, group, has mins, codes index a table */
-#define FORM_LIST(X)                   \
-    X(q4_0, 8 * 18, 32, false, false)  \
-    X(q4_1, 8 * 20, 32, true, false)   \
-    X(q5_0, 8 * 22, 32, false, false)  \
-    X(q5_1, 8 * 24, 32, true, false)   \
-    X(q8_0, 8 * 34, 32, false, false)  \
-    X(iq4_nl, 8 * 18, 32, false, true) \
-    X(iq4_xs, 136, 32, false, true)    \
-    X(q2_k, 84, 16, true, false)       \
-    X(q3_k, 110, 16, false, false)     \
-    X(q4_k, 144, 32, true, false)      \
-    X(q5_k, 176, 32, true, false)      \
+#define FORM_LIST(X)                                                                                         \
+    X(q4_0, 8 * 18, 32, false, false)                                                                        \
+    X(q4_1, 8 * 20, 32, true, false)                                                                         \
+    X(q5_0, 8 * 22, 32, false, false)                                                                        \
+    X(q5_1, 8 * 24, 32, true, false)                                                                         \
+    X(q8_0, 8 * 34, 32, false, false)                                                                        \
+    X(iq4_nl, 8 * 18, 32, false, true)                                                                       \
+    X(iq4_xs, 136, 32, false, true)                                                                          \
+    X(q2_k, 84, 16, true, false)                                                                             \
+    X(q3_k, 110, 16, false, false)                                                                           \
+    X(q4_k, 144, 32, true, false)                                                                            \
+    X(q5_k, 176, 32, true, false)                                                                            \
     X(q6_k, 210, 16, false, false)
 
-#define ROWS(name, bytes, group, mins, table)                                                                        \
-    static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts, float *y, \
-                            size_t y_stride, void *scratch) {                                                        \
-        (void)scratch;                                                                                               \
-        rows(ht_form_##name, bytes, group, mins, table, w, row0, n_rows, acts, y, y_stride);                         \
+#define ROWS(name, bytes, group, mins, table)                                                                \
+    static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts,  \
+                            float *y, size_t y_stride, void *scratch) {                                      \
+        (void)scratch;                                                                                       \
+        rows(ht_form_##name, bytes, group, mins, table, w, row0, n_rows, acts, y, y_stride);                 \
     }
 FORM_LIST(ROWS)
 
@@ -113,8 +116,7 @@ static const struct {
     ht_rows_q8_fn *rows;
 } list[] = {
 #define ROW(name, bytes, group, mins, table) {#name, rows_##name},
-    FORM_LIST(ROW)
-};
+    FORM_LIST(ROW)};
 
 void ht_rows_q8_init_avx2(struct ht_kernel_table *t) {
     for (size_t i = 0; i < ht_format_count(); i++) {

@@ -13,10 +13,9 @@
 
 #define MAX_TOKENS HT_ROWS_Q8_TOKENS
 
-/* Rows are read front to back; asking this far ahead ... */
-#ifndef PREFETCH_BYTES
-#define PREFETCH_BYTES 4096
-#endif
+/* Weights are asked for this far ahead, over the ends of rows: one core reads 40 instead of 31 GB/s (Zen 5,
+ * docs/measurements/kernels.md). */
+#define PREFETCH_BYTES 8192
 
 /* For each code vector, the group of every 32-bit lane. */
 struct lanes {
@@ -63,8 +62,9 @@ HT_INLINE void dot_chunk(const struct ht_chunk_shape *s, const struct lanes *l, 
     }
 }
 
-HT_INLINE void rows(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, int NT, const struct ht_mat *w, size_t row0,
-                    size_t n_rows, const struct ht_chunk_acts *acts, size_t n_chunks, float *y, size_t y_stride) {
+HT_INLINE void rows(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, int NT, const struct ht_mat *w,
+                    size_t row0, size_t n_rows, const struct ht_chunk_acts *acts, size_t n_chunks, float *y,
+                    size_t y_stride) {
     const struct lanes l = lanes_of(s);
     const uint8_t *end = (const uint8_t *)w->data + w->rows * w->row_bytes;
     size_t full = w->cols / 256, tail = w->cols % 256 / 32;
@@ -106,19 +106,19 @@ HT_INLINE void rows(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, int NT,
     }
 }
 
-#define ROWS(name, pieces, group, offset, chained, bytes)                                                            \
-    static const struct ht_chunk_shape shape_##name = {pieces, group, offset, chained, bytes};                       \
-    static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts, float *y, \
-                            size_t y_stride, void *scratch) {                                                        \
-        (void)scratch;                                                                                               \
-        const struct ht_chunk_acts *a = acts->chunks;                                                                \
-        size_t n = acts->cols_padded / 256;                                                                          \
-        switch (acts->n_tokens) {                                                                                    \
-        case 1: rows(ht_chunk_##name, &shape_##name, 1, w, row0, n_rows, a, n, y, y_stride); break;                   \
-        case 2: rows(ht_chunk_##name, &shape_##name, 2, w, row0, n_rows, a, n, y, y_stride); break;                   \
-        case 3: rows(ht_chunk_##name, &shape_##name, 3, w, row0, n_rows, a, n, y, y_stride); break;                   \
-        default: rows(ht_chunk_##name, &shape_##name, 4, w, row0, n_rows, a, n, y, y_stride); break;                  \
-        }                                                                                                            \
+#define ROWS(name, pieces, group, offset, chained, bytes)                                                    \
+    static const struct ht_chunk_shape shape_##name = {pieces, group, offset, chained, bytes};               \
+    static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts,  \
+                            float *y, size_t y_stride, void *scratch) {                                      \
+        (void)scratch;                                                                                       \
+        const struct ht_chunk_acts *a = acts->chunks;                                                        \
+        size_t n = acts->cols_padded / 256;                                                                  \
+        switch (acts->n_tokens) {                                                                            \
+        case 1: rows(ht_chunk_##name, &shape_##name, 1, w, row0, n_rows, a, n, y, y_stride); break;          \
+        case 2: rows(ht_chunk_##name, &shape_##name, 2, w, row0, n_rows, a, n, y, y_stride); break;          \
+        case 3: rows(ht_chunk_##name, &shape_##name, 3, w, row0, n_rows, a, n, y, y_stride); break;          \
+        default: rows(ht_chunk_##name, &shape_##name, 4, w, row0, n_rows, a, n, y, y_stride); break;         \
+        }                                                                                                    \
     }
 HT_CHUNK_LIST(ROWS)
 
@@ -128,8 +128,7 @@ static const struct {
     const struct ht_chunk_shape *shape;
 } list[] = {
 #define ROW(name, pieces, group, offset, chained, bytes) {#name, rows_##name, &shape_##name},
-    HT_CHUNK_LIST(ROW)
-};
+    HT_CHUNK_LIST(ROW)};
 
 void ht_rows_q8_init_avx512vnni(struct ht_kernel_table *t) {
     for (size_t i = 0; i < ht_format_count(); i++) {

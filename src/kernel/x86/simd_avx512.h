@@ -37,12 +37,14 @@ HT_INLINE __m512 ht_exp_avx512(__m512 x) {
 HT_INLINE __m512 ht_sum16_avx512(const __m512 v[16]) {
     __m512 a[8], b[4], c[2];
     for (int i = 0; i < 8; i++) { /* pairs 2i, 2i+1: [x0 y0 x1 y1] per 128 bits after the add */
-        __m512 lo = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]), hi = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+        __m512 lo = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]),
+               hi = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
         a[i] = _mm512_add_ps(lo, hi);
     }
     for (int i = 0; i < 4; i++) { /* [x y z w] per 128 bits */
         __m512d p = _mm512_castps_pd(a[2 * i]), q = _mm512_castps_pd(a[2 * i + 1]);
-        b[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(p, q)), _mm512_castpd_ps(_mm512_unpackhi_pd(p, q)));
+        b[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(p, q)),
+                             _mm512_castpd_ps(_mm512_unpackhi_pd(p, q)));
     }
     for (int i = 0; i < 2; i++) {
         c[i] = _mm512_add_ps(_mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0x88),
@@ -66,7 +68,8 @@ HT_INLINE void ht_transpose16_avx512(__m512i v[16]) {
     }
     /* b[4 i + c]: 128-bit lane l holds rows 4 i .. 4 i + 3 of column 4 l + c. */
     for (int c = 0; c < 4; c++) {
-        __m512i p = _mm512_shuffle_i32x4(b[c], b[4 + c], 0x88), q = _mm512_shuffle_i32x4(b[c], b[4 + c], 0xdd);
+        __m512i p = _mm512_shuffle_i32x4(b[c], b[4 + c], 0x88),
+                q = _mm512_shuffle_i32x4(b[c], b[4 + c], 0xdd);
         __m512i r = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0x88);
         __m512i s = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0xdd);
         v[c] = _mm512_shuffle_i32x4(p, r, 0x88);

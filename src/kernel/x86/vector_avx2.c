@@ -69,7 +69,8 @@ static void rms_norm(const float *x, const float *w, float eps, float *y, size_t
     __m256d s0 = _mm256_setzero_pd(), s1 = _mm256_setzero_pd();
     for (size_t i = 0; i < n; i += 8) {
         __m256 v = ht_load8(x + i, n - i);
-        __m256d lo = _mm256_cvtps_pd(_mm256_castps256_ps128(v)), hi = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+        __m256d lo = _mm256_cvtps_pd(_mm256_castps256_ps128(v)),
+                hi = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
         s0 = _mm256_fmadd_pd(lo, lo, s0);
         s1 = _mm256_fmadd_pd(hi, hi, s1);
     }
@@ -148,7 +149,8 @@ static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int32_t *
         m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
         uint32_t bits = (uint32_t)_mm_cvtsi128_si32(m);
         float max = ht_f32_from_bits(bits);
-        __m256i c[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+        __m256i c[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
+                        _mm256_setzero_si256()};
         if (bits >= 0x7f800000u || max < 1e-36f) {
             d[g] = bits >= 0x7f800000u ? NAN : 0;
         } else {

@@ -62,7 +62,8 @@ static void axpy_f16(float s, const uint16_t *x, float *y, size_t n) {
 static void f16_from_f32(const float *x, uint16_t *y, size_t n) {
     for (size_t i = 0; i < n; i += 16) {
         __mmask16 m = ht_mask16(n - i < 16 ? n - i : 16);
-        __m256i h = _mm512_cvtps_ph(_mm512_maskz_loadu_ps(m, x + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        __m256i h =
+            _mm512_cvtps_ph(_mm512_maskz_loadu_ps(m, x + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
         _mm256_mask_storeu_epi16(y + i, m, h);
     }
 }
@@ -78,7 +79,8 @@ static void rms_norm(const float *x, const float *w, float eps, float *y, size_t
     __m512d s0 = _mm512_setzero_pd(), s1 = _mm512_setzero_pd();
     for (size_t i = 0; i < n; i += 16) {
         __m512 v = _mm512_maskz_loadu_ps(ht_mask16(n - i < 16 ? n - i : 16), x + i);
-        __m512d lo = _mm512_cvtps_pd(_mm512_castps512_ps256(v)), hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+        __m512d lo = _mm512_cvtps_pd(_mm512_castps512_ps256(v)),
+                hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
         s0 = _mm512_fmadd_pd(lo, lo, s0);
         s1 = _mm512_fmadd_pd(hi, hi, s1);
     }
@@ -137,10 +139,20 @@ static __m512d exp_pd(__m512d x) {
                                      _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512d r = _mm512_fnmadd_pd(n, _mm512_set1_pd(0x1.62e42fefa3800p-1), x);
     r = _mm512_fnmadd_pd(n, _mm512_set1_pd(0x1.ef35793c76730p-45), r);
-    static const double inv_factorial[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
-                                           1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
-                                           1.0 / 120,        1.0 / 24,        1.0 / 6,        1.0 / 2,
-                                           1.0,              1.0};
+    static const double inv_factorial[] = {1.0 / 6227020800,
+                                           1.0 / 479001600,
+                                           1.0 / 39916800,
+                                           1.0 / 3628800,
+                                           1.0 / 362880,
+                                           1.0 / 40320,
+                                           1.0 / 5040,
+                                           1.0 / 720,
+                                           1.0 / 120,
+                                           1.0 / 24,
+                                           1.0 / 6,
+                                           1.0 / 2,
+                                           1.0,
+                                           1.0};
     __m512d p = _mm512_set1_pd(inv_factorial[0]);
     for (size_t i = 1; i < sizeof inv_factorial / sizeof inv_factorial[0]; i++) {
         p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(inv_factorial[i]));
@@ -167,8 +179,9 @@ static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int32_t *
     const __m512i abs_mask = _mm512_set1_epi32(0x7fffffff);
     for (size_t g = 0; g < n / 32; g++) {
         __m512 a = _mm512_loadu_ps(x + 32 * g), b = _mm512_loadu_ps(x + 32 * g + 16);
-        uint32_t bits = (uint32_t)_mm512_reduce_max_epi32(_mm512_max_epi32(
-            _mm512_and_si512(_mm512_castps_si512(a), abs_mask), _mm512_and_si512(_mm512_castps_si512(b), abs_mask)));
+        uint32_t bits = (uint32_t)_mm512_reduce_max_epi32(
+            _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a), abs_mask),
+                             _mm512_and_si512(_mm512_castps_si512(b), abs_mask)));
         float max = ht_f32_from_bits(bits);
         __m128i qa = _mm_setzero_si128(), qb = qa;
         if (bits >= 0x7f800000u || max < 1e-36f) {
@@ -176,7 +189,8 @@ static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int32_t *
             sum16[2 * g] = sum16[2 * g + 1] = 0;
         } else {
             __m512 r = _mm512_set1_ps(127.0f / max);
-            __m512i ia = _mm512_cvtps_epi32(_mm512_mul_ps(a, r)), ib = _mm512_cvtps_epi32(_mm512_mul_ps(b, r));
+            __m512i ia = _mm512_cvtps_epi32(_mm512_mul_ps(a, r)),
+                    ib = _mm512_cvtps_epi32(_mm512_mul_ps(b, r));
             qa = _mm512_cvtepi32_epi8(ia);
             qb = _mm512_cvtepi32_epi8(ib);
             sum16[2 * g] = _mm512_reduce_add_epi32(ia);
