@@ -10,6 +10,7 @@
 
 #define MODELS HT_TEST_DIR "/golden/models/"
 #define LOGITS HT_TEST_DIR "/golden/logits/"
+#define TINY HT_TEST_DIR "/../models/tiny"
 
 struct golden {
     struct ht_source *source;
@@ -187,7 +188,7 @@ static void check_reference(const char *name, const char *golden) {
 
 static void test_golden_tiny(void **state) {
     (void)state;
-    check_golden(HT_TEST_DIR "/../models/tiny", LOGITS "tiny.safetensors", 1e-4, 2e-3);
+    check_golden(TINY, LOGITS "tiny.safetensors", 1e-4, 2e-3);
 }
 
 static void test_golden_ref_57m(void **state) {
@@ -200,20 +201,25 @@ static void test_golden_ref_135m(void **state) {
     check_reference("ref-135m.gguf", LOGITS "ref-135m.safetensors");
 }
 
-static const char *const folders[] = {MODELS "qwen2-rand", MODELS "qwen3-rand", MODELS "llama3rope-rand"};
+static const struct {
+    const char *model, *golden;
+} models[] = {
+    {MODELS "qwen2-rand", MODELS "qwen2-rand/logits.safetensors"},
+    {MODELS "qwen3-rand", MODELS "qwen3-rand/logits.safetensors"},
+    {MODELS "llama3rope-rand", MODELS "llama3rope-rand/logits.safetensors"},
+    {TINY, LOGITS "tiny.safetensors"},
+};
 
 /* Tokens fed one by one, in odd pieces, and in small inner batches give the logits of one batch. */
 static void test_batches_agree(void **state) {
     (void)state;
     static const size_t pieces[] = {1, 7, 33};
-    for (size_t f = 0; f < sizeof folders / sizeof folders[0]; f++) {
-        char path[4096];
+    for (size_t f = 0; f < sizeof models / sizeof models[0]; f++) {
         struct golden g;
-        struct ht_model *m = load(folders[f]);
-        snprintf(path, sizeof path, "%s/logits.safetensors", folders[f]);
-        golden_open(&g, path);
+        struct ht_model *m = load(models[f].model);
+        golden_open(&g, models[f].golden);
         /* f32 cache: rounding to f16 would turn last-bit differences of a key into 2^-11. */
-        struct ht_run_options o = {.ctx = 64, .math = HT_MATH_EXACT, .f32_cache = true};
+        struct ht_run_options o = {.ctx = 128, .math = HT_MATH_EXACT, .f32_cache = true};
         float *whole = run_all(m, NULL, &o, g.ids, g.n_ids, g.n_ids);
         for (size_t p = 0; p < 3; p++) {
             float *parts = run_all(m, NULL, &o, g.ids, g.n_ids, pieces[p]);
@@ -230,29 +236,29 @@ static void test_batches_agree(void **state) {
     }
 }
 
-/* The same bytes for 1, 2 and 5 threads, exact and fast. */
+/* The same bytes for 1, 2 and 5 threads, exact and fast, in a batch and token by token. */
 static void test_threads_agree(void **state) {
     (void)state;
     static const int counts[] = {2, 5};
-    struct ht_model *m = load(MODELS "qwen3-rand");
-    struct golden g;
-    golden_open(&g, MODELS "qwen3-rand/logits.safetensors");
-    for (int math = HT_MATH_EXACT; math <= HT_MATH_FAST; math++) {
-        struct ht_run_options o = {.ctx = 64, .math = (enum ht_math)math};
-        for (size_t piece = 1; piece <= 64; piece += 21) {
-            float *one = run_all(m, NULL, &o, g.ids, g.n_ids, piece);
-            for (size_t c = 0; c < 2; c++) {
-                struct ht_pool *pool = pool_of(counts[c]);
-                float *many = run_all(m, pool, &o, g.ids, g.n_ids, piece);
-                assert_memory_equal(many, one, g.n_ids * m->hp.vocab * sizeof *one);
-                ht_mem_free_aligned(many);
-                ht_pool_free(pool);
-            }
-            ht_mem_free_aligned(one);
+    static const size_t pieces[] = {1, 40, 96};
+    for (size_t f = 0; f < 4 * 2 * 3; f++) {
+        struct ht_model *m = load(models[f / 6].model);
+        struct golden g;
+        struct ht_run_options o = {.ctx = 128, .math = f / 3 % 2 ? HT_MATH_FAST : HT_MATH_EXACT};
+        golden_open(&g, models[f / 6].golden);
+        size_t n = pieces[f % 3] == 1 ? 12 : g.n_ids;
+        float *one = run_all(m, NULL, &o, g.ids, n, pieces[f % 3]);
+        for (size_t c = 0; c < 2; c++) {
+            struct ht_pool *pool = pool_of(counts[c]);
+            float *many = run_all(m, pool, &o, g.ids, n, pieces[f % 3]);
+            assert_memory_equal(many, one, n * m->hp.vocab * sizeof *one);
+            ht_mem_free_aligned(many);
+            ht_pool_free(pool);
         }
+        ht_mem_free_aligned(one);
+        ht_source_close(g.source);
+        ht_model_unload(m);
     }
-    ht_source_close(g.source);
-    ht_model_unload(m);
 }
 
 struct pieces {
@@ -468,6 +474,31 @@ static void test_out_of_memory(void **state) {
     assert_true(done);
 }
 
+/* A file cut anywhere is refused; nothing crashes. */
+static void test_truncated(void **state) {
+    (void)state;
+    static const char path[] = HT_TEST_DIR "/../fuzz/corpus/fuzz_model/llama.gguf";
+    char *data, cut[] = "/tmp/test_model_XXXXXX";
+    size_t len;
+    ht_err err = {0};
+    int fd = mkstemp(cut);
+    assert_true(fd >= 0);
+    ASSERT_OK(ht_read_file(path, 1u << 20, &data, &len, &err), &err);
+    assert_int_equal(write(fd, data, len), (ssize_t)len);
+    for (size_t n = len; n > 0; n -= n < 211 ? n : 211) {
+        struct ht_model *m;
+        ht_err_clear(&err);
+        assert_int_equal(ftruncate(fd, (off_t)n), 0);
+        ht_status status = ht_model_load(cut, &m, &err);
+        assert_true((status == HT_OK) == (n == len));
+        assert_true(n == len || status == HT_FORMAT || status == HT_UNSUPPORTED);
+        ht_model_unload(m);
+    }
+    close(fd);
+    unlink(cut);
+    ht_mem_free(data);
+}
+
 static void test_no_tokenizer(void **state) {
     (void)state;
     struct ht_model *m;
@@ -494,7 +525,7 @@ int main(void) {
         cmocka_unit_test(test_f16_cache),
         cmocka_unit_test(test_predicted_bytes),
         cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_no_tokenizer),
+        cmocka_unit_test(test_no_tokenizer), cmocka_unit_test(test_truncated),
     };
     return cmocka_run_group_tests_name("model", tests, NULL, NULL);
 }
