@@ -1,5 +1,6 @@
 #include "io/fileset.h"
 
+#include <errno.h>
 #include <unistd.h> /* unlink */
 
 #include "base/mem.h"
@@ -31,6 +32,11 @@ ht_status ht_fileset_commit(struct ht_fileset *set, ht_err *err) {
     size_t named = set->n; /* files [named, n) have their names */
     for (size_t i = 0; i < set->n; i++) {
         HT_TRY_DONE(ht_writer_sync(set->writers[i], err));
+    }
+    /* Old and new files of one set must never be taken for a whole: without the first file there is no set. */
+    if (set->overwrite && set->n > 1 && unlink(set->paths[0]) != 0 && errno != ENOENT) {
+        status = ht_fail_errno(err, errno, set->paths[0], "replace the old file");
+        goto done;
     }
     while (named > 0) {
         struct ht_writer *w = set->writers[named - 1];

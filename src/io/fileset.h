@@ -1,7 +1,8 @@
 /* Several output files that should appear together: shards, and the index that names them. Every file is
  * written under a temporary name with its full size reserved at the start; commit first brings all bytes to
  * disk and then gives the names, from the last file to the first, so that the first one (the shard or index
- * that a reader opens) appears only when all others are there. */
+ * that a reader opens) appears only when all others are there. When a set is replaced, its first file goes
+ * away before: killed in between, a run leaves no set rather than one of old and new files. */
 #ifndef HT_IO_FILESET_H
 #define HT_IO_FILESET_H
 

@@ -1,7 +1,10 @@
 #include "test.h"
 
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
+#include "base/sys.h"
 #include "io/container.h"
 #include "io/gguf.h"
 #include "io_build.h"
@@ -215,6 +218,56 @@ static void all_or_nothing(void **state) {
     free(b.p);
 }
 
+/* A process that replaces a set of five files is killed at some moment: the set that is left is the old one, the
+ * new one, or none, never a mixture, and the next run cleans up and succeeds. */
+static void killed(void **state) {
+    (void)state;
+    struct bytes b;
+    struct ht_gguf g = many(&b);
+    unsigned old_left = 0, new_left = 0, none_left = 0;
+    ht_err err = {0};
+    char dir[64], out[128], first[128];
+    temp_dir(dir);
+    snprintf(out, sizeof out, "%s/m.gguf", dir);
+    snprintf(first, sizeof first, "%s/m-00001-of-00005.gguf", dir);
+    for (unsigned i = 0; i < 20; i++) {
+        double start = ht_sys_now();
+        ASSERT_OK(write_all(out, &g, 1, true, 1000, &err), &err);
+        double took = ht_sys_now() - start;
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            for (size_t k = (size_t)((unsigned char *)g.tensors[0].data - b.p); k < b.n; k++) {
+                b.p[k] ^= 0xff; /* the new set differs in every byte */
+            }
+            _exit(write_all(out, &g, 1, true, 7, &err) == HT_OK ? 0 : 1);
+        }
+        usleep((useconds_t)(1e6 * took * (0.2 + i / 14.0))); /* a run takes about as long as the last one */
+        kill(child, SIGKILL);
+        int wstatus;
+        assert_int_equal(waitpid(child, &wstatus, 0), child);
+        if (!ht_path_exists(first)) {
+            none_left++;
+            continue;
+        }
+        struct ht_source *s;
+        ASSERT_OK(ht_source_open(first, &s, &err), &err);
+        size_t same = 0;
+        for (size_t k = 0; k < s->n_tensors; k++) {
+            same += memcmp(s->tensors[k].data, g.tensors[k].data, s->tensors[k].bytes) == 0;
+        }
+        ht_source_close(s);
+        assert_true(same == 0 || same == 5);
+        old_left += same == 5;
+        new_left += same == 0;
+    }
+    print_message("# 20 kills: %u old, %u new, %u none\n", old_left, new_left, none_left);
+    ASSERT_OK(write_all(out, &g, 1, true, 1000, &err), &err);
+    assert_int_equal(remove_dir(dir), 5);
+    ht_gguf_deinit(&g);
+    free(b.p);
+}
+
 /* A value that is known only when the data are out: one file, and splits whose first file is on disk already. */
 static void late_values(void **state) {
     (void)state;
@@ -377,7 +430,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip), cmocka_unit_test(splits),        cmocka_unit_test(splits_keep_alignment),
         cmocka_unit_test(all_or_nothing), cmocka_unit_test(refuses),   cmocka_unit_test(out_of_memory),
-        cmocka_unit_test(late_values),
+        cmocka_unit_test(late_values), cmocka_unit_test(killed),
         cmocka_unit_test(golden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
