@@ -150,6 +150,12 @@ static inline void put_text(const char *path, const char *text) {
     put_file(path, text, strlen(text));
 }
 
+static inline void put_script(const char *path, const char *script) {
+    struct bytes b = build(script);
+    put_file(path, b.p, b.n);
+    free(b.p);
+}
+
 static inline struct bytes get_file(const char *path) {
     ht_err err = {0};
     char *data;

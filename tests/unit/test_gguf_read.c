@@ -259,6 +259,99 @@ static void refuses(void **state) {
     }
 }
 
+/* Every tensor type number up to 1,000: accepted exactly when a format has it, else refused in words. */
+static void every_type_number(void **state) {
+    (void)state;
+    size_t accepted_types = 0;
+    for (uint32_t type = 0; type < 1000; type++) {
+        const struct ht_format *f = ht_format_by_gguf(type);
+        uint32_t ne = f != NULL ? f->block_elems : 256, bytes = f != NULL ? f->block_bytes : 1024;
+        char script[256];
+        snprintf(script, sizeof script, HEAD(1, 0) "s:x w4:1 w8:%u w4:%u w8:0 p:32 r:%u:1 p:32", ne, type, bytes);
+        struct bytes b = build(script);
+        struct ht_gguf g;
+        ht_err err = {0};
+        ht_status got = ht_gguf_parse(b.p, b.n, "a.gguf", &g, &err);
+        if (f != NULL) {
+            ASSERT_OK(got, &err);
+            assert_ptr_equal(g.tensors[0].format, f);
+            assert_int_equal(g.tensors[0].bytes, f->block_bytes);
+            ht_gguf_deinit(&g);
+            accepted_types++;
+        } else {
+            char part[32];
+            snprintf(part, sizeof part, "type %u", type);
+            check_refused("type", got, type > 42 ? HT_FORMAT : HT_UNSUPPORTED, &err, part, "a.gguf");
+            assert_int_equal(err.pos, 45);
+        }
+        free(b.p);
+    }
+    assert_true(accepted_types >= 19); /* 8 plain ones and the formats for weights */
+}
+
+/* Every value type, alone and in an array, cut at every byte of its value. */
+static void every_value_type_cut(void **state) {
+    (void)state;
+    static const char *const values[HT_META_TYPES] = {"w1:1", "w1:1", "w2:1", "w2:1", "w4:1", "w4:1", "f4:1",
+                                                      "w1:1", "s:abc", NULL,  "w8:1", "w8:1", "f8:1"};
+    for (int type = 0; type < HT_META_TYPES; type++) {
+        for (int array = 0; array < 2 && values[type] != NULL; array++) {
+            char script[256];
+            snprintf(script, sizeof script, array ? HEAD(0, 1) "s:key w4:9 w4:%d w8:2 %s %s" : HEAD(0, 1) "s:key w4:%d %s", type,
+                     values[type], values[type]);
+            struct bytes b = build(script);
+            for (size_t n = 24; n <= b.n; n++) {
+                unsigned char *p = prefix(&b, n);
+                struct ht_gguf g;
+                ht_err err = {0};
+                ht_status got = ht_gguf_parse(p, n, "cut", &g, &err);
+                if (n < b.n) {
+                    assert_int_equal(got, HT_FORMAT);
+                    assert_non_null(strstr(err.msg, n < 38 ? "1 metadata pairs cannot fit" : "key 0"));
+                } else {
+                    ASSERT_OK(got, &err);
+                    ht_gguf_deinit(&g);
+                }
+                free(p);
+            }
+            free(b.p);
+        }
+    }
+}
+
+/* Offsets beyond 4 GiB: a sparse file of 6 GiB whose last tensor lies behind the first two. */
+static void beyond_four_gib(void **state) {
+    (void)state;
+    char dir[64];
+    temp_dir(dir);
+    const char *path = in(dir, "large.gguf");
+    struct ht_source *s;
+    ht_err err = {0};
+    put_script(path, HEAD(3, 0) MAT("a", 65536, 16384, 0, 0) MAT("b", 65536, 8192, 0, 4294967296) VEC("c", 8, 0, 6442450944) "p:32");
+    struct bytes head = get_file(path);
+    uint64_t total = head.n + 6442450944 + 32;
+    ht_mem_free(head.p);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    const float mark[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    bool room = fseeko(f, (off_t)(total - 32), SEEK_SET) == 0 && fwrite(mark, 1, 32, f) == 32;
+    room = fclose(f) == 0 && room;
+    if (!room) {
+        remove_dir(dir);
+        skip(); /* a file system without sparse files */
+    }
+    ASSERT_OK(ht_source_open(path, &s, &err), &err);
+    assert_int_equal(s->file_bytes, total);
+    assert_int_equal(s->trailing_bytes, 0);
+    assert_memory_equal(ht_source_find(s, "c")->data, mark, sizeof mark);
+    assert_int_equal((const unsigned char *)ht_source_find(s, "c")->data - (const unsigned char *)ht_source_find(s, "a")->data,
+                     6442450944);
+    ht_source_close(s);
+    assert_int_equal(truncate(path, (off_t)total - 1), 0);
+    check_refused("one byte less", ht_source_open(path, &s, &err), HT_FORMAT, &err, "tensor 2 'c': 32 bytes of data", "large.gguf");
+    remove_dir(dir);
+}
+
 static void truncated_at_every_byte(void **state) {
     (void)state;
     struct bytes b = build(VALID);
@@ -328,12 +421,6 @@ static void out_of_memory(void **state) {
 
 #define SPLIT(no, count, tensors) \
     "s:split.no w4:2 w2:" #no " s:split.count w4:2 w2:" #count " s:split.tensors.count w4:5 w4:" #tensors " "
-
-static void put_script(const char *path, const char *script) {
-    struct bytes b = build(script);
-    put_file(path, b.p, b.n);
-    free(b.p);
-}
 
 static void put_splits(const char *dir) {
     put_script(in(dir, "m-00001-of-00002.gguf"), HEAD(1, 4) ARCH SPLIT(0, 2, 3) VEC("x", 1, 0, 0) "p:32 f4:1 p:32");
@@ -591,6 +678,7 @@ int main(void) {
         cmocka_unit_test(truncated_at_every_byte),                    cmocka_unit_test(flipped_bits),
         cmocka_unit_test(out_of_memory), cmocka_unit_test(splits),    cmocka_unit_test(bad_splits),
         cmocka_unit_test(golden),        cmocka_unit_test(changed_in_place),
+        cmocka_unit_test(every_type_number), cmocka_unit_test(every_value_type_cut), cmocka_unit_test(beyond_four_gib),
         cmocka_unit_test(open_out_of_memory), cmocka_unit_test(odd_paths), cmocka_unit_test(unknown_content),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
