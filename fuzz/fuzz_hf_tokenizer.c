@@ -12,15 +12,26 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static char folder_name[64];
+
+static void remove_folder(void) {
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json"};
+    for (size_t i = 0; i < 2; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "%s/%s", folder_name, names[i]);
+        unlink(path);
+    }
+    rmdir(folder_name);
+}
+
 static const char *folder(void) {
-    static char name[64];
-    if (name[0] == '\0') {
-        snprintf(name, sizeof name, "/tmp/ht-fuzz-XXXXXX");
-        if (mkdtemp(name) == NULL) {
+    if (folder_name[0] == '\0') {
+        snprintf(folder_name, sizeof folder_name, "/tmp/ht-fuzz-XXXXXX");
+        if (mkdtemp(folder_name) == NULL || atexit(remove_folder) != 0) {
             abort();
         }
     }
-    return name;
+    return folder_name;
 }
 
 static void put(const char *name, const uint8_t *data, size_t size) {

@@ -41,7 +41,7 @@ struct ht_vocab {
     const struct ht_merge {
         const char *left, *right;
         size_t left_len, right_len;
-    } *merges;          /* [n_merges] in rank order */
+    } *merges;                       /* [n_merges] in rank order */
     bool ignore_merges;              /* a piece that is a token as a whole needs no merging (Llama 3) */
     int32_t bos, eos, eot, unk, pad; /* -1: none */
     bool add_bos, add_eos;
@@ -59,8 +59,9 @@ ht_status ht_tokenizer_new(const struct ht_vocab *vocab, const char *what, struc
 void ht_tokenizer_free(struct ht_tokenizer *tokenizer);
 const struct ht_vocab *ht_tokenizer_vocab(const struct ht_tokenizer *tokenizer);
 
-/* A Hugging Face tokenizer.json (+ tokenizer_config.json, generation_config.json or NULL) as a vocabulary.
- * pre: name that overrides detection, or NULL; an unknown pre-tokenizer is HT_UNSUPPORTED and says so. */
+/* A Hugging Face folder's tokenizer.json as a vocabulary, with what the files beside it say about special
+ * tokens and the chat template (docs/tokenizers.md). pre: name that overrides detection, or NULL; an
+ * unknown pre-tokenizer is HT_UNSUPPORTED and says so. */
 struct ht_hf_vocab;
 ht_status ht_hf_vocab_load(const char *folder, const char *pre, struct ht_hf_vocab **hf, ht_err *err);
 const struct ht_vocab *ht_hf_vocab_view(const struct ht_hf_vocab *hf);

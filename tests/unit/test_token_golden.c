@@ -125,7 +125,7 @@ static void test_llama_bpe(void **state) {
 }
 
 /* Vocabularies too large to ship come from the models that have them. */
-static struct ht_tokenizer *open_model(const char *name) {
+static struct ht_tokenizer *open_model(const char *name, const char *pre) {
     char path[512];
     ht_err err = {0};
     struct ht_source *source;
@@ -138,21 +138,30 @@ static struct ht_tokenizer *open_model(const char *name) {
         skip();
     }
     ASSERT_OK(ht_source_open(path, &source, &err), &err);
-    ASSERT_OK(ht_model_tokenizer(source, NULL, &t, &err), &err);
+    ASSERT_OK(ht_model_tokenizer(source, pre, &t, &err), &err);
     ht_source_close(source);
     return t;
 }
 
 static void test_smollm(void **state) {
     (void)state;
-    check_vocabulary(open_model("ref-135m.gguf"), "smollm",
+    check_vocabulary(open_model("ref-135m.gguf", NULL), "smollm",
                      "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
 }
 
 static void test_qwen2(void **state) {
     (void)state;
-    check_vocabulary(open_model("qwen2.5-coder-1.5b-q4.gguf"), "qwen2",
+    check_vocabulary(open_model("qwen2.5-coder-1.5b-q4.gguf", NULL), "qwen2",
                      "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.");
+}
+
+/* The same split without NFC: what stock runtimes compute under the name qwen2. */
+static void test_qwen2_raw(void **state) {
+    (void)state;
+    struct ht_tokenizer *t = open_model("qwen2.5-coder-1.5b-q4.gguf", "deepseek-r1-qwen");
+    assert_int_equal(check_corpus(t, "corpus", "qwen2-raw.corpus", true), 1000);
+    assert_true(check_corpus(t, "edge", "qwen2-raw.edge", true) > 100);
+    ht_tokenizer_free(t);
 }
 
 /* Added tokens with every combination of lstrip, rstrip, single_word and normalized, one inside another
@@ -175,7 +184,7 @@ static void test_added(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiny),  cmocka_unit_test(test_llama_bpe), cmocka_unit_test(test_smollm),
-        cmocka_unit_test(test_qwen2), cmocka_unit_test(test_added),
+        cmocka_unit_test(test_qwen2), cmocka_unit_test(test_qwen2_raw), cmocka_unit_test(test_added),
     };
     return cmocka_run_group_tests_name("token_golden", tests, NULL, NULL);
 }
