@@ -49,6 +49,7 @@ struct ht_report {
     size_t n_rows;
     struct ht_report_warning *warnings;
     size_t n_warnings, cap_warnings;
+    bool failed; /* out of memory while looking for warnings */
 };
 
 /* ---- report_rows.c */

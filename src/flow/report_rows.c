@@ -400,6 +400,7 @@ static const char *fallback_text(struct ht_report *report, const json_t *tensors
         ht_buf_printf(&b, "%s %.40s -> %.40s (%u)", k ? "," : "", kinds[k].wanted, kinds[k].format, kinds[k].n);
     }
     const char *text = ht_buf_ok(&b) ? ht_arena_strdup(&report->arena, b.data) : NULL;
+    report->failed |= text == NULL;
     ht_buf_deinit(&b);
     return text;
 }
@@ -488,5 +489,5 @@ ht_status ht_report_rows(struct ht_report *report, ht_err *err) {
     qsort(report->rows, report->n_rows, sizeof *report->rows, by_size);
     HT_TRY(name_rows(report, err));
     find_warnings(report);
-    return HT_OK;
+    return report->failed ? ht_fail_nomem(err, 0) : HT_OK;
 }

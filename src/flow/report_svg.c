@@ -52,6 +52,7 @@ static size_t put_name(struct ht_buf *out, const char *name, size_t max) {
     }
     size_t head = max * 6 / 10, tail = max - 1 - head;
     char *first = ht_mem_strndup(name, (size_t)(skip_chars(name, head) - name));
+    out->failed |= first == NULL;
     ht_report_escape(out, first != NULL ? first : "");
     ht_mem_free(first);
     ht_buf_puts(out, "&#8230;");

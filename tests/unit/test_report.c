@@ -330,12 +330,38 @@ static void test_labels(void **state) {
     }
 }
 
+static void test_out_of_memory(void **state) {
+    (void)state;
+    char out[96];
+    const char *r[2];
+    snprintf(out, sizeof out, "%s/oom.html", folder);
+    r[0] = record(EVAL("out/a-name-that-is-much-too-long-for-the-label-of-a-point.gguf", "41339104", "5.8", "25.1", "0.0108"));
+    r[1] = record("{\"schema\":\"halftone.quantize/1\",\"output\":\"b\",\"tensors\":[{\"wanted\":\"q4_k\",\"format\":\"q5_0\"}]}");
+    int failures = 0;
+    for (uint64_t n = 1;; n++) {
+        ht_err err = {0};
+        char *json = NULL;
+        ht_mem_fail_at(n, 0);
+        ht_status status = ht_flow_report(NULL, "t", r, 2, out, true, &json, &err);
+        ht_mem_fail_at(0, 0);
+        ht_mem_free(json);
+        if (status == HT_OK) {
+            break;
+        }
+        assert_int_equal(status, HT_NOMEM);
+        assert_in_range(++failures, 1, 1000);
+    }
+    assert_true(failures > 10);
+    unlink(out);
+    forget();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_page_of_several_files), cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_malformed_records),     cmocka_unit_test(test_tolerated_records),
         cmocka_unit_test(test_output_is_kept),        cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_labels),                cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
