@@ -48,20 +48,6 @@ static void first_fit(const struct ht_grid_spec *spec, const float *x, const flo
     }
 }
 
-/* All candidates of step 1 rounded to f16, the best taken as it is: enough for 8 bits, where the codes hardly
- * change the best scale. */
-static float fit_once(const struct ht_grid_spec *spec, const struct ht_work *work, struct ht_grid *grid) {
-    struct ht_trials t;
-    t.scale0 = 0.0f;
-    t.scale1 = ht_search_extreme(work->x, spec->sub_len);
-    t.up = work->up;
-    t.down = work->down;
-    t.scale_table = spec->first;
-    int l = evaluate(spec, work->x, work->w, HT_BY_ERROR, &t);
-    grid->d = ht_fit_f16(t.scale[l] * work->up);
-    return t.err[l];
-}
-
 static float fit_single(const struct ht_grid_spec *spec, const struct ht_work *work, struct ht_grid *grid) {
     static const float spread[HT_LANES] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
     struct ht_trials t;
@@ -136,8 +122,6 @@ void ht_fit_scale(const struct ht_grid_spec *spec, const float *x, const float *
         float err;
         if (spec->n_sub > 1) {
             err = fit_subs(spec, &work, grid);
-        } else if (spec->hi > 64) {
-            err = fit_once(spec, &work, grid);
         } else {
             err = fit_single(spec, &work, grid);
         }

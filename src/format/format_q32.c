@@ -2,9 +2,8 @@
  *
  *     q4_0  d | qs[16]            y = d * (q - 8)         q4_1  d | m | qs[16]           y = d * q + m
  *     q5_0  d | qh[4] | qs[16]    y = d * (q - 16)        q5_1  d | m | qh[4] | qs[16]   y = d * q + m
- *     q8_0  d | qs[32]            y = d * q, q signed
  *
- * Codes here are q - 8, q - 16, q: the centred integers. min of the grid is -m, so dmin holds the bits of -m. */
+ * Codes here are q - 8, q - 16 and q, as the grid has them. min of the grid is -m, so dmin holds the bits of -m. */
 #include "format/format_impl.h"
 
 #define SOURCE "GGUF: ggml quantization formats"
@@ -22,13 +21,6 @@ static const float q5_0_first[32] = {
     1 / 14.0f, 1 / 14.125f, 1 / 14.25f, 1 / 14.375f, 1 / 14.5f, 1 / 14.625f, 1 / 14.75f, 1 / 14.875f,
     1 / 15.0f, 1 / 15.125f, 1 / 15.25f, 1 / 15.375f, 1 / 15.5f, 1 / 15.625f, 1 / 15.75f, 1 / 15.875f,
 };
-static const float q8_0_first[32] = {
-    1 / -126.0f, 1 / -126.25f, 1 / -126.5f, 1 / -126.75f, 1 / -127.0f, 1 / -127.25f, 1 / -127.5f, 1 / -127.75f,
-    1 / -128.0f, 1 / -128.25f, 1 / -128.5f, 1 / -128.75f, 1 / -129.0f, 1 / -129.25f, 1 / -129.5f, 1 / -129.75f,
-    1 / 125.0f, 1 / 125.25f, 1 / 125.5f, 1 / 125.75f, 1 / 126.0f, 1 / 126.25f, 1 / 126.5f, 1 / 126.75f,
-    1 / 127.0f, 1 / 127.25f, 1 / 127.5f, 1 / 127.75f, 1 / 128.0f, 1 / 128.25f, 1 / 128.5f, 1 / 128.75f,
-};
-
 static const struct ht_grid_spec q4_0_spec = {.n_sub = 1, .sub_len = 32, .lo = -8, .hi = 7,
     .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .first = q4_0_first, .n_first = 32};
 static const struct ht_grid_spec q4_1_spec = {.n_sub = 1, .sub_len = 32, .lo = 0, .hi = 15,
@@ -37,8 +29,6 @@ static const struct ht_grid_spec q5_0_spec = {.n_sub = 1, .sub_len = 32, .lo = -
     .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .first = q5_0_first, .n_first = 32};
 static const struct ht_grid_spec q5_1_spec = {.n_sub = 1, .sub_len = 32, .lo = 0, .hi = 31,
     .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 1};
-static const struct ht_grid_spec q8_0_spec = {.n_sub = 1, .sub_len = 32, .lo = -128, .hi = 127,
-    .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .first = q8_0_first, .n_first = 32};
 
 /* ---- bytes ---- */
 
@@ -233,36 +223,4 @@ const struct ht_format ht_format_q5_1 = {
     .kind = HT_KIND_BLOCK, .gguf_type = 7, .block_elems = 32, .block_bytes = 24, .decode = q5_1_decode,
     .encode = q5_1_encode, .fit = q5_1_fit, .snap = q5_1_snap, .round = ht_grid_round, .pack = q5_1_pack,
     .unpack = q5_1_unpack,
-};
-
-/* ---- q8_0 ---- */
-
-static void q8_0_fit(const float *x, const float *weight, struct ht_grid *grid) {
-    ht_fit_scale(&q8_0_spec, x, weight, grid);
-}
-
-static void q8_0_snap(struct ht_grid *grid) {
-    ht_fit_snap(&q8_0_spec, grid);
-}
-
-static void q8_0_pack(const struct ht_grid *grid, const int8_t *codes, void *dst) {
-    memcpy(put_head(grid, 0, dst), codes, 32);
-}
-
-static void q8_0_unpack(const void *src, struct ht_grid *grid, int8_t *codes) {
-    memcpy(codes, get_head(&q8_0_spec, src, grid), 32);
-}
-
-static void q8_0_decode(const void *src, float *x, size_t n) {
-    ht_grid_decode(&ht_format_q8_0, src, x, n);
-}
-
-static void q8_0_encode(const float *x, const float *weight, void *dst, size_t n) {
-    ht_grid_encode(&ht_format_q8_0, x, weight, dst, n);
-}
-
-const struct ht_format ht_format_q8_0 = {
-    .name = "q8_0", .summary = "8-bit, blocks of 32, scale", .source = SOURCE, .kind = HT_KIND_BLOCK,
-    .gguf_type = 8, .block_elems = 32, .block_bytes = 34, .decode = q8_0_decode, .encode = q8_0_encode,
-    .fit = q8_0_fit, .snap = q8_0_snap, .round = ht_grid_round, .pack = q8_0_pack, .unpack = q8_0_unpack,
 };

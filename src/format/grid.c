@@ -1,6 +1,4 @@
-#include "format/format_impl.h"
-
-#define ROUND_MAGIC 12582912.0f /* 1.5 * 2^23: adding and subtracting it rounds |v| < 2^22 to the nearest integer */
+#include "format/lanes.h"
 
 void ht_grid_shape(const struct ht_grid_spec *spec, struct ht_grid *grid) {
     grid->n_sub = spec->n_sub;
@@ -32,7 +30,7 @@ int ht_grid_is_stored(const struct ht_grid *grid) {
 HT_INLINE float nearest_int(float v, float lo, float hi) {
     v = v > lo ? v : lo;
     v = v < hi ? v : hi;
-    return (v + ROUND_MAGIC) - ROUND_MAGIC;
+    return (v + HT_ROUND_MAGIC) - HT_ROUND_MAGIC;
 }
 
 /* Counts the midpoints below v; a tie takes the lower code. */

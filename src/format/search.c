@@ -2,23 +2,23 @@
 
 #include <math.h>
 
-#define ROUND_MAGIC 12582912.0f /* as in grid.c */
+#include "format/lanes.h"
 
 /* ---- loading a block ---- */
 
 /* The metric, the one place that says what "error" means to every encoder. h is the importance that the caller
  * gives (mean square of the input channel, the diagonal of the layer's Hessian), s2 the mean of x * x:
  *
- *     formats of 32 codes or more, with importance:  w = h
- *     all other cases:                               w = h * sqrt(s2 + x * x),  h = 1 without importance
+ *     formats of 32 codes or more:  w = h
+ *     the others:                   w = h * sqrt(s2 + x * x)            without importance h = 1
  *
  * The second factor asks for more care with large weights. With coarse grids, errors are large and go together
  * with those of their neighbours, and models answer better so; with fine ones h alone is as good or better
  * (both measured: docs/measurements/encoders.md). llama.cpp weighs most formats like the second row. */
 HT_INLINE void apply_metric(float *w, const float *x, const float *weight, float factor, int n, int n_codes) {
-    if (weight && n_codes >= 32) {
+    if (n_codes >= 32) {
         for (int i = 0; i < n; i++) {
-            w[i] = weight[i] * factor;
+            w[i] = weight ? weight[i] * factor : 1.0f;
         }
         return;
     }
@@ -43,31 +43,11 @@ HT_INLINE void apply_metric(float *w, const float *x, const float *weight, float
     }
 }
 
-/* Bits of the largest magnitude: those of floats without sign are in the order of the floats. */
-HT_INLINE int32_t largest_bits(const float *x, int n) {
-    int32_t best = 0;
-    for (int i = 0; i < n; i++) {
-        int32_t a = (int32_t)(ht_f32_bits(x[i]) & 0x7fffffffu);
-        best = a > best ? a : best;
-    }
-    return best;
-}
-
-#define F32_INF_BITS 0x7f800000
-
-/* The power of two that brings the float with these bits into [1, 2), as far as it and its inverse are normal. */
-HT_INLINE float normalizer(int32_t bits) {
-    int32_t e = 254 - (bits >> 23);
-    e = e < 253 ? e : 253;
-    e = e > 1 ? e : 1;
-    return ht_f32_from_bits((uint32_t)e << 23);
-}
-
 HT_CLONES
 void ht_search_load(struct ht_work *work, const float *x, const float *weight, int n, int n_codes, float limit) {
-    int32_t a = largest_bits(x, n), cap = (int32_t)ht_f32_bits(limit);
+    int32_t a = ht_lane_largest_bits(x, n), cap = (int32_t)ht_f32_bits(limit);
     a = a < cap ? a : cap;
-    work->down = a > 0 ? normalizer(a) : 1.0f;
+    work->down = a > 0 ? ht_lane_normalizer(a) : 1.0f;
     work->up = 1.0f / work->down;
     work->amax = ht_f32_from_bits((uint32_t)a) * work->down;
     float down = work->down;
@@ -76,35 +56,21 @@ void ht_search_load(struct ht_work *work, const float *x, const float *weight, i
         v = v < limit ? v : limit;
         work->x[i] = v * down;
     }
-    int32_t w_max = weight ? largest_bits(weight, n) : 0;
-    int use = w_max > 0 && w_max < F32_INF_BITS;
-    apply_metric(work->w, work->x, use ? weight : NULL, normalizer(w_max), n, n_codes);
+    int32_t w_max = weight ? ht_lane_largest_bits(weight, n) : 0;
+    int use = w_max > 0 && w_max < HT_F32_INF_BITS;
+    apply_metric(work->w, work->x, use ? weight : NULL, ht_lane_normalizer(w_max), n, n_codes);
 }
 
 HT_CLONES
 float ht_search_extreme(const float *x, int n) {
-    int32_t best = largest_bits(x, n), at = n;
-    for (int i = 0; i < n; i++) {
-        int32_t here = (int32_t)(ht_f32_bits(x[i]) & 0x7fffffffu) == best ? i : n;
-        at = here < at ? here : at;
-    }
-    return x[at];
+    return ht_lane_extreme(x, n);
 }
 
-/* ---- lanes ---- */
+/* ---- candidates ---- */
 
 /* 1 / scale per lane, 0 for what is too small to divide by. */
 HT_INLINE float inverse(float s) {
     return s > 1e-30f || s < -1e-30f ? 1.0f / s : 0.0f;
-}
-
-/* A value that f16 holds, next to v (ties may go either way). Veltkamp's splitting keeps 11 bits; below 2^-14 the
- * unit is 2^-24 throughout, which adding 1.5 * 2^-1 brings to the last place. */
-HT_INLINE float to_f16_grid(float v) {
-    float c = v * 8193.0f, normal = c - (c - v), small = (v + 0.75f) - 0.75f;
-    float r = v < 0x1p-14f && v > -0x1p-14f ? small : normal;
-    r = r > -65504.0f ? r : -65504.0f;
-    return r < 65504.0f ? r : 65504.0f;
 }
 
 HT_INLINE void candidates(struct ht_trials *t, float *scale, float *inv) {
@@ -117,7 +83,7 @@ HT_INLINE void candidates(struct ht_trials *t, float *scale, float *inv) {
     if (up > 0.0f) {
         HT_LANE_LOOP
         for (int l = 0; l < HT_LANES; l++) {
-            scale[l] = to_f16_grid(scale[l] * up) * down;
+            scale[l] = ht_lane_to_f16(scale[l] * up) * down;
         }
     }
     HT_LANE_LOOP
@@ -125,28 +91,6 @@ HT_INLINE void candidates(struct ht_trials *t, float *scale, float *inv) {
         t->scale[l] = scale[l];
         inv[l] = inverse(scale[l]);
     }
-}
-
-/* The first lane of lowest score. Scores below 0 (rounding) count as 0: as integers, the bits of floats that
- * are not negative are in the order of the floats; NaN comes last. */
-HT_INLINE int lowest(const float *score) {
-    int32_t best = INT32_MAX, at = HT_LANES - 1;
-    int32_t key[HT_LANES];
-    HT_LANE_LOOP
-    for (int l = 0; l < HT_LANES; l++) {
-        float s = score[l] < 0.0f ? 0.0f : score[l];
-        key[l] = (int32_t)(ht_f32_bits(s) & 0x7fffffffu);
-    }
-    HT_LANE_LOOP
-    for (int l = 0; l < HT_LANES; l++) {
-        best = key[l] < best ? key[l] : best;
-    }
-    HT_LANE_LOOP
-    for (int l = 0; l < HT_LANES; l++) {
-        int32_t here = key[l] == best ? l : HT_LANES - 1;
-        at = here < at ? here : at;
-    }
-    return at;
 }
 
 /* Sums of one element with level q[l]. */
@@ -180,7 +124,7 @@ HT_INLINE int finish(enum ht_search_by by, const float *err, const float *wrq, c
             t->score[l] = err[l] - wrq[l] * wrq[l] * inverse(wqq[l]);
         }
     }
-    return lowest(t->score);
+    return ht_lane_lowest(t->score);
 }
 
 HT_INLINE int search_ints(const float *x, const float *w, int n, int lo, int hi, enum ht_search_by by,
@@ -195,7 +139,7 @@ HT_INLINE int search_ints(const float *x, const float *w, int n, int lo, int hi,
             float q = xi * inv[l];
             q = q > low ? q : low;
             q = q < high ? q : high;
-            q = (q + ROUND_MAGIC) - ROUND_MAGIC;
+            q = (q + HT_ROUND_MAGIC) - HT_ROUND_MAGIC;
             ADD_ELEMENT(xi, wi, q);
         }
     }
@@ -263,7 +207,7 @@ HT_INLINE int search_affine(const float *x, const float *w, int n, int hi, float
     HT_LANE_LOOP
     for (int l = 0; l < HT_LANES; l++) {
         float m = t->min0 + t->min1 * t->min_table[l];
-        m = t->up > 0.0f ? to_f16_grid(m * t->up) * t->down : m;
+        m = t->up > 0.0f ? ht_lane_to_f16(m * t->up) * t->down : m;
         min[l] = m * sign < 0.0f ? 0.0f : m;
         t->min[l] = min[l];
     }
@@ -274,7 +218,7 @@ HT_INLINE int search_affine(const float *x, const float *w, int n, int hi, float
             float v = xi + min[l], q = v * inv[l];
             q = q > 0.0f ? q : 0.0f;
             q = q < high ? q : high;
-            q = (q + ROUND_MAGIC) - ROUND_MAGIC;
+            q = (q + HT_ROUND_MAGIC) - HT_ROUND_MAGIC;
             float r = v - scale[l] * q, wri = wi * r;
             err[l] += wri * r;
             if (by != HT_BY_ERROR) {
@@ -305,7 +249,7 @@ HT_INLINE int search_affine(const float *x, const float *w, int n, int hi, float
             t->score[l] = refit_score(t, l, sum_w, sign);
         }
     }
-    return lowest(t->score);
+    return ht_lane_lowest(t->score);
 }
 
 HT_CLONES

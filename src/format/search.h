@@ -9,9 +9,7 @@
 #ifndef HT_FORMAT_SEARCH_H
 #define HT_FORMAT_SEARCH_H
 
-#include "format/format_impl.h"
-
-#define HT_LANES 16
+#include "format/lanes.h"
 
 struct ht_work {
     float x[HT_BLOCK_MAX]; /* real value = up * x */
