@@ -2,6 +2,8 @@
  * steps of one row of weights stand in format/ (fit, snap, round, pack); which rows get which, here. */
 #include "flow/quantize.h"
 
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "base/sys.h"
 #include "flow/flow.h"
@@ -24,25 +26,32 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     return HT_OK;
 }
 
-/* One pass over the input before the work: what the provenance names, and pages warm for what follows. */
-static ht_status hash_file(const struct ht_mapping *map, char hex[65], ht_err *err) {
-    struct ht_sha256 *sha;
-    HT_TRY(ht_sha256_new(&sha, err));
+static void hash_map(struct ht_xxh3 *xxh3, const struct ht_mapping *map) {
     const uint64_t step = 4u << 20;
     for (uint64_t at = 0; at < map->size; at += step) {
         uint64_t n = map->size - at < step ? map->size - at : step;
-        ht_sha256_update(sha, map->data + at, n);
+        ht_xxh3_update(xxh3, map->data + at, n);
         ht_map_drop(map, at, n);
     }
-    ht_sha256_final(sha, hex);
-    ht_sha256_free(sha);
+}
+
+/* Identity of files: XXH3-64 of their bytes, one file after the other. SHA-256 would cost more than a fast format's
+ * whole encoding (measured: 0.2 of 0.9 CPU seconds for Q8_0 of 135 M weights). */
+static ht_status hash_files(const struct ht_mapping *maps, size_t n, char hex[17], ht_err *err) {
+    struct ht_xxh3 *xxh3;
+    HT_TRY(ht_xxh3_new(&xxh3, err));
+    for (size_t i = 0; i < n; i++) {
+        hash_map(xxh3, &maps[i]);
+    }
+    snprintf(hex, 17, "%016llx", (unsigned long long)ht_xxh3_final(xxh3));
+    ht_xxh3_free(xxh3);
     return HT_OK;
 }
 
-static ht_status hash_output(const char *path, char hex[65], ht_err *err) {
+static ht_status hash_output(const char *path, char hex[17], ht_err *err) {
     struct ht_mapping map;
     HT_TRY(ht_map_file(path, &map, err));
-    ht_status status = hash_file(&map, hex, err);
+    ht_status status = hash_files(&map, 1, hex, err);
     ht_unmap_file(&map);
     return status;
 }
@@ -63,7 +72,7 @@ static ht_status write_output(struct ht_context *ctx, struct ht_quant_job *j, ht
     }
     ht_sink_close(&sink);
     if (status == HT_OK && j->n_files == 1 && o->shard_bytes == 0) {
-        status = hash_output(o->output, j->output_sha256, err);
+        status = hash_output(o->output, j->output_xxh3, err);
     }
     return status;
 }
@@ -71,8 +80,8 @@ static ht_status write_output(struct ht_context *ctx, struct ht_quant_job *j, ht
 static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json, ht_err *err) {
     const ht_quantize_options *o = j->o;
     HT_TRY(prepare(ctx, j, err));
-    if (!o->dry_run && j->plan->source->n_maps == 1) {
-        HT_TRY(hash_file(&j->plan->source->maps[0], j->source_sha256, err));
+    if (!o->dry_run) {
+        HT_TRY(hash_files(j->plan->source->maps, j->plan->source->n_maps, j->source_xxh3, err));
     }
     HT_TRY(ht_quant_set_meta(j, err));
     HT_TRY(ht_flow_predict(j->plan, o->shard_bytes, &j->bytes, &j->n_files, err));

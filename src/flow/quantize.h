@@ -27,8 +27,7 @@ struct ht_quant_job {
     size_t n_unweighted;                 /* weights without an entry */
     uint64_t bytes;                      /* predicted, exact */
     uint32_t n_files;
-    char source_sha256[65];              /* empty: not known (dry run, several files) */
-    char output_sha256[65];
+    char source_xxh3[17], output_xxh3[17]; /* hex; empty: not known (dry run; output in several files) */
     double started_s, started_cpu_s;
     double predicted_s;
     uint64_t predicted_rss_bytes;

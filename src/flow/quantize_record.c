@@ -71,8 +71,8 @@ ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
     HT_TRY(ht_meta_set_u64(m, "halftone.seed", j->o->seed, err));
     HT_TRY(set_text(m, "halftone.source.name", source, err));
     /* The text is as long before it is known as after, so that a dry run predicts the size. */
-    static const char unknown[] = "0000000000000000000000000000000000000000000000000000000000000000";
-    HT_TRY(set_text(m, "halftone.source.sha256", j->source_sha256[0] != '\0' ? j->source_sha256 : unknown, err));
+    const char *xxh3 = j->source_xxh3[0] != '\0' ? j->source_xxh3 : "0000000000000000";
+    HT_TRY(set_text(m, "halftone.source.xxh3", xxh3, err));
     return ht_flow_reserve_checksums(j->plan, err);
 }
 
@@ -163,13 +163,13 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     }
     ht_doc_init(&d, "halftone.quantize/1");
     ht_flow_record_input(&d, p);
-    ht_doc_set(&d, json_object_get(d.root, "input"), "sha256", text_or_null(j->source_sha256));
+    ht_doc_set(&d, json_object_get(d.root, "input"), "xxh3", text_or_null(j->source_xxh3));
     json_t *output = ht_doc_object(&d, d.root, "output");
     ht_flow_base_name(j->o->output, name, sizeof name);
     ht_doc_set(&d, output, "path", ht_doc_text(name, strlen(name)));
     ht_doc_set(&d, output, "bytes", json_integer((json_int_t)j->bytes));
     ht_doc_set(&d, output, "files", json_integer(j->n_files));
-    ht_doc_set(&d, output, "sha256", text_or_null(j->output_sha256));
+    ht_doc_set(&d, output, "xxh3", text_or_null(j->output_xxh3));
     ht_doc_set(&d, d.root, "format", json_string(format_name(j)));
     ht_doc_set(&d, d.root, "method", json_string(j->method->name));
     add_imatrix(&d, j);

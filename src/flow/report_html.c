@@ -350,11 +350,14 @@ static void texts_of(struct ht_buf *out, const json_t *texts) {
 }
 
 static void hash_of(struct ht_buf *out, const char *what, const json_t *file) {
-    const char *sha = ht_report_text(file, "sha256");
-    if (sha != NULL) {
-        ht_buf_printf(out, "<br><span><i>%s sha256</i> ", what);
-        ht_report_escape(out, sha);
-        ht_buf_puts(out, "</span>");
+    static const char *const kinds[] = {"sha256", "xxh3"};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const char *hash = ht_report_text(file, kinds[i]);
+        if (hash != NULL) {
+            ht_buf_printf(out, "<br><span><i>%s %s</i> ", what, kinds[i]);
+            ht_report_escape(out, hash);
+            ht_buf_puts(out, "</span>");
+        }
     }
 }
 
