@@ -8,7 +8,8 @@ struct args {
 };
 
 static const struct option_row options[] = {
-    {"dir", 0, OPT_STR, offsetof(struct args, dir), "DIR", "@dir", "man: write one page per command into this folder"},
+    {"dir", 0, OPT_STR, offsetof(struct args, dir), "DIR", "@dir",
+     "man: write one page per command into this folder"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };
 
@@ -21,7 +22,8 @@ static const char *const examples[] = {
 static int write_page(struct cli *cli, const char *dir, const struct command *command) {
     char name[64];
     ht_err err = {0};
-    snprintf(name, sizeof name, "halftone%s%s.1", command != NULL ? "-" : "", command != NULL ? command->name : "");
+    snprintf(name, sizeof name, "halftone%s%s.1", command != NULL ? "-" : "",
+             command != NULL ? command->name : "");
     char *path = ht_path_join(dir, name), *text = NULL;
     size_t len = 0;
     FILE *memory = open_memstream(&text, &len);

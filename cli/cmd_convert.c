@@ -5,7 +5,8 @@
 static const struct option_row options[] = {
     {"output", 'o', OPT_STR, AT(output), "OUT", "@file", "GGUF file, or folder for --to hf"},
     {"to", 0, OPT_STR, AT(to), "KIND", "gguf|hf", "kind of output [by its name: .gguf, else hf]"},
-    {"dtype", 0, OPT_STR, AT(dtype), "T", "f32|f16|bf16", "type of the weights [the input's; f16 when quantized]"},
+    {"dtype", 0, OPT_STR, AT(dtype), "T", "f32|f16|bf16",
+     "type of the weights [the input's; f16 when quantized]"},
     {"pre", 0, OPT_STR, AT(pre), "NAME", "@pretokenizers", "pre-tokenizer, where the input does not tell"},
     {"shard-size", 0, OPT_BYTES, AT(shard_bytes), "SIZE", NULL, "split the output into files of this size"},
     {"dry-run", 'n', OPT_FLAG, AT(dry_run), NULL, NULL, "only print what would be written"},
@@ -57,8 +58,9 @@ const struct command command_convert = {
     .name = "convert",
     .summary = "Hugging Face folder to GGUF, GGUF to folder, or change the float type",
     .usage = "IN -o OUT [--to gguf|hf] [--dtype T] [OPTIONS]",
-    .description = "Streams tensor by tensor. Names, metadata, tokenizer and chat template come along as llama.cpp and "
-                   "transformers expect them; quantized input is decoded.",
+    .description =
+        "Streams tensor by tensor. Names, metadata, tokenizer and chat template come along as llama.cpp and "
+        "transformers expect them; quantized input is decoded.",
     .examples = examples,
     .options = options,
     .args_bytes = sizeof(ht_convert_options),

@@ -9,7 +9,8 @@ struct args {
 #define AT(field) offsetof(struct args, o.field)
 
 static const struct option_row options[] = {
-    {"reference", 'r', OPT_STR, AT(reference), "MODEL", "@file", "the original; adds KL divergence and same-top"},
+    {"reference", 'r', OPT_STR, AT(reference), "MODEL", "@file",
+     "the original; adds KL divergence and same-top"},
     {"text", 0, OPT_LIST, offsetof(struct args, texts), "FILE", "@file", "text to score; may be repeated"},
     {"tokens", 0, OPT_U64, AT(tokens), "N", NULL, "tokens per text [all]"},
     {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "window [512]"},
@@ -18,7 +19,8 @@ static const struct option_row options[] = {
     {"exact", 0, OPT_FLAG, AT(exact), NULL, NULL, "f32 activations instead of the fast 8-bit path"},
     {"resamples", 0, OPT_U32, AT(resamples), "N", NULL, "bootstrap resamples [2000]"},
     {"seed", 0, OPT_U64, AT(seed), "N", NULL, "seed of the bootstrap [0]"},
-    {"fail-if-kld", 0, OPT_F64, AT(fail_if_kld), "X", NULL, "exit 9 when the mean divergence is above X nats"},
+    {"fail-if-kld", 0, OPT_F64, AT(fail_if_kld), "X", NULL,
+     "exit 9 when the mean divergence is above X nats"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };
 
@@ -36,7 +38,8 @@ static void defaults(void *p) {
     a->windows = "llama";
 }
 
-static void interval(struct text_table *t, const json_t *row, const char *key, double factor, const char *fmt) {
+static void interval(struct text_table *t, const json_t *row, const char *key, double factor,
+                     const char *fmt) {
     char mean[32], low[32], high[32];
     const json_t *e = json_at(row, key);
     if (e == NULL) {
@@ -102,9 +105,10 @@ const struct command command_eval = {
     .name = "eval",
     .summary = "measure perplexity, and what was lost against a reference",
     .usage = "MODEL [--reference MODEL] --text FILE [OPTIONS]",
-    .description = "With a reference both models read the text in lock-step and their predictions are compared at "
-                   "every scored position: KL divergence (nats; 0 is lossless), and how often both put the same token "
-                   "first. Intervals are 95 % block bootstraps over windows.",
+    .description =
+        "With a reference both models read the text in lock-step and their predictions are compared at "
+        "every scored position: KL divergence (nats; 0 is lossless), and how often both put the same token "
+        "first. Intervals are 95 % block bootstraps over windows.",
     .examples = examples,
     .options = options,
     .args_bytes = sizeof(struct args),

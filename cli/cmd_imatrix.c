@@ -10,10 +10,12 @@ struct args {
 
 static const struct option_row options[] = {
     {"output", 'o', OPT_STR, AT(output), "FILE", "@file", "file to write; .dat gives the older layout"},
-    {"text", 0, OPT_LIST, offsetof(struct args, texts), "FILE", "@file", "collect: calibration text; may be repeated"},
+    {"text", 0, OPT_LIST, offsetof(struct args, texts), "FILE", "@file",
+     "collect: calibration text; may be repeated"},
     {"tokens", 0, OPT_U64, AT(tokens), "N", NULL, "collect: at most this many tokens [all]"},
     {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "collect: window [512]"},
-    {"fast", 0, OPT_FLAG, offsetof(struct args, fast), NULL, NULL, "collect: 8-bit activations instead of f32"},
+    {"fast", 0, OPT_FLAG, offsetof(struct args, fast), NULL, NULL,
+     "collect: 8-bit activations instead of f32"},
     {"force", 0, OPT_FLAG, AT(force), NULL, NULL, "replace an existing output"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };
@@ -34,8 +36,8 @@ static void defaults(void *p) {
 
 static void show(const struct cli *cli, const json_t *d) {
     (void)cli;
-    printf("%s: %.0f entries from %.0f windows of %.0f tokens\n", json_str(d, "output", "?"), json_num(d, "entries", 0),
-           json_num(d, "windows", 0), json_num(d, "ctx", 0));
+    printf("%s: %.0f entries from %.0f windows of %.0f tokens\n", json_str(d, "output", "?"),
+           json_num(d, "entries", 0), json_num(d, "windows", 0), json_num(d, "ctx", 0));
 }
 
 static int collect(struct cli *cli, struct args *a, char **json, ht_err *err, ht_status *status) {
@@ -52,7 +54,8 @@ static int collect(struct cli *cli, struct args *a, char **json, ht_err *err, ht
 }
 
 static int merge(struct cli *cli, struct args *a, char **json, ht_err *err, ht_status *status) {
-    *status = ht_imatrix_merge(cli->ctx, cli->positional + 1, cli->n_positional - 1, a->o.output, a->o.force, json, err);
+    *status = ht_imatrix_merge(cli->ctx, cli->positional + 1, cli->n_positional - 1, a->o.output, a->o.force,
+                               json, err);
     return 0;
 }
 
@@ -83,9 +86,10 @@ const struct command command_imatrix = {
     .name = "imatrix",
     .summary = "collect, merge and convert importance matrices",
     .usage = "collect MODEL --text FILE -o FILE | merge FILE... -o FILE | convert FILE -o FILE",
-    .description = "An importance matrix holds, for each linear layer, the mean square of each input over a calibration "
-                   "text: rounding errors on weights that meet large inputs cost more. Both layouts of llama.cpp are "
-                   "read and written.",
+    .description =
+        "An importance matrix holds, for each linear layer, the mean square of each input over a calibration "
+        "text: rounding errors on weights that meet large inputs cost more. Both layouts of llama.cpp are "
+        "read and written.",
     .examples = examples,
     .options = options,
     .args_bytes = sizeof(struct args),

@@ -58,7 +58,8 @@ static void show_tensors(const struct cli *cli, const json_t *d) {
     putchar('\n');
 }
 
-static void show_groups(const struct cli *cli, const json_t *rows, const char *what) { /* rows have a member `what` */
+static void show_groups(const struct cli *cli, const json_t *rows,
+                        const char *what) { /* rows have a member `what` */
     const char *const headers[] = {what, "tensors", "weights", "size", "bits/weight"};
     struct text_table *t = table_new(headers, 5, "lrrrr");
     size_t i;
@@ -79,8 +80,8 @@ static void show(const struct cli *cli, const json_t *d) {
     char b[32];
     printf("%s: %s, %s, %s, %.0f weights in %zu tensors, %.3f bits per weight\n\n", json_str(d, "path", "?"),
            json_str(d, "container", "?"), json_str(d, "architecture", "unknown architecture"),
-           human_bytes(json_num(d, "file_bytes", 0), b), json_num(d, "weights", 0), json_array_size(json_at(d, "tensors")),
-           json_num(d, "bits_per_weight", 0));
+           human_bytes(json_num(d, "file_bytes", 0), b), json_num(d, "weights", 0),
+           json_array_size(json_at(d, "tensors")), json_num(d, "bits_per_weight", 0));
     show_object("Hyper-parameters", json_object_get(d, "hparams"));
     show_object("Tokenizer", json_object_get(d, "tokenizer"));
     if (g_args->metadata) {

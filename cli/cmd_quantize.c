@@ -12,7 +12,8 @@ static const struct option_row options[] = {
     {"output", 'o', OPT_STR, AT(output), "FILE", "@file", "file to write"},
     {"format", 'f', OPT_STR, AT(format), "F", "@formats @presets",
      "a format (q4_0) or a preset (Q4_K_M); see 'halftone list presets' [Q4_K_M]"},
-    {"method", 'm', OPT_STR, AT(method), "M", "@methods", "rtn or imatrix [imatrix when there is importance]"},
+    {"method", 'm', OPT_STR, AT(method), "M", "@methods",
+     "rtn or imatrix [imatrix when there is importance]"},
     {"imatrix", 0, OPT_STR, AT(imatrix), "FILE", "@file", "importance matrix, GGUF or .dat"},
     {"calib", 0, OPT_LIST, offsetof(struct args, calib), "TEXT", "@file",
      "collect the importance from this text first; may be repeated"},
@@ -26,8 +27,10 @@ static const struct option_row options[] = {
     {"pre", 0, OPT_STR, AT(pre), "NAME", "@pretokenizers", "pre-tokenizer, where the input does not tell"},
     {"seed", 0, OPT_U64, AT(seed), "N", NULL, "seed, recorded in the file [0]"},
     {"shard-size", 0, OPT_BYTES, AT(shard_bytes), "SIZE", NULL, "split the output into files of this size"},
-    {"allow-requantize", 0, OPT_FLAG, AT(allow_requantize), NULL, NULL, "accept an input that is quantized already"},
-    {"allow-nonfinite", 0, OPT_FLAG, AT(allow_nonfinite), NULL, NULL, "NaN and Inf weights become 0, counted"},
+    {"allow-requantize", 0, OPT_FLAG, AT(allow_requantize), NULL, NULL,
+     "accept an input that is quantized already"},
+    {"allow-nonfinite", 0, OPT_FLAG, AT(allow_nonfinite), NULL, NULL,
+     "NaN and Inf weights become 0, counted"},
     {"dry-run", 'n', OPT_FLAG, AT(dry_run), NULL, NULL, "only print the plan: formats, size, memory, time"},
     {"force", 0, OPT_FLAG, AT(force), NULL, NULL, "replace an existing output"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
@@ -80,16 +83,16 @@ static void show(const struct cli *cli, const json_t *d) {
         show_tensors(cli, d);
     }
     json_array_foreach(json_object_get(d, "fallbacks"), i, row) {
-        printf("fallback: %.0f tensors %s -> %s (rows that the block does not divide)\n", json_num(row, "count", 0),
-               json_str(row, "from", "?"), json_str(row, "to", "?"));
+        printf("fallback: %.0f tensors %s -> %s (rows that the block does not divide)\n",
+               json_num(row, "count", 0), json_str(row, "from", "?"), json_str(row, "to", "?"));
     }
     json_array_foreach(json_object_get(d, "warnings"), i, row) {
         printf("warning: %s\n", json_is_string(row) ? json_string_value(row) : "?");
     }
     double from = json_num(d, "input.bytes", 0), to = json_num(d, "bytes", 0);
-    printf("%s%s: %s, %.3f bits per weight, %.1f %% of %s\n", dry ? "would write " : "", json_str(d, "output.path", "?"),
-           human_bytes(to, b), json_num(d, "bits_per_weight", 0), from > 0 ? 100 * to / from : 0.0,
-           human_bytes(from, b2));
+    printf("%s%s: %s, %.3f bits per weight, %.1f %% of %s\n", dry ? "would write " : "",
+           json_str(d, "output.path", "?"), human_bytes(to, b), json_num(d, "bits_per_weight", 0),
+           from > 0 ? 100 * to / from : 0.0, human_bytes(from, b2));
     if (dry) {
         printf("predicted: %s, peak memory %s\n", human_time(json_num(d, "predicted.seconds", -1), t),
                human_bytes(json_num(d, "predicted.peak_rss_bytes", 0), b));
@@ -124,9 +127,10 @@ const struct command command_quantize = {
     .name = "quantize",
     .summary = "make a model smaller",
     .usage = "MODEL -o FILE [--format F] [--calib TEXT | --imatrix FILE] [OPTIONS]",
-    .description = "Reads a GGUF file or a Hugging Face folder and writes a GGUF file that llama.cpp and this program "
-                   "run. The output gets its name only when it is complete; the input is never touched. With "
-                   "importance (--imatrix or --calib) rounding errors go where the model feels them least.",
+    .description =
+        "Reads a GGUF file or a Hugging Face folder and writes a GGUF file that llama.cpp and this program "
+        "run. The output gets its name only when it is complete; the input is never touched. With "
+        "importance (--imatrix or --calib) rounding errors go where the model feels them least.",
     .examples = examples,
     .options = options,
     .args_bytes = sizeof(struct args),

@@ -52,7 +52,8 @@ static int run(struct cli *cli, void *p) {
         fprintf(stderr, "halftone report: missing -o FILE\n");
         return EXIT_USAGE;
     }
-    ht_status status = ht_report(cli->ctx, a->title, cli->positional, cli->n_positional, a->output, a->force, &json, &err);
+    ht_status status =
+        ht_report(cli->ctx, a->title, cli->positional, cli->n_positional, a->output, a->force, &json, &err);
     return finish(cli, status, &err, json, show);
 }
 
@@ -60,7 +61,8 @@ const struct command command_report = {
     .name = "report",
     .summary = "one HTML page and a table from the records of quantize, eval and run",
     .usage = "RECORD.json... -o FILE.html [--title TEXT]",
-    .description = "Records are what quantize, eval, imatrix and run print with --json. The page needs no network.",
+    .description =
+        "Records are what quantize, eval, imatrix and run print with --json. The page needs no network.",
     .examples = examples,
     .options = options,
     .args_bytes = sizeof(struct args),

@@ -14,21 +14,27 @@ struct args {
 #define GEN(field) offsetof(struct args, g.field)
 
 static const struct option_row options[] = {
-    {"prompt", 'p', OPT_STR, offsetof(struct args, prompt), "TEXT", NULL, "text to continue; '-' reads stdin"},
+    {"prompt", 'p', OPT_STR, offsetof(struct args, prompt), "TEXT", NULL,
+     "text to continue; '-' reads stdin"},
     {"chat", 0, OPT_FLAG, offsetof(struct args, chat), NULL, NULL,
      "talk in the model's chat format: one turn with --prompt, else line by line from stdin"},
     {"system", 0, OPT_STR, offsetof(struct args, system), "TEXT", NULL, "chat: system message [the model's]"},
-    {"chat-format", 0, OPT_STR, offsetof(struct args, template_name), "NAME", "@chats", "chat format [the model's]"},
-    {"special", 0, OPT_FLAG, offsetof(struct args, special), NULL, NULL, "special tokens written in the prompt count"},
+    {"chat-format", 0, OPT_STR, offsetof(struct args, template_name), "NAME", "@chats",
+     "chat format [the model's]"},
+    {"special", 0, OPT_FLAG, offsetof(struct args, special), NULL, NULL,
+     "special tokens written in the prompt count"},
     {"max-tokens", 'n', OPT_U32, GEN(max_tokens), "N", NULL, "tokens to generate [128]"},
-    {"temp", 0, OPT_F32, GEN(temperature), "X", NULL, "temperature; 0 always takes the likeliest token [0.8]"},
+    {"temp", 0, OPT_F32, GEN(temperature), "X", NULL,
+     "temperature; 0 always takes the likeliest token [0.8]"},
     {"top-k", 0, OPT_U32, GEN(top_k), "N", NULL, "keep the N likeliest; 0: all [40]"},
     {"top-p", 0, OPT_F32, GEN(top_p), "X", NULL, "keep the likeliest that sum to X [0.95]"},
     {"min-p", 0, OPT_F32, GEN(min_p), "X", NULL, "drop what is below X times the likeliest [0.05]"},
     {"seed", 0, OPT_U64, GEN(seed), "N", NULL, "seed [0]"},
     {"ignore-eos", 0, OPT_FLAG, GEN(ignore_eos), NULL, NULL, "go on behind end tokens"},
-    {"ctx", 0, OPT_U32, offsetof(struct args, s.ctx), "N", NULL, "positions kept [the model's, at most 4096]"},
-    {"exact", 0, OPT_FLAG, offsetof(struct args, s.exact), NULL, NULL, "f32 activations instead of 8-bit ones"},
+    {"ctx", 0, OPT_U32, offsetof(struct args, s.ctx), "N", NULL,
+     "positions kept [the model's, at most 4096]"},
+    {"exact", 0, OPT_FLAG, offsetof(struct args, s.exact), NULL, NULL,
+     "f32 activations instead of 8-bit ones"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };
 
@@ -70,11 +76,12 @@ static double rate(double n, double seconds) {
 static void print_run_json(const struct cli *cli, const struct args *a, const ht_generate_result *r,
                            const struct sink *sink) {
     json_t *text = json_stringn(sink->text.data != NULL ? sink->text.data : "", sink->text.len);
-    json_t *d = json_pack("{ss ss si si sf sf sf sb si sb so*}", "schema", "halftone.run/1", "model",
-                          cli->positional[0], "prompt_tokens", (int)r->prompt_tokens, "tokens", (int)r->tokens,
-                          "prefill_tokens_per_s", rate(r->prompt_tokens, r->prompt_s), "decode_tokens_per_s",
-                          rate(r->tokens > 1 ? r->tokens - 1 : 0, r->decode_s), "first_token_s", r->first_token_s,
-                          "stopped", r->stopped, "seed", (int)a->g.seed, "exact", a->s.exact, "text", text);
+    json_t *d =
+        json_pack("{ss ss si si sf sf sf sb si sb so*}", "schema", "halftone.run/1", "model",
+                  cli->positional[0], "prompt_tokens", (int)r->prompt_tokens, "tokens", (int)r->tokens,
+                  "prefill_tokens_per_s", rate(r->prompt_tokens, r->prompt_s), "decode_tokens_per_s",
+                  rate(r->tokens > 1 ? r->tokens - 1 : 0, r->decode_s), "first_token_s", r->first_token_s,
+                  "stopped", r->stopped, "seed", (int)a->g.seed, "exact", a->s.exact, "text", text);
     char *json = d != NULL ? json_dumps(d, JSON_INDENT(2) | JSON_REAL_PRECISION(8)) : NULL;
     json_decref(d);
     print_json(json);
@@ -88,7 +95,8 @@ static void print_stats(const struct cli *cli, const ht_generate_result *r) {
 
 /* Feeds ids from where they differ from what the session has seen, then generates. */
 static ht_status generate(ht_session *session, struct ht_buf *seen, const int32_t *ids, size_t n,
-                          const ht_generate_options *g, struct sink *sink, ht_generate_result *r, ht_err *err) {
+                          const ht_generate_options *g, struct sink *sink, ht_generate_result *r,
+                          ht_err *err) {
     size_t have = seen->len / sizeof *ids, same = 0;
     const char *old = seen->data;
     while (same < have && same + 1 < n && memcmp(old + same * sizeof *ids, &ids[same], sizeof *ids) == 0) {
@@ -137,8 +145,8 @@ static void talk_free(struct talk *t) {
 
 /* One turn: the user's content in, the answer streamed and kept. */
 static ht_status turn(const struct args *a, const ht_model *model, ht_session *session, struct ht_buf *seen,
-                      struct talk *talk, const char *content, size_t len, struct sink *sink, ht_generate_result *r,
-                      ht_err *err) {
+                      struct talk *talk, const char *content, size_t len, struct sink *sink,
+                      ht_generate_result *r, ht_err *err) {
     int32_t *ids = NULL;
     size_t n = 0;
     if (!talk_add(talk, "user", content, len)) {
@@ -151,16 +159,17 @@ static ht_status turn(const struct args *a, const ht_model *model, ht_session *s
         status = generate(session, seen, ids, n, &a->g, sink, r, err);
     }
     ht_ids_free(ids);
-    if (status == HT_OK && !talk_add(talk, "assistant", sink->text.data != NULL ? sink->text.data : "", sink->text.len)) {
+    if (status == HT_OK &&
+        !talk_add(talk, "assistant", sink->text.data != NULL ? sink->text.data : "", sink->text.len)) {
         err->code = HT_NOMEM;
         status = HT_NOMEM;
     }
     return status;
 }
 
-static ht_status converse(const struct cli *cli, const struct args *a, const ht_model *model, ht_session *session,
-                          struct ht_buf *seen, struct talk *talk, struct sink *sink, ht_generate_result *r,
-                          ht_err *err) {
+static ht_status converse(const struct cli *cli, const struct args *a, const ht_model *model,
+                          ht_session *session, struct ht_buf *seen, struct talk *talk, struct sink *sink,
+                          ht_generate_result *r, ht_err *err) {
     char *line = NULL;
     size_t cap = 0;
     ht_status status = HT_OK;
@@ -188,13 +197,13 @@ static ht_status converse(const struct cli *cli, const struct args *a, const ht_
     return status;
 }
 
-static ht_status complete(const struct cli *cli, const struct args *a, const ht_model *model, ht_session *session,
-                          struct ht_buf *seen, const char *text, size_t len, struct sink *sink,
-                          ht_generate_result *r, ht_err *err) {
+static ht_status complete(const struct cli *cli, const struct args *a, const ht_model *model,
+                          ht_session *session, struct ht_buf *seen, const char *text, size_t len,
+                          struct sink *sink, ht_generate_result *r, ht_err *err) {
     int32_t *ids = NULL;
     size_t n = 0;
-    ht_status status = ht_tokenize(model, text, len, HT_TOKENIZE_ADD | (a->special ? HT_TOKENIZE_SPECIAL : 0u), &ids,
-                                   &n, err);
+    ht_status status = ht_tokenize(model, text, len,
+                                   HT_TOKENIZE_ADD | (a->special ? HT_TOKENIZE_SPECIAL : 0u), &ids, &n, err);
     if (status == HT_OK && n == 0) {
         err->code = status = HT_INVAL;
         snprintf(err->msg, sizeof err->msg, "the prompt is empty and the model has no start token");
@@ -222,7 +231,8 @@ static int run(struct cli *cli, void *p) {
     ht_buf_init(&sink.text, HT_MAX_STRING_BYTES);
     ht_buf_init(&input, HT_MAX_STRING_BYTES);
     if (a->prompt == NULL && (!a->chat || cli->json)) {
-        fprintf(stderr, "halftone run: missing --prompt TEXT%s\n", cli->json ? "" : " (or --chat to talk line by line)");
+        fprintf(stderr, "halftone run: missing --prompt TEXT%s\n",
+                cli->json ? "" : " (or --chat to talk line by line)");
         return EXIT_USAGE;
     }
     ht_status status = ht_model_open(cli->ctx, cli->positional[0], &model, &err);
@@ -253,7 +263,9 @@ static int run(struct cli *cli, void *p) {
             print_stats(cli, &r);
         }
     }
-    int code = status != HT_OK ? report_error(cli, &err) : signal_received() != 0 ? 128 + signal_received() : 0;
+    int code = status != HT_OK          ? report_error(cli, &err)
+               : signal_received() != 0 ? 128 + signal_received()
+                                        : 0;
     talk_free(&talk);
     ht_buf_deinit(&seen);
     ht_buf_deinit(&input);

@@ -19,8 +19,8 @@ static void show(const struct cli *cli, const json_t *d) {
     json_t *row;
     json_array_foreach(json_object_get(d, "findings"), i, row) {
         printf("%s%s%s: %s%s%s\n", term_color(cli, false, "\033[33m"), json_str(row, "kind", "finding"),
-               term_color(cli, false, "\033[0m"), json_str(row, "tensor", ""), json_str(row, "tensor", NULL) ? ": " : "",
-               json_str(row, "message", "?"));
+               term_color(cli, false, "\033[0m"), json_str(row, "tensor", ""),
+               json_str(row, "tensor", NULL) ? ": " : "", json_str(row, "message", "?"));
     }
     char b[32];
     double sums = json_num(d, "checksums", 0);
@@ -46,7 +46,8 @@ const struct command command_verify = {
     .name = "verify",
     .summary = "check structure, checksums and values of a file",
     .usage = "MODEL [--no-data] [--no-checksums]",
-    .description = "Exit codes: 0 sound, 3 malformed or NaN/Inf among the weights, 8 a checksum does not match.",
+    .description =
+        "Exit codes: 0 sound, 3 malformed or NaN/Inf among the weights, 8 a checksum does not match.",
     .examples = examples,
     .options = options,
     .args_bytes = sizeof(ht_verify_options),

@@ -8,7 +8,8 @@ static const struct option_row options[] = {{NULL, 0, OPT_FLAG, 0, NULL, NULL, N
 
 static int run(struct cli *cli, void *p) {
     (void)p;
-    printf(cli->json ? "{\"schema\": \"halftone.version/1\", \"version\": \"%s\"}\n" : "halftone %s\n", ht_version());
+    printf(cli->json ? "{\"schema\": \"halftone.version/1\", \"version\": \"%s\"}\n" : "halftone %s\n",
+           ht_version());
     return 0;
 }
 

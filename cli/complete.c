@@ -1,5 +1,5 @@
-/* Completion scripts for bash, zsh and fish, from the command tables. Registries ("@formats") are asked of the
- * program itself when the user presses tab, so the script never grows stale. */
+/* Completion scripts for bash, zsh and fish, from the command tables. Registries ("@formats") are asked of
+ * the program itself when the user presses tab, so the script never grows stale. */
 #include "base/mem.h"
 #include "cli.h"
 
@@ -43,8 +43,10 @@ static void option_words(FILE *out, const struct option_row *rows) {
 }
 
 static void bash(FILE *out) {
-    fputs("# bash completion for halftone; source it or install it as .../bash-completion/completions/halftone\n"
-          "_halftone_names() { halftone list \"$1\" --json 2>/dev/null | sed -n 's/^ *\"name\": \"\\([^\"]*\\)\".*/\\1/p'; }\n"
+    fputs("# bash completion for halftone; source it or install it as "
+          ".../bash-completion/completions/halftone\n"
+          "_halftone_names() { halftone list \"$1\" --json 2>/dev/null | sed -n 's/^ *\"name\": "
+          "\"\\([^\"]*\\)\".*/\\1/p'; }\n"
           "_halftone() {\n"
           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words= files= value=\n"
           "    COMPREPLY=()\n"
@@ -54,7 +56,8 @@ static void bash(FILE *out) {
     for (size_t i = 0; i < command_count(); i++) {
         fprintf(out, "%s ", command_at(i)->name);
     }
-    fputs("--help --version\"\n        mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n        return\n    fi\n"
+    fputs("--help --version\"\n        mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n        "
+          "return\n    fi\n"
           "    case ${COMP_WORDS[1]} in\n",
           out);
     for (size_t i = 0; i < command_count(); i++) {
@@ -62,7 +65,9 @@ static void bash(FILE *out) {
         fprintf(out, "    %s)\n        case $prev in\n", c->name);
         bash_values(out, c->options);
         bash_values(out, common_options);
-        fputs("        esac\n        if [ -z \"$value\" ]; then\n            case $cur in\n            -*) words=\"", out);
+        fputs("        esac\n        if [ -z \"$value\" ]; then\n            case $cur in\n            -*) "
+              "words=\"",
+              out);
         option_words(out, c->options);
         option_words(out, common_options);
         fputs("\" ;;\n            *) ", out);
@@ -70,7 +75,8 @@ static void bash(FILE *out) {
         fputs(" ;;\n            esac\n        fi\n        ;;\n", out);
     }
     fputs("    esac\n"
-          "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\"; [ -n \"$files\" ] && compgen -f -- \"$cur\")\n"
+          "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\"; [ -n \"$files\" ] && compgen -f "
+          "-- \"$cur\")\n"
           "}\n"
           "complete -o filenames -F _halftone halftone\n",
           out);
@@ -116,7 +122,8 @@ static void zsh_action(FILE *out, const char *choices) {
 
 static void zsh_options(FILE *out, const struct option_row *rows) {
     for (; rows->name != NULL; rows++) {
-        fprintf(out, "            '%s--%s%s[", rows->type == OPT_LIST ? "*" : "", rows->name, rows->arg ? "=" : "");
+        fprintf(out, "            '%s--%s%s[", rows->type == OPT_LIST ? "*" : "", rows->name,
+                rows->arg ? "=" : "");
         quoted(out, rows->help, "[]:\\");
         fputc(']', out);
         if (rows->arg != NULL) {
@@ -129,7 +136,8 @@ static void zsh_options(FILE *out, const struct option_row *rows) {
 
 static void zsh(FILE *out) {
     fputs("#compdef halftone\n"
-          "_halftone_names() { halftone list \"$1\" --json 2>/dev/null | sed -n 's/^ *\"name\": \"\\([^\"]*\\)\".*/\\1/p' }\n"
+          "_halftone_names() { halftone list \"$1\" --json 2>/dev/null | sed -n 's/^ *\"name\": "
+          "\"\\([^\"]*\\)\".*/\\1/p' }\n"
           "_halftone() {\n    local -a commands\n    commands=(\n",
           out);
     for (size_t i = 0; i < command_count(); i++) {
@@ -137,9 +145,10 @@ static void zsh(FILE *out) {
         quoted(out, command_at(i)->summary, ":\\");
         fputs("'\n", out);
     }
-    fputs("    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n    fi\n"
-          "    local command=$words[2]\n    shift words\n    (( CURRENT-- ))\n    case $command in\n",
-          out);
+    fputs(
+        "    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n    fi\n"
+        "    local command=$words[2]\n    shift words\n    (( CURRENT-- ))\n    case $command in\n",
+        out);
     for (size_t i = 0; i < command_count(); i++) {
         const struct command *c = command_at(i);
         fprintf(out, "    %s)\n        _arguments \\\n", c->name);
@@ -183,7 +192,8 @@ static void fish_options(FILE *out, const char *command, const struct option_row
 
 static void fish(FILE *out) {
     fputs("function __halftone_names\n    for r in $argv\n"
-          "        halftone list (string trim -c @ $r) --json 2>/dev/null | string match -rg '^ *\"name\": \"([^\"]*)\"'\n"
+          "        halftone list (string trim -c @ $r) --json 2>/dev/null | string match -rg '^ *\"name\": "
+          "\"([^\"]*)\"'\n"
           "    end\nend\n",
           out);
     for (size_t i = 0; i < command_count(); i++) {

@@ -73,8 +73,8 @@ void help_program(FILE *out, bool color) {
 }
 
 void help_command(const struct command *command, FILE *out, bool color) {
-    fprintf(out, "halftone %s: %s\n\nusage: halftone %s %s\n\n", command->name, command->summary, command->name,
-            command->usage);
+    fprintf(out, "halftone %s: %s\n\nusage: halftone %s %s\n\n", command->name, command->summary,
+            command->name, command->usage);
     if (command->examples != NULL) {
         paint(out, color, "Examples");
         for (const char *const *e = command->examples; e[0] != NULL; e += 2) {

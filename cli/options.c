@@ -183,7 +183,8 @@ static bool takes_value(const struct option_row *row) {
 static int apply(struct cli *cli, const struct command *command, void *args, const struct option_row *row,
                  const char *value) {
     bool common = find_in(common_options, row->name, strlen(row->name), 0) == row;
-    if (takes_value(row) && row->choices != NULL && row->choices[0] != '@' && !in_choices(row->choices, value)) {
+    if (takes_value(row) && row->choices != NULL && row->choices[0] != '@' &&
+        !in_choices(row->choices, value)) {
         return usage_error(command, "--%s: expected one of %s, found '%s'", row->name, row->choices, value);
     }
     const char *expected = store(row, common ? (void *)cli : args, value);

@@ -75,7 +75,8 @@ static void on_log(void *user, ht_log_level level, const char *msg) {
                   g.cli->verbose >= (level == HT_LOG_INFO ? 1 : 2);
     if (wanted) {
         progress_clear();
-        fprintf(stderr, "%shalftone: %s%s%s\n", term_color(g.cli, true, level <= HT_LOG_WARN ? "\033[33m" : ""),
+        fprintf(stderr, "%shalftone: %s%s%s\n",
+                term_color(g.cli, true, level <= HT_LOG_WARN ? "\033[33m" : ""),
                 level == HT_LOG_WARN ? "warning: " : "", term_color(g.cli, true, "\033[0m"), msg);
     }
 }

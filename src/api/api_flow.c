@@ -21,8 +21,8 @@ static ht_status need_texts(const char *const *texts, size_t n, const char *name
 
 static ht_status need_window(uint32_t ctx, ht_err *err) {
     if (ctx < 2) {
-        return ht_fail(err, HT_INVAL, "ctx", HT_NO_POS, "a window of %u tokens has nothing to predict; expected 2 or more",
-                       ctx);
+        return ht_fail(err, HT_INVAL, "ctx", HT_NO_POS,
+                       "a window of %u tokens has nothing to predict; expected 2 or more", ctx);
     }
     return HT_OK;
 }
@@ -41,7 +41,8 @@ ht_status ht_inspect(ht_context *ctx, const char *path, char **json, ht_err *err
     return ht_flow_inspect(ctx, path, json, err);
 }
 
-ht_status ht_verify(ht_context *ctx, const char *path, const ht_verify_options *options, char **json, ht_err *err) {
+ht_status ht_verify(ht_context *ctx, const char *path, const ht_verify_options *options, char **json,
+                    ht_err *err) {
     ht_verify_options o;
     ht_err_clear(err);
     forget(json);
@@ -98,8 +99,8 @@ ht_status ht_imatrix_collect(ht_context *ctx, const ht_imatrix_options *options,
     return ht_flow_imatrix(ctx, &o, json, err);
 }
 
-ht_status ht_imatrix_merge(ht_context *ctx, const char *const *inputs, size_t n, const char *output, bool force,
-                           char **json, ht_err *err) {
+ht_status ht_imatrix_merge(ht_context *ctx, const char *const *inputs, size_t n, const char *output,
+                           bool force, char **json, ht_err *err) {
     ht_err_clear(err);
     forget(json);
     HT_TRY(ht_need(ctx, "ctx", err));
@@ -108,7 +109,8 @@ ht_status ht_imatrix_merge(ht_context *ctx, const char *const *inputs, size_t n,
     return ht_flow_imatrix_merge(ctx, inputs, n, output, force, json, err);
 }
 
-ht_status ht_eval(ht_context *ctx, const ht_eval_options *options, ht_eval_result *result, char **json, ht_err *err) {
+ht_status ht_eval(ht_context *ctx, const ht_eval_options *options, ht_eval_result *result, char **json,
+                  ht_err *err) {
     ht_eval_options o;
     ht_err_clear(err);
     forget(json);
@@ -121,8 +123,8 @@ ht_status ht_eval(ht_context *ctx, const ht_eval_options *options, ht_eval_resul
     return ht_eval_run(ctx, &o, result, json, err);
 }
 
-ht_status ht_report(ht_context *ctx, const char *title, const char *const *records, size_t n, const char *output,
-                    bool force, char **json, ht_err *err) {
+ht_status ht_report(ht_context *ctx, const char *title, const char *const *records, size_t n,
+                    const char *output, bool force, char **json, ht_err *err) {
     ht_err_clear(err);
     forget(json);
     HT_TRY(ht_need(ctx, "ctx", err));

@@ -1,5 +1,5 @@
-/* ht_list and ht_cpu: the tables of this build as JSON. Each registry is a row: how many entries, and how one is
- * told. */
+/* ht_list and ht_cpu: the tables of this build as JSON. Each registry is a row: how many entries, and how one
+ * is told. */
 #include <strings.h>
 
 #include "api/options.h"
@@ -152,8 +152,8 @@ ht_status ht_cpu(char **json, ht_err *err) {
     for (int i = 0; i < HT_CPU_LEVELS; i++) {
         enum ht_cpu_level l = (enum ht_cpu_level)i;
         ht_doc_append(&d, levels,
-                      json_pack("{s:s, s:s, s:b, s:b}", "name", ht_cpu_level_name(l), "needs", ht_cpu_level_needs(l),
-                                "found", ht_cpu_found(l), "used", ht_cpu_has(l)));
+                      json_pack("{s:s, s:s, s:b, s:b}", "name", ht_cpu_level_name(l), "needs",
+                                ht_cpu_level_needs(l), "found", ht_cpu_found(l), "used", ht_cpu_has(l)));
     }
     json_t *slots = ht_doc_array(&d, d.root, "kernels");
     const char *level, *name;

@@ -27,8 +27,8 @@ uint32_t ht_model_context_length(const ht_model *model) {
 
 /* ---- text -------------------------------------------------------------------------------------------- */
 
-ht_status ht_tokenize(const ht_model *model, const char *text, size_t len, unsigned flags, int32_t **ids, size_t *n,
-                      ht_err *err) {
+ht_status ht_tokenize(const ht_model *model, const char *text, size_t len, unsigned flags, int32_t **ids,
+                      size_t *n, ht_err *err) {
     ht_err_clear(err);
     HT_TRY(ht_need(ids, "ids", err));
     HT_TRY(ht_need(n, "n", err));
@@ -62,8 +62,8 @@ void ht_ids_free(int32_t *ids) {
     ht_mem_free(ids);
 }
 
-ht_status ht_detokenize(const ht_model *model, const int32_t *ids, size_t n, bool special, char **text, size_t *len,
-                        ht_err *err) {
+ht_status ht_detokenize(const ht_model *model, const int32_t *ids, size_t n, bool special, char **text,
+                        size_t *len, ht_err *err) {
     ht_err_clear(err);
     HT_TRY(ht_need(text, "text", err));
     *text = NULL;
@@ -109,8 +109,8 @@ static ht_status check_messages(const ht_model *model, const ht_message *message
     return HT_OK;
 }
 
-ht_status ht_chat_render(const ht_model *model, const char *chat, const ht_message *messages, size_t n, char **text,
-                         ht_err *err) {
+ht_status ht_chat_render(const ht_model *model, const char *chat, const ht_message *messages, size_t n,
+                         char **text, ht_err *err) {
     ht_err_clear(err);
     HT_TRY(ht_need(text, "text", err));
     *text = NULL;

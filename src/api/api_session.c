@@ -99,7 +99,8 @@ static bool is_partial(const char *s, size_t len) {
     return len < need;
 }
 
-/* Hands over all whole characters; bytes that belong to none become U+FFFD, at the end also those that wait. */
+/* Hands over all whole characters; bytes that belong to none become U+FFFD, at the end also those that wait.
+ */
 static ht_status add_bytes(struct tail *t, const char *bytes, size_t len, bool end, ht_err *err) {
     ht_buf_append(&t->bytes, bytes, len);
     if (!ht_buf_ok(&t->bytes)) {

@@ -7,9 +7,10 @@ ht_status ht_options_take(void *full, size_t size, const void *given, ht_err *er
     size_t have;
     memcpy(&have, given, sizeof have);
     if (have < sizeof have || have > size) {
-        return ht_fail(err, HT_INVAL, "options", HT_NO_POS,
-                       "size field says %zu bytes, expected at most %zu; fill options with the *_defaults function",
-                       have, size);
+        return ht_fail(
+            err, HT_INVAL, "options", HT_NO_POS,
+            "size field says %zu bytes, expected at most %zu; fill options with the *_defaults function",
+            have, size);
     }
     memcpy(full, given, have);
     return HT_OK;
@@ -51,6 +52,10 @@ void ht_session_options_defaults(ht_session_options *o) {
 }
 
 void ht_generate_options_defaults(ht_generate_options *o) {
-    *o = (ht_generate_options){
-        .size = sizeof *o, .max_tokens = 128, .temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f};
+    *o = (ht_generate_options){.size = sizeof *o,
+                               .max_tokens = 128,
+                               .temperature = 0.8f,
+                               .top_k = 40,
+                               .top_p = 0.95f,
+                               .min_p = 0.05f};
 }
