@@ -51,6 +51,7 @@ struct cli {
     const char *color; /* auto, always, never */
     bool color_out, color_err, tty_err;
     const struct command *command;
+    const void *args; /* of the command, as parsed */
     const char **positional;
     size_t n_positional;
 };

@@ -38,15 +38,13 @@ static void defaults(void *p) {
     a->windows = "llama";
 }
 
-static void interval(struct text_table *t, const json_t *row, const char *key, double factor,
-                     const char *fmt) {
+static void interval(struct text_table *t, const json_t *row, const char *key, double factor, int digits) {
     char mean[32], low[32], high[32];
     const json_t *e = json_at(row, key);
     if (e == NULL) {
         table_cell(t, "%s", "-");
         return;
     }
-    int digits = fmt[0] - '0';
     snprintf(mean, sizeof mean, "%.*f", digits, factor * json_num(e, "mean", 0));
     snprintf(low, sizeof low, "%.*f", digits, factor * json_num(e, "low", 0));
     snprintf(high, sizeof high, "%.*f", digits, factor * json_num(e, "high", 0));
@@ -56,11 +54,11 @@ static void interval(struct text_table *t, const json_t *row, const char *key, d
 static void show_row(struct text_table *t, const json_t *row, const char *name) {
     table_cell(t, "%s", name);
     table_cell(t, "%.0f", json_num(row, "tokens_scored", 0));
-    interval(t, row, "perplexity", 1, "3");
-    interval(t, row, "kld", 1, "5");
+    interval(t, row, "perplexity", 1, 3);
+    interval(t, row, "kld", 1, 5);
     table_cell(t, json_at(row, "kld") ? "%.4f" : "-", json_num(row, "kld.p99", 0));
     table_cell(t, json_at(row, "kld") ? "%.3f" : "-", json_num(row, "kld.max", 0));
-    interval(t, row, "same_top", 100, "2");
+    interval(t, row, "same_top", 100, 2);
 }
 
 static void show(const struct cli *cli, const json_t *d) {

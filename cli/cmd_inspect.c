@@ -14,8 +14,6 @@ static const char *const examples[] = {
     "overview", "halftone inspect model.gguf", "every tensor", "halftone inspect model.gguf --tensors", NULL,
 };
 
-static struct args *g_args; /* what show prints */
-
 static void show_object(const char *title, const json_t *object) {
     const char *key;
     json_t *v;
@@ -77,6 +75,7 @@ static void show_groups(const struct cli *cli, const json_t *rows,
 }
 
 static void show(const struct cli *cli, const json_t *d) {
+    const struct args *args = cli->args;
     char b[32];
     printf("%s: %s, %s, %s, %.0f weights in %zu tensors, %.3f bits per weight\n\n", json_str(d, "path", "?"),
            json_str(d, "container", "?"), json_str(d, "architecture", "unknown architecture"),
@@ -84,12 +83,12 @@ static void show(const struct cli *cli, const json_t *d) {
            json_array_size(json_at(d, "tensors")), json_num(d, "bits_per_weight", 0));
     show_object("Hyper-parameters", json_object_get(d, "hparams"));
     show_object("Tokenizer", json_object_get(d, "tokenizer"));
-    if (g_args->metadata) {
+    if (args->metadata) {
         show_object("Metadata", json_object_get(d, "metadata"));
     }
     show_groups(cli, json_object_get(d, "formats"), "format");
     show_groups(cli, json_object_get(d, "roles"), "role");
-    if (g_args->tensors) {
+    if (args->tensors) {
         show_tensors(cli, d);
     }
 }
@@ -97,7 +96,7 @@ static void show(const struct cli *cli, const json_t *d) {
 static int run(struct cli *cli, void *p) {
     ht_err err = {0};
     char *json = NULL;
-    g_args = p;
+    (void)p;
     ht_status status = ht_inspect(cli->ctx, cli->positional[0], &json, &err);
     return finish(cli, status, &err, json, show);
 }

@@ -36,6 +36,7 @@ static int run_command(const struct command *command, int argc, char **argv) {
         code = ht_status_exit_code(HT_NOMEM);
         goto done;
     }
+    cli.args = args;
     if (command->defaults != NULL) {
         command->defaults(args);
     }
