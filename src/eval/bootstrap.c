@@ -101,8 +101,12 @@ struct ht_bootstrap ht_bootstrap_mean(const double *block_sums, const double *bl
     }
     struct ht_bootstrap result = UNKNOWN;
     result.mean = sum / count;
-    double *means = n_blocks > 1 && resamples > 1 ? ht_mem_alloc_array(resamples, sizeof *means) : NULL;
+    if (n_blocks < 2 || resamples < 2) {
+        return result;
+    }
+    double *means = ht_mem_alloc_array(resamples, sizeof *means);
     if (means == NULL) {
+        result.mean = NAN;
         return result;
     }
     struct ht_rng rng;

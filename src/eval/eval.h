@@ -32,14 +32,14 @@ struct ht_bootstrap { /* mean of per-block ratios: sum(value) / sum(weight) */
 };
 
 /* 95 % interval of sum(block_sums) / sum(block_counts) over resampled blocks, both [n_blocks]: bias-corrected
- * and accelerated (Efron 1987), at levels widened for few blocks (Hesterberg 2015, section 5.3). One block, or
- * no memory for the resamples, gives low = -inf, high = inf: nothing is known. */
+ * and accelerated (Efron 1987), at levels widened for few blocks (Hesterberg 2015, section 5.3). One block
+ * gives low = -inf, high = inf: nothing is known. mean is NaN when memory is out. */
 struct ht_bootstrap ht_bootstrap_mean(const double *block_sums, const double *block_counts, size_t n_blocks,
                                       uint32_t resamples, uint64_t seed);
 
 /* Quantile of all values and the interval of it over resampled blocks. values: [n_blocks, per_block], left as
  * they are. Quantiles interpolate linearly between order statistics (Hyndman and Fan's type 7). Meant for
- * upper quantiles: the cost of a resample grows with (1 - quantile) * n. */
+ * upper quantiles: the cost of a resample grows with (1 - quantile) * n. mean is NaN when memory is out. */
 struct ht_bootstrap ht_bootstrap_quantile(const double *values, size_t n_blocks, size_t per_block,
                                           double quantile, uint32_t resamples, uint64_t seed);
 

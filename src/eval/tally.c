@@ -126,11 +126,9 @@ ht_status ht_tally_summary(const struct ht_tally *tally, size_t first, size_t n,
         summary->kld_p99 =
             estimate(ht_bootstrap_quantile(kld, n, tally->per_window, 0.99, resamples, seed));
         HT_TRY_DONE(order_statistics(kld, n * tally->per_window, tally->per_window, summary, err));
-        if (isnan(summary->kld_p99.mean)) {
-            status = ht_fail_nomem(err, n * tally->per_window * 2 * sizeof(double));
-        }
     }
-    if (status == HT_OK && n > 1 && isinf(summary->perplexity.high) && isfinite(summary->perplexity.mean)) {
+    if (isnan(summary->perplexity.mean + summary->reference_perplexity.mean + summary->ratio.mean +
+              summary->kld.mean + summary->same_top.mean + summary->kld_p99.mean)) {
         status = ht_fail_nomem(err, resamples * sizeof(double));
     }
 done:

@@ -80,7 +80,8 @@ ht_status ht_flow_report(struct ht_context *ctx, const char *title, const char *
                          const char *output, bool force, char **json, ht_err *err) {
     (void)ctx;
     if (n == 0 || n > RECORDS_MAX) {
-        return ht_fail(err, HT_INVAL, "records", HT_NO_POS, "a report needs 1 to %d records, found %zu", RECORDS_MAX, n);
+        return ht_fail(err, HT_INVAL, "records", HT_NO_POS, "a report needs 1 to %d records, found %zu", RECORDS_MAX,
+                       n);
     }
     struct ht_report report = {0};
     struct ht_buf page;

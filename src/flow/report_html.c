@@ -148,7 +148,8 @@ static void summary_table(const struct ht_report *report, struct ht_buf *out) {
     ht_buf_puts(out, "</tr></thead>\n<tbody>\n");
     for (size_t i = 0; i < report->n_rows; i++) {
         const struct ht_report_row *row = &report->rows[i];
-        ht_buf_puts(out, row->reference ? "<tr class=\"ref\"><td class=\"l\" title=\"" : "<tr><td class=\"l\" title=\"");
+        ht_buf_puts(out, row->reference ? "<tr class=\"ref\">" : "<tr>");
+        ht_buf_puts(out, "<td class=\"l\" title=\"");
         ht_report_escape(out, row->path);
         ht_buf_puts(out, "\">");
         name(out, row->name);

@@ -395,7 +395,8 @@ static const char *fallback_text(struct ht_report *report, const json_t *tensors
     }
     struct ht_buf b;
     ht_buf_init(&b, 0);
-    ht_buf_printf(&b, "%u of %zu tensors are stored in another format than asked for:", total, json_array_size(tensors));
+    ht_buf_printf(&b, "%u of %zu tensors are stored in another format than asked for:", total,
+                  json_array_size(tensors));
     for (size_t k = 0; k < n_kinds; k++) {
         ht_buf_printf(&b, "%s %.40s -> %.40s (%u)", k ? "," : "", kinds[k].wanted, kinds[k].format, kinds[k].n);
     }

@@ -23,20 +23,24 @@ const char *const ht_report_style[] = {
     "p{margin:6px 0;max-width:110ch}.lead,.note{color:var(--soft)}.note{font-size:.86rem}\n",
     ".verdicts{list-style:none;padding:0;margin:14px 0;background:var(--card);border:1px solid var(--line);"
     "border-radius:8px;overflow:hidden}.verdicts li{display:grid;grid-template-columns:minmax(110px,17%) 122px 1fr;"
-    "gap:2px 16px;border-left:5px solid var(--c);padding:7px 14px;font-size:.93rem}.verdicts li+li{border-top:1px solid var(--line)}"
+    "gap:2px 16px;border-left:5px solid var(--c);padding:7px 14px;font-size:.93rem}"
+    ".verdicts li+li{border-top:1px solid var(--line)}"
     ".verdicts b{overflow-wrap:anywhere}.beats{color:var(--soft)}"
     ".tag{color:var(--c);font-weight:600;white-space:nowrap}"
     ".v0{--c:var(--v0)}.v1{--c:var(--v1)}.v2{--c:var(--v2)}.v3{--c:var(--v3)}.v4{--c:var(--v4)}.v5{--c:var(--v5)}"
     ".v6{--c:var(--v6)}.v-1{--c:var(--line)}\n",
-    ".warnings{background:var(--warn-bg);border:1px solid var(--warn);border-radius:6px;padding:10px 16px;margin:18px 0}"
+    ".warnings{background:var(--warn-bg);border:1px solid var(--warn);border-radius:6px;padding:10px 16px;"
+    "margin:18px 0}"
     ".warnings h2{margin:0 0 4px;font-size:1rem;color:var(--warn)}.warnings ul{margin:4px 0;padding-left:20px}"
     ".warnings li{overflow-wrap:anywhere}\n",
     ".scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px}"
     "table{border-collapse:collapse;width:100%;font-size:.86rem;font-variant-numeric:tabular-nums}"
-    "th,td{padding:8px 9px;text-align:right;vertical-align:top;border-bottom:1px solid var(--line);white-space:nowrap}"
+    "th,td{padding:8px 9px;text-align:right;vertical-align:top;border-bottom:1px solid var(--line);"
+    "white-space:nowrap}"
     "th{font-weight:600;color:var(--soft);font-size:.78rem;white-space:normal;vertical-align:bottom}"
     "th[data-s]{cursor:pointer}th[data-s]:hover{color:var(--ink)}th[aria-sort]{color:var(--accent)}"
-    "th.l,td.l{text-align:left}td:first-child{font-weight:600;white-space:normal;overflow-wrap:anywhere;min-width:130px}"
+    "th.l,td.l{text-align:left}td:first-child{font-weight:600;white-space:normal;overflow-wrap:anywhere;"
+    "min-width:130px}"
     "tbody tr:last-child td{border-bottom:0}tr.ref td{background:var(--accent-soft)}"
     "td small{display:block;color:var(--soft);font-size:.74rem;font-weight:400}\n",
     "figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px}"
@@ -52,12 +56,14 @@ const char *const ht_report_style[] = {
     ".h0{fill:var(--h0)}.h1{fill:var(--h1)}.h2{fill:var(--h2)}.h3{fill:var(--h3)}.h4{fill:var(--h4)}"
     ".h5{fill:var(--h5)}.h6{fill:var(--h6)}.h7{fill:var(--h7)}.h8{fill:var(--h8)}.h9{fill:var(--h9)}\n",
     "details{background:var(--card);border:1px solid var(--line);border-radius:8px;margin:10px 0}"
-    "summary{cursor:pointer;padding:9px 14px;font-weight:600;overflow-wrap:anywhere}details>*:not(summary){margin:0 14px 14px}"
+    "summary{cursor:pointer;padding:9px 14px;font-weight:600;overflow-wrap:anywhere}"
+    "details>*:not(summary){margin:0 14px 14px}"
     "details .scroll{max-height:480px;overflow:auto}details thead th{position:sticky;top:0;background:var(--card)}"
     "pre{font:12px/1.45 ui-monospace,\"DejaVu Sans Mono\",monospace;white-space:pre-wrap;overflow-wrap:anywhere;"
     "max-height:420px;overflow:auto}"
     "dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;font-size:.9rem;margin:0}"
-    "dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}dd span{margin-right:9px}dd i{font-style:normal;color:var(--soft)}code{font:.86em ui-monospace,\"DejaVu Sans Mono\",monospace}"
+    "dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}dd span{margin-right:9px}dd i{font-style:normal;"
+    "color:var(--soft)}code{font:.86em ui-monospace,\"DejaVu Sans Mono\",monospace}"
     "footer{color:var(--soft);font-size:.82rem;padding-top:36px;padding-bottom:40px}\n",
     "@media(max-width:760px){.dots{display:none}main,header,footer{padding:0 16px}header{padding-top:24px}"
     "figure{overflow-x:auto}.plot{min-width:640px}.verdicts li,dl{grid-template-columns:1fr}}\n",

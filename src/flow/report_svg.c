@@ -371,7 +371,8 @@ static void heat_axes(const struct heat *h, double left, double cell, double row
     snprintf(label, sizeof label, "%.1f dB", h->lo);
     text_at(out, "tick", x - 8, y + 26, "end", label);
     for (int s = 0; s < HEAT_SHADES; s++) {
-        ht_buf_printf(out, "<rect class=\"h%d\" x=\"%.1f\" y=\"%.1f\" width=\"21\" height=\"12\"/>\n", s, x + s * 22, y + 16);
+        ht_buf_printf(out, "<rect class=\"h%d\" x=\"%.1f\" y=\"%.1f\" width=\"21\" height=\"12\"/>\n", s, x + s * 22,
+                      y + 16);
     }
     snprintf(label, sizeof label, "%.1f dB", h->hi);
     text_at(out, "tick", x + HEAT_SHADES * 22 + 8, y + 26, "start", label);

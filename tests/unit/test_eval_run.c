@@ -349,6 +349,37 @@ static void test_cancel(void **state) {
     ht_context_free(ctx);
 }
 
+/* Fails one allocation after another: HT_NOMEM, and nothing leaks (the sanitizer build looks). The compiler of
+ * regular expressions may go without its fast form; nothing else may be passed over. */
+static void test_out_of_memory(void **state) {
+    (void)state;
+    need_tiny();
+    ht_context *ctx = context(1);
+    ht_eval_options o = options(one_text, 1);
+    o.reference = tiny_model();
+    o.ctx = 8;
+    o.tokens = 16;
+    int failures = 0, passed_over = 0;
+    for (uint64_t n = 1;; n += 1 + n / 32) {
+        ht_err err = {0};
+        char *json = NULL;
+        ht_mem_fail_at(n, 0);
+        ht_status status = ht_eval_run(ctx, &o, NULL, &json, &err);
+        bool met = ht_mem_alloc_count() >= n;
+        ht_mem_fail_at(0, 0);
+        ht_mem_free(json);
+        if (!met) {
+            assert_int_equal(status, HT_OK);
+            break;
+        }
+        passed_over += status == HT_OK;
+        assert_true(status == HT_NOMEM || status == HT_OK);
+        failures++;
+    }
+    ht_context_free(ctx);
+    assert_true(failures > 40 && passed_over <= 12);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model_against_itself),  cmocka_unit_test(test_against_plain_scores),
@@ -356,7 +387,7 @@ int main(void) {
         cmocka_unit_test(test_few_windows_are_called_unreliable),
         cmocka_unit_test(test_gate),                  cmocka_unit_test(test_nan_is_located),
         cmocka_unit_test(test_refused_options),       cmocka_unit_test(test_other_vocabulary),
-        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel),                cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
