@@ -7,9 +7,10 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
-/* jansson recurses per level; the scan keeps its stack bounded. Strings are skipped with their escapes. */
-static bool depth_ok(const char *s, size_t len, unsigned max_depth, size_t *at) {
-    unsigned depth = 0;
+/* jansson recurses per level and takes about 100 bytes per item; the scan bounds its stack and its memory before
+ * it runs. Strings are skipped with their escapes. */
+static ht_status scan(const char *s, size_t len, unsigned max_depth, const char *what, ht_err *err) {
+    unsigned depth = 0, items = 0;
     for (size_t i = 0; i < len; i++) {
         if (s[i] == '"') {
             for (i++; i < len && s[i] != '"'; i++) {
@@ -19,24 +20,22 @@ static bool depth_ok(const char *s, size_t len, unsigned max_depth, size_t *at) 
             }
         } else if (s[i] == '{' || s[i] == '[') {
             if (++depth > max_depth) {
-                *at = i;
-                return false;
+                return ht_fail(err, HT_LIMIT, what, i, "JSON nests deeper than %u levels", max_depth);
             }
         } else if (s[i] == '}' || s[i] == ']') {
             depth -= depth > 0;
+        } else if ((s[i] == ',' || s[i] == ':') && ++items > HT_MAX_JSON_ITEMS) {
+            return ht_fail(err, HT_LIMIT, what, i, "JSON with more than %u items", HT_MAX_JSON_ITEMS);
         }
     }
-    return true;
+    return HT_OK;
 }
 
 ht_status ht_json_parse(const char *data, size_t len, unsigned max_depth, const char *what, json_t **json,
                         ht_err *err) {
     *json = NULL;
     max_depth = max_depth ? max_depth : HT_MAX_JSON_DEPTH;
-    size_t at = 0;
-    if (!depth_ok(data, len, max_depth, &at)) {
-        return ht_fail(err, HT_LIMIT, what, at, "JSON nests deeper than %u levels", max_depth);
-    }
+    HT_TRY(scan(data, len, max_depth, what, err));
     json_error_t e;
     *json = json_loadb(data, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (*json == NULL) {

@@ -17,6 +17,7 @@
 #define HT_MAX_JSON_BYTES (256u << 20)            /* tokenizer.json of large vocabularies reach 40 MiB */
 #define HT_MAX_CONFIG_BYTES (16u << 20)            /* config.json; the largest are below 1 MiB */
 #define HT_MAX_JSON_DEPTH 64
+#define HT_MAX_JSON_ITEMS (12u << 20)             /* commas and colons: a million safetensors entries have 10 million */
 #define HT_MAX_VOCAB (1u << 22)
 #define HT_MAX_VOCAB_HOLES (1u << 16)              /* ids without a token; padding stays below 10,000 */
 #define HT_MAX_TOKEN_BYTES 4096

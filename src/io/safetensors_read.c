@@ -145,6 +145,10 @@ static ht_status read_metadata(struct parse *p, json_t *meta) {
     if (!json_is_object(meta)) {
         return ht_fail(p->err, HT_FORMAT, p->file, HT_NO_POS, "__metadata__: expected an object of strings");
     }
+    if (json_object_size(meta) > HT_MAX_KV) {
+        return ht_fail(p->err, HT_LIMIT, p->file, HT_NO_POS, "__metadata__: %zu keys, the limit is %u",
+                       json_object_size(meta), HT_MAX_KV);
+    }
     json_object_foreach(meta, key, v) {
         const char *fault = ht_name_fault(key, strlen(key), HT_MAX_KEY_BYTES);
         if (fault != NULL) {

@@ -1,6 +1,7 @@
 /* A tensor as files hold it: a view of bytes with a format and a shape. Never owns.
  * ne[0] is the contiguous dimension (row length = inputs of a linear layer), as in GGUF; a PyTorch
- * [out, in] matrix has ne = {in, out}. Unused dimensions are 1. */
+ * [out, in] matrix has ne = {in, out}. Unused dimensions are 1. data may lie at any address: GGUF aligns, but
+ * safetensors need not, so elements are read through memcpy. */
 #ifndef HT_TENSOR_TENSOR_H
 #define HT_TENSOR_TENSOR_H
 

@@ -1,5 +1,6 @@
 #include "test.h"
 
+#include "base/limits.h"
 #include "io/container.h"
 #include "io/safetensors.h"
 #include "io_build.h"
@@ -164,6 +165,76 @@ static void refuses(void **state) {
         } else {
             check_refused(raw[i - n].name, got, raw[i - n].code, &err, raw[i - n].part, "a.safetensors");
         }
+        free(b.p);
+    }
+}
+
+/* Headers that would cost much memory are refused before they are parsed. */
+static void too_much(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *before, *item, *after;
+        size_t n;
+        const char *part;
+    } cases[] = {
+        {"list of 13 million", "{\"a\":[0", ",0", "]}", 13000000, "JSON with more than 12582912 items"},
+        {"text of commas is no list", "{\"__metadata__\":{\"k\":\"", ",:", "\"},\"a\":0}", 7000000, "tensor 'a': expected an object"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t step = strlen(cases[i].item), before = strlen(cases[i].before);
+        char *header = malloc(before + cases[i].n * step + strlen(cases[i].after) + 1);
+        assert_non_null(header);
+        memcpy(header, cases[i].before, before);
+        for (size_t k = 0; k < cases[i].n; k++) {
+            memcpy(header + before + k * step, cases[i].item, step);
+        }
+        memcpy(header + before + cases[i].n * step, cases[i].after, strlen(cases[i].after) + 1);
+        struct bytes b = st_file(header, 0);
+        struct ht_safetensors st;
+        ht_err err = {0};
+        ht_status got = ht_safetensors_parse(b.p, b.n, "a.safetensors", &st, &err);
+        check_refused(cases[i].name, got, i == 0 ? HT_LIMIT : HT_FORMAT, &err, cases[i].part, "a.safetensors");
+        free(b.p);
+        free(header);
+    }
+    struct bytes text = {NULL, 0, 0}; /* 65,537 keys of metadata */
+    bytes_add(&text, "{\"__metadata__\":{", 17);
+    for (unsigned k = 0; k <= HT_MAX_KV; k++) {
+        char item[32];
+        snprintf(item, sizeof item, "%s\"%u\":\"\"", k ? "," : "", k);
+        bytes_add(&text, item, strlen(item));
+    }
+    bytes_add(&text, "}}", 3);
+    struct bytes b = st_file((const char *)text.p, 0);
+    struct ht_safetensors st;
+    ht_err err = {0};
+    check_refused("metadata", ht_safetensors_parse(b.p, b.n, "a.safetensors", &st, &err), HT_LIMIT, &err,
+                  "__metadata__: 65537 keys, the limit is 65536", "a.safetensors");
+    free(b.p);
+    free(text.p);
+}
+
+/* Data may begin at any address: decoding reads the same values there. */
+static void misaligned_data(void **state) {
+    (void)state;
+    static const char *const formats[] = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "U16", "U32", "U64"};
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        char header[256];
+        const struct ht_format *f = ht_format_by_st(formats[i]);
+        assert_non_null(f);
+        snprintf(header, sizeof header, "{" E("a", "U8", "[1]", 0, 1) ",\"x\":{\"dtype\":\"%s\",\"shape\":[2],\"data_offsets\":[1,%u]}}",
+                 formats[i], 1 + 2 * f->block_bytes);
+        struct bytes b = st_file(header, 1 + 2 * f->block_bytes);
+        struct ht_safetensors st;
+        ht_err err = {0};
+        ASSERT_OK(ht_safetensors_parse(b.p, b.n, "a", &st, &err), &err);
+        unsigned char aligned[16];
+        float here[2], there[2];
+        memcpy(aligned, st.tensors[1].data, st.tensors[1].bytes);
+        f->decode(st.tensors[1].data, here, 2);
+        f->decode(aligned, there, 2);
+        assert_memory_equal(here, there, sizeof here);
+        ht_safetensors_deinit(&st);
         free(b.p);
     }
 }
@@ -395,7 +466,7 @@ int main(void) {
         cmocka_unit_test(values),        cmocka_unit_test(refuses),     cmocka_unit_test(truncated_at_every_byte),
         cmocka_unit_test(flipped_bits),  cmocka_unit_test(out_of_memory), cmocka_unit_test(folder),
         cmocka_unit_test(bad_folders),   cmocka_unit_test(tensor_in_two_shards), cmocka_unit_test(pickles_are_refused),
-        cmocka_unit_test(golden),
+        cmocka_unit_test(golden),        cmocka_unit_test(too_much),    cmocka_unit_test(misaligned_data),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
