@@ -10,6 +10,7 @@
  * The key blocks start at key 0 whatever the queries are, so a query's result does not depend on its tile. */
 #include <math.h>
 
+#include "base/mem.h" /* HT_CACHE_LINE */
 #include "kernel/x86/levels.h"
 #include "kernel/x86/simd_avx512.h"
 
@@ -25,10 +26,21 @@ HT_INLINE __m512 load16(const void *base, bool f16, size_t at, __mmask16 m) {
 /* ---- one query at a time ---------------------------------------------------------------------------------
  */
 
+/* Rows [from, from + 16) of the n: the next keys, and the values of the second pass, come from memory while
+ * the scores are computed. A decode step's cache lies far behind its weights in every cache level. */
+HT_INLINE void prefetch_rows(const void *base, bool f16, size_t stride, size_t from, size_t n) {
+    size_t to = from + 16 < n ? from + 16 : n, elem = f16 ? sizeof(uint16_t) : sizeof(float);
+    for (size_t at = from * stride * elem; at < to * stride * elem; at += HT_CACHE_LINE) {
+        _mm_prefetch((const char *)base + at, _MM_HINT_T0);
+    }
+}
+
 HT_INLINE void scores(const struct ht_attention *a, bool f16, const float *q, size_t n, float *p) {
     for (size_t j = 0; j < n; j += 16) {
         size_t count = n - j < 16 ? n - j : 16;
         __m512 acc[16];
+        prefetch_rows(a->k, f16, a->k_stride, j + 16, n);
+        prefetch_rows(a->v, f16, a->v_stride, j, n);
         for (size_t i = 0; i < 16; i++) {
             acc[i] = _mm512_setzero_ps();
         }
