@@ -97,7 +97,7 @@ static void rows_f32_task(void *ctx, size_t task, int thread) {
     struct job *j = ctx;
     size_t row0 = task * j->tile_rows;
     j->rows_f32(j->w, row0, tile_rows(j, row0), j->x, j->n_tokens, j->y + row0, j->y_stride,
-                scratch_of(j, thread));
+                j->decode, scratch_of(j, thread));
 }
 
 static void pack_task(void *ctx, size_t task, int thread) {
@@ -197,6 +197,7 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
         .y_stride = y_stride,
         .tile_rows = rows_per_tile(w),
         .rows_f32 = table->rows_f32[slot],
+        .decode = table->decode[slot],
         .rows_q8 = table->rows_q8[slot],
         .shape = table->shape[slot],
         .thread_scratch = base + l.threads,
@@ -208,7 +209,6 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
             ht_pool_run(pool, n_tiles, rows_f32_task, &j);
             return;
         }
-        j.decode = table->decode[slot];
         j.packed = (float *)(void *)(base + l.packed);
         ht_pool_run(pool, (n_tokens + HT_GEMM_TOKENS - 1) / HT_GEMM_TOKENS, pack_task, &j);
         ht_pool_run(pool, (w->rows + PANEL_F32_ROWS - 1) / PANEL_F32_ROWS, gemm_f32_task, &j);

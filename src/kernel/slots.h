@@ -28,17 +28,17 @@ struct ht_acts {
     int32_t *corrections; /* [T, cols_padded / group] for gemm_q8 (ht_corrections_fill), or NULL */
 };
 
+/* n elements of a row to f32, the same bits as format->decode. */
+typedef void ht_decode_fn(const void *src, float *x, size_t n);
+
 /* y [T, rows row0 .. row0 + n_rows) with y pointing at column row0; scratch is the thread's own. */
 typedef void ht_rows_f32_fn(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x,
-                            size_t n_tokens, float *y, size_t y_stride, void *scratch);
+                            size_t n_tokens, float *y, size_t y_stride, ht_decode_fn *decode, void *scratch);
 typedef void ht_rows_q8_fn(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts,
                            float *y, size_t y_stride, void *scratch);
 
 /* Rounds x [n] (n a multiple of 32) to q, d, sum16. A group with Inf or NaN gets d = NaN. Exact. */
 typedef void ht_quantize_fn(const float *x, size_t n, int8_t *q, float *d, int32_t *sum16);
-
-/* n elements of a row to f32, as format->decode. */
-typedef void ht_decode_fn(const void *src, float *x, size_t n);
 
 /* Tokens side by side for gemm_f32: x [n_tokens <= HT_GEMM_TOKENS, cols] -> [cols, HT_GEMM_TOKENS], 0 beyond.
  */

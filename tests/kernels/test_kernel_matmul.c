@@ -237,6 +237,31 @@ static void threads(void **state) {
     }
 }
 
+/* decode of every level gives the bits of the format's own, on every code and scale. */
+static void decodes(void **state) {
+    (void)state;
+    for (size_t i = 0; i < ht_format_count(); i++) {
+        const struct ht_format *fmt = ht_format_at(i);
+        if (!is_weight_format(fmt)) {
+            continue;
+        }
+        struct fixture f;
+        size_t cols = fmt->block_elems > 32 ? 1280 : 1120, rows = 9;
+        fixture_init(&f, fmt, rows, cols, true, 9);
+        float *want = ht_mem_alloc_array(rows * cols, 4);
+        struct guarded got = guarded_new(rows * cols * 4);
+        assert_non_null(want);
+        fmt->decode(f.w.p, want, rows * cols);
+        FOR_LEVELS(level, table) {
+            table->decode[i](f.w.p, got.p, rows * cols);
+            assert_memory_equal(got.p, want, rows * cols * 4);
+        }
+        guarded_free(got);
+        ht_mem_free(want);
+        fixture_deinit(&f);
+    }
+}
+
 /* Inf and NaN in x come out as NaN or Inf of that token and nowhere else. */
 static void not_finite(void **state) {
     (void)state;
@@ -270,6 +295,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(formats),
         cmocka_unit_test(threads),
+        cmocka_unit_test(decodes),
         cmocka_unit_test(not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,14 +3,14 @@
 #include "kernel/slots.h"
 
 void ht_rows_f32_ref(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x, size_t n_tokens,
-                     float *y, size_t y_stride, void *scratch) {
+                     float *y, size_t y_stride, ht_decode_fn *decode, void *scratch) {
     float *row = scratch;
     size_t K = w->cols;
     for (size_t r = 0; r < n_rows; r++) {
         const uint8_t *src = (const uint8_t *)w->data + (row0 + r) * w->row_bytes;
         for (size_t k = 0; k < K; k += HT_DECODE_ELEMS) {
             size_t n = K - k < HT_DECODE_ELEMS ? K - k : HT_DECODE_ELEMS;
-            w->format->decode(src + ht_format_row_bytes(w->format, k), row, n);
+            decode(src + ht_format_row_bytes(w->format, k), row, n);
             for (size_t t = 0; t < n_tokens; t++) {
                 float s = ht_dot_f32_ref(row, x + t * K + k, n);
                 y[t * y_stride + r] = k == 0 ? s : y[t * y_stride + r] + s;

@@ -73,27 +73,38 @@ HT_INLINE void rows_direct(load_fn *load, size_t elem_bytes, const struct ht_mat
 
 #define ROWS_DIRECT(name, elem_bytes)                                                                        \
     static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x,              \
-                            size_t n_tokens, float *y, size_t y_stride, void *scratch) {                     \
-        (void)scratch;                                                                                       \
+                            size_t n_tokens, float *y, size_t y_stride, ht_decode_fn *decode, void *scratch) {                     \
+        (void)decode, (void)scratch;                                                                                       \
         rows_direct(load_##name, elem_bytes, w, row0, n_rows, x, n_tokens, y, y_stride);                     \
     }
 ROWS_DIRECT(f32, 4)
 ROWS_DIRECT(f16, 2)
 ROWS_DIRECT(bf16, 2)
 
+/* NT tokens times one piece of a row, which is in L1. */
+HT_INLINE void dot_piece(int NT, const float *piece, size_t n, const float *x, size_t x_stride, float *y,
+                         size_t y_stride, bool add) {
+    float out[MAX_TOKENS];
+    dot_row(load_f32, 4, NT, piece, n, x, x_stride, out);
+    for (int t = 0; t < NT; t++) {
+        y[(size_t)t * y_stride] = add ? y[(size_t)t * y_stride] + out[t] : out[t];
+    }
+}
+
 static void rows_decoded(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x, size_t n_tokens,
-                         float *y, size_t y_stride, void *scratch) {
+                         float *y, size_t y_stride, ht_decode_fn *decode, void *scratch) {
     float *piece = scratch;
     size_t K = w->cols;
     for (size_t r = 0; r < n_rows; r++) {
         const uint8_t *src = (const uint8_t *)w->data + (row0 + r) * w->row_bytes;
         for (size_t k = 0; k < K; k += HT_DECODE_ELEMS) {
-            size_t n = K - k < HT_DECODE_ELEMS ? K - k : HT_DECODE_ELEMS;
-            w->format->decode(src + ht_format_row_bytes(w->format, k), piece, n);
-            for (size_t t = 0; t < n_tokens; t++) {
-                float s;
-                dot_row(load_f32, 4, 1, piece, n, x + t * K + k, K, &s);
-                y[t * y_stride + r] = k == 0 ? s : y[t * y_stride + r] + s;
+            size_t n = K - k < HT_DECODE_ELEMS ? K - k : HT_DECODE_ELEMS, t = 0;
+            decode(src + ht_format_row_bytes(w->format, k), piece, n);
+            for (; t + MAX_TOKENS <= n_tokens; t += MAX_TOKENS) {
+                dot_piece(MAX_TOKENS, piece, n, x + t * K + k, K, y + t * y_stride + r, y_stride, k > 0);
+            }
+            for (; t < n_tokens; t++) {
+                dot_piece(1, piece, n, x + t * K + k, K, y + t * y_stride + r, y_stride, k > 0);
             }
         }
     }
