@@ -30,11 +30,13 @@ enum ht_math {
  * scratch: ht_matmul_scratch_bytes(W, T, threads), 64-byte aligned. Any T >= 1; splits rows over the pool.
  *
  * EXACT: any two levels or batch sizes agree to 1e-5 of sum |w x|.
+ *
  * FAST, grid formats (integer or table codes): x is rounded to q * d with d = max|x| / 127 over each 32
- * inputs, and y = sum over groups of scale * d * (integer dot product) - min * d * (integer sum of q). Levels
- * and batch sizes agree to 1e-5 of sum over groups of |scale| d c sum |q| with c the largest |code| distance
- * from the stored zero (255 at most); the integer parts are the same numbers. FAST, float formats (f32 f16
- * bf16 f64): the same as EXACT. */
+ *   inputs, and y = sum over groups of scale * d * (integer dot product) - min * d * (integer sum of q).
+ *   Levels and batch sizes agree to 1e-5 of sum over groups of |scale| d c sum |q| with c the largest
+ *   |code| distance from the stored zero (255 at most); the integer parts are the same numbers.
+ *
+ * FAST, float formats (f32 f16 bf16 f64): the same as EXACT. */
 size_t ht_matmul_scratch_bytes(const struct ht_mat *w, size_t max_tokens, int threads);
 void ht_matmul(struct ht_pool *pool, const struct ht_mat *w, const float *x, size_t n_tokens, float *y,
                size_t y_stride, enum ht_math math, void *scratch);

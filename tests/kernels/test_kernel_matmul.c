@@ -178,7 +178,7 @@ static bool is_weight_format(const struct ht_format *f) {
 static void walk_format(const struct ht_format *fmt) {
     static const size_t wide[][2] = {{1, 256}, {19, 1536}, {67, 768}};
     static const size_t narrow[][2] = {{1, 32}, {5, 64}, {17, 576}, {50, 288}, {3, 1120}, {34, 1536}};
-    static const size_t odd[][2] = {{1, 1}, {7, 17}, {13, 300}, {49, 1027}};
+    static const size_t odd[][2] = {{1, 1}, {7, 17}, {13, 300}, {49, 1027}, {33, 1056}};
     const size_t(*shapes)[2] = fmt->block_elems > 32 ? wide : fmt->block_elems > 1 ? narrow : odd;
     size_t n = fmt->block_elems > 32 ? COUNT(wide) : fmt->block_elems > 1 ? COUNT(narrow) : COUNT(odd);
     for (size_t s = 0; s < n; s++) {
