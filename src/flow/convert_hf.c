@@ -131,7 +131,7 @@ static ht_status take(struct ht_doc *d, ht_status status, json_t **json, ht_err 
 
 ht_status ht_convert_tokenizer_json(const struct ht_vocab *v, const char *what, json_t **json, ht_err *err) {
     const struct ht_pretokenizer *pre;
-    HT_TRY(ht_pretokenizer_require(v->pre, what, &pre, err));
+    HT_TRY(ht_pretokenizer_require(v->pre, what, HT_UNSUPPORTED, &pre, err));
     struct ht_doc d = {json_object(), false};
     ht_doc_set(&d, d.root, "version", json_string("1.0"));
     ht_doc_set(&d, d.root, "truncation", json_null());

@@ -169,7 +169,7 @@ static ht_status read_gguf(struct gguf_vocab *g, const char *pre) {
             "other tokens than the model was trained on; name it with --pre NAME");
     }
     const struct ht_pretokenizer *row;
-    HT_TRY(ht_pretokenizer_require(pre, g->what, &row, g->err));
+    HT_TRY(ht_pretokenizer_require(pre, g->what, HT_UNSUPPORTED, &row, g->err));
     g->v.model = "bpe";
     g->v.pre = pre;
     g->v.ignore_merges = row->ignore_merges;

@@ -97,7 +97,7 @@ ht_status ht_chat_resolve(const char *name, const char *chat_template, struct ht
     if (row == NULL && name != NULL) {
         char near[96];
         ht_nearest(name, name_at, rows, ht_chat_count(), near, sizeof near);
-        return ht_fail(err, HT_UNSUPPORTED, "chat format", HT_NO_POS,
+        return ht_fail(err, HT_INVAL, "chat format", HT_NO_POS,
                        "unknown format '%.64s'%s%s; known: chatml, llama3", name,
                        near[0] ? ", did you mean " : "", near);
     }

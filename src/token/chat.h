@@ -29,7 +29,8 @@ const struct ht_chat *ht_chat_match(const char *chat_template); /* NULL: none */
 
 /* The format of one model: by name when not NULL, else by its template (may be NULL). *chat becomes a copy of
  * the row; the default system message is what the template writes when a conversation has none (SmolLM2,
- * Qwen2.5), kept in *text, which must outlive *chat. HT_UNSUPPORTED when neither tells. */
+ * Qwen2.5), kept in *text, which must outlive *chat. HT_INVAL for an unknown name,
+ * HT_UNSUPPORTED when neither tells. */
 ht_status ht_chat_resolve(const char *name, const char *chat_template, struct ht_chat *chat,
                           struct ht_buf *text, ht_err *err);
 

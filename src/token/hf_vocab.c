@@ -292,7 +292,7 @@ static ht_status find_pre(struct ht_hf_vocab *hf, const struct source *src, cons
                           const char *pre, ht_err *err) {
     const struct ht_pretokenizer *row;
     if (pre != NULL) {
-        HT_TRY(ht_pretokenizer_require(pre, src->what, &row, err));
+        HT_TRY(ht_pretokenizer_require(pre, src->what, HT_INVAL, &row, err));
         hf->view.pre = pre;
     } else {
         const json_t *step = json_object_get(root, "pre_tokenizer");

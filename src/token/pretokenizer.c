@@ -73,8 +73,8 @@ void ht_pretokenizer_names(struct ht_buf *out) {
     }
 }
 
-ht_status ht_pretokenizer_require(const char *name, const char *what, const struct ht_pretokenizer **row,
-                                  ht_err *err) {
+ht_status ht_pretokenizer_require(const char *name, const char *what, ht_status code,
+                                  const struct ht_pretokenizer **row, ht_err *err) {
     *row = ht_pretokenizer_find(name);
     if (*row != NULL) {
         return HT_OK;
@@ -85,7 +85,7 @@ ht_status ht_pretokenizer_require(const char *name, const char *what, const stru
     ht_pretokenizer_names(&names);
     ht_nearest(name, name_at, rows, ht_pretokenizer_count(), near, sizeof near);
     ht_status status =
-        ht_fail(err, HT_UNSUPPORTED, what, HT_NO_POS,
+        ht_fail(err, code, what, HT_NO_POS,
                 "unknown pre-tokenizer '%.64s'%s%s; known: %s and their aliases; --pre NAME overrides", name,
                 near[0] ? ", did you mean " : "", near, names.data ? names.data : "");
     ht_buf_deinit(&names);

@@ -25,9 +25,10 @@ size_t ht_pretokenizer_count(void);
 const struct ht_pretokenizer *ht_pretokenizer_at(size_t i);
 const struct ht_pretokenizer *ht_pretokenizer_find(const char *name); /* name or alias; NULL: none */
 void ht_pretokenizer_names(struct ht_buf *out); /* "gpt-2, llama-bpe, ..." for messages */
-/* find, or HT_UNSUPPORTED with the known names and the way out (--pre NAME). */
-ht_status ht_pretokenizer_require(const char *name, const char *what, const struct ht_pretokenizer **row,
-                                  ht_err *err);
+/* find, or `code` with the known names and the way out (--pre NAME): HT_UNSUPPORTED for a name that stands in a file,
+ * HT_INVAL for one that the caller gave. */
+ht_status ht_pretokenizer_require(const char *name, const char *what, ht_status code,
+                                  const struct ht_pretokenizer **row, ht_err *err);
 /* The row whose split equals tokenizer.json's "pre_tokenizer" (and normalizer) value; NULL: none. */
 const struct ht_pretokenizer *ht_pretokenizer_match(const json_t *pre_tokenizer, const json_t *normalizer);
 /* As match, but only rows with this ignore_merges: what tokenizer.json's model says. */

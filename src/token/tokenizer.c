@@ -239,7 +239,7 @@ ht_status ht_tokenizer_new(const struct ht_vocab *v, const char *what, struct ht
         return ht_fail(err, HT_UNSUPPORTED, what, HT_NO_POS, "tokenizer model '%.32s'; known: bpe", v->model);
     }
     const struct ht_pretokenizer *row;
-    HT_TRY(ht_pretokenizer_require(v->pre, what, &row, err));
+    HT_TRY(ht_pretokenizer_require(v->pre, what, HT_UNSUPPORTED, &row, err));
     HT_TRY(check_ids(v, what, err));
     struct ht_tokenizer *t = ht_mem_calloc(1, sizeof *t);
     if (t == NULL) {

@@ -61,7 +61,7 @@ const struct ht_vocab *ht_tokenizer_vocab(const struct ht_tokenizer *tokenizer);
 
 /* A Hugging Face folder's tokenizer.json as a vocabulary, with what the files beside it say about special
  * tokens and the chat template (docs/tokenizers.md). pre: name that overrides detection, or NULL; an
- * unknown pre-tokenizer is HT_UNSUPPORTED and says so. */
+ * unknown one is HT_INVAL; HT_UNSUPPORTED when tokenizer.json's split is unknown. */
 struct ht_hf_vocab;
 ht_status ht_hf_vocab_load(const char *folder, const char *pre, struct ht_hf_vocab **hf, ht_err *err);
 const struct ht_vocab *ht_hf_vocab_view(const struct ht_hf_vocab *hf);

@@ -142,7 +142,7 @@ static void chat_is_safe(void **state) {
     }
     assert_int_equal(ends, 1);
     ht_ids_free(ids);
-    assert_int_equal(ht_chat_tokenize(model, "no-such-chat", messages, 1, &ids, &n, &err), HT_UNSUPPORTED);
+    assert_int_equal(ht_chat_tokenize(model, "no-such-chat", messages, 1, &ids, &n, &err), HT_INVAL);
     assert_null(ids);
     assert_int_equal(ht_chat_render(model, NULL, messages, 0, &text, &err), HT_INVAL);
     ht_model_close(model);

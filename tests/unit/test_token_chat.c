@@ -160,7 +160,7 @@ static void test_resolve(void **state) {
         ASSERT_OK(ht_chat_resolve(NULL, t, &chat, &text, &err), &err);
         assert_null(chat.default_system);
     }
-    assert_int_equal(ht_chat_resolve("chatlm", NULL, &chat, &text, &err), HT_UNSUPPORTED);
+    assert_int_equal(ht_chat_resolve("chatlm", NULL, &chat, &text, &err), HT_INVAL);
     assert_non_null(strstr(err.msg, "did you mean chatml"));
     ht_err_clear(&err);
     assert_int_equal(ht_chat_resolve(NULL, NULL, &chat, &text, &err), HT_UNSUPPORTED);
