@@ -1,0 +1,92 @@
+"""Stock llama.cpp loads every file we write, splits included, tokenizes as we do and predicts from it."""
+import glob
+import json
+import math
+import os
+
+import ours
+import tap
+from stock import Stock
+
+CORPUS = os.path.join(ours.GOLDEN, "token", "corpus.jsonl")
+PROMPT = os.path.join(ours.ROOT, "tests", "oracle", "prompt.txt")
+
+
+def lines(n):
+    with open(CORPUS, encoding="ascii") as f:
+        return [json.loads(line) for line in f][:n]
+
+
+def check_file(path, n_lines):
+    """Loads, compares the ids of n_lines, asks for predictions."""
+    name = os.path.basename(path)
+    try:
+        stock = Stock(path)
+    except Exception as e:
+        tap.ok(False, "stock loads %s" % name, str(e)[:300])
+        return
+    model = ours.Model(path)
+    corpus = lines(n_lines)
+    wrong = [line for line in corpus if model.tokenize(line) != stock.tokenize(line)]
+    top = stock.top(model.tokenize(open(PROMPT).read())[:64], 5)
+    tap.ok(len(corpus) == n_lines and not wrong and all(math.isfinite(v) for _, v in top),
+           "stock loads %s, same ids of %d lines" % (name, n_lines), ascii(wrong[:2]) if wrong else "")
+    model.close()
+    stock.close()
+
+
+def floats():
+    for dtype in ("f32", "f16", "bf16"):
+        check_file(ours.tiny(dtype), 1000 if dtype == "f16" else 30)
+
+
+def presets():
+    """Each preset of this build, with and without importance; those that need it refuse without."""
+    for preset in ours.names("presets"):
+        for imatrix in (None, ours.tiny_imatrix()):
+            code, _, err = ours.halftone("quantize", ours.tiny("f32"), "--format", preset, "--dry-run",
+                                         *(["--imatrix", imatrix] if imatrix else []), check=False)
+            if code != 0:
+                tap.ok(imatrix is None and code in (2, 3) and "imatrix" in err, "%s without importance is refused" % preset,
+                       err.strip()[:200])
+                continue
+            check_file(ours.quantized(ours.tiny("f32"), "tiny", preset, imatrix), 10)
+
+
+def formats():
+    """Each format that GGUF can carry, as the one format of the file."""
+    done = {p.lower() for p in ours.names("presets")}
+    for row in ours.halftone("list", "formats", "--json")[1]:
+        if row["name"].lower() not in done and row["kind"] != "int":
+            code, _, err = ours.halftone("quantize", ours.tiny("f32"), "--format", row["name"], "--dry-run", check=False)
+            if code != 0:
+                tap.skip("format %s" % row["name"], err.strip()[:160])
+            else:
+                check_file(ours.quantized(ours.tiny("f32"), "tiny", row["name"]), 10)
+
+
+def splits():
+    for label, command in (("convert", ["convert", ours.TINY, "--dtype", "f16"]),
+                           ("quantize", ["quantize", ours.tiny("f32"), "--format", "Q8_0"])):
+        stem = os.path.join(ours.WORK, "split-%s" % label)
+        for old in glob.glob(stem + "*"):
+            os.unlink(old)
+        ours.halftone(*command, "-o", stem + ".gguf", "--shard-size", "2M")
+        parts = sorted(glob.glob(stem + "*.gguf"))
+        tap.ok(len(parts) > 1 and parts[0].endswith("-00001-of-%05d.gguf" % len(parts)), "%s makes splits" % label,
+               " ".join(map(os.path.basename, parts)))
+        check_file(parts[0], 10)
+
+
+def references():
+    for name in ("ref-57m", "ref-135m"):
+        source = ours.ref_f16(name)
+        if source is None:
+            tap.skip(name, "HT_REF_DIR is not set")
+            continue
+        check_file(source, 200)
+        for preset in ("Q8_0", "Q4_K_M", "Q2_K"):
+            check_file(ours.quantized(source, name, preset), 10)
+
+
+tap.run(floats, presets, formats, splits, references)
