@@ -1,0 +1,32 @@
+# Collecting, both layouts, merging.
+. "$(dirname "$0")/../lib.sh"
+small_text a.txt 3000
+tail -c 5000 "$story" >b.txt
+t 0 convert "$tiny" -o m.gguf --dtype f32
+t 0 imatrix collect m.gguf --text a.txt -o a.gguf --json
+json 'd["schema"].startswith("halftone.imatrix") and d["entries"] > 30 and d["tokens"] >= 512'
+t 0 imatrix collect m.gguf --text a.txt -o a.dat; out 'a.dat: [0-9]+ entries'
+t 0 imatrix collect m.gguf --text b.txt --tokens 1024 -o b.gguf --json; json 'd["tokens"] == 1024'
+t 2 imatrix collect m.gguf --text a.txt -o a.gguf; err 'exists'
+t 0 imatrix merge a.gguf b.gguf -o both.gguf --json
+# The sum does not depend on the order, nor on the layout in between.
+t 0 imatrix merge b.gguf a.gguf -o other.gguf
+t 0 imatrix convert a.gguf -o a2.dat
+t 0 imatrix convert a2.dat -o a3.gguf
+for i in a.gguf a.dat a2.dat a3.gguf; do
+    t 0 quantize m.gguf -o "q-$i.gguf" --format Q4_K_M --imatrix "$i"
+done
+t 0 quantize m.gguf -o plain.gguf --format Q4_K_M
+check [ "$(cksum <q-a.gguf.gguf)" != "$(cksum <plain.gguf)" ]
+t 0 quantize m.gguf -o q-both.gguf --format Q4_K_M --imatrix both.gguf
+t 0 eval q-a.gguf.gguf --reference plain.gguf --text b.txt --json
+json 'd["kld"]["mean"] > 0'
+for i in a.dat a2.dat a3.gguf; do
+    t 0 eval "q-$i.gguf" --reference q-a.gguf.gguf --text b.txt --exact --json
+    json 'd["kld"]["mean"] < 1e-3'
+done
+# Importance of another shape is refused by name.
+t 3 imatrix merge a.gguf m.gguf -o x.gguf; gone x.gguf
+t 2 imatrix collect m.gguf --text a.txt --ctx 0 -o x.gguf; gone x.gguf
+no_leftovers
+finish

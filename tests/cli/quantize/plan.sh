@@ -1,0 +1,46 @@
+# A dry run writes nothing and foretells the size of every preset exactly.
+. "$(dirname "$0")/../lib.sh"
+have python3 || skip "needs python3"
+t 0 convert "$tiny" -o f16.gguf --dtype f16
+small_text calib.txt 3000
+t 0 imatrix collect f16.gguf --text calib.txt -o imat.gguf
+"$HALFTONE" list presets --json >presets.json
+n=0
+for p in $(python3 -c 'import json; print(*[r["name"] for r in json.load(open("presets.json"))])'); do
+    "$HALFTONE" quantize f16.gguf --format "$p" --imatrix imat.gguf --dry-run --json >.out 2>.err
+    rc=$?
+    last="plan $p"
+    if [ $rc -ne 0 ]; then
+        check [ $rc -eq 2 -o $rc -eq 3 ]
+        continue
+    fi
+    check [ -z "$(find . -name '*.part' -o -name "$p.gguf")" ]
+    json 'd["schema"] == "halftone.quantize/1" and d["dry_run"] is True'
+    want=$(value 'd["bytes"]')
+    # The quick suite writes some of them, the whole one all.
+    case $p in Q2_K|IQ4_NL|Q3_K_S|Q5_K_M|Q8_0) ;; *) [ "${HT_SUITE:-}" != check ] || continue ;; esac
+    t 0 quantize f16.gguf -o "$p.gguf" --format "$p" --imatrix imat.gguf --json
+    json "d['bytes'] == $want == $(stat -c %s "$p.gguf")"
+    rm "$p.gguf"
+    n=$((n + 1))
+done
+check [ "$n" -ge 5 ]
+t 0 quantize f16.gguf --format Q4_K_M --dry-run; out '^would write'; out 'predicted: .* peak memory'; out 'blk.0.attn_q'
+t 0 quantize f16.gguf --format q4_k_m --dry-run; out 'would write'
+# Overrides by role, the later one wins.
+t 0 quantize f16.gguf --format Q4_0 --tensor ffn_down=q6_k --tensor ffn_down=q8_0 --embd f16 --dry-run --json
+json 'all(x["format"].lower() == "q8_0" for x in d["tensors"] if "ffn_down" in x["name"])'
+json '[x["format"].lower() for x in d["tensors"] if x["name"] == "token_embd.weight"] == ["f16"]'
+t 0 quantize f16.gguf --format Q4_K_M --pure --dry-run --json
+json '{x["format"].lower() for x in d["tensors"] if "norm" not in x["name"]} == {"q4_k"}'
+# A split file: the sum of its parts.
+t 0 quantize f16.gguf --format Q8_0 -o s.gguf --shard-size 2M --json
+total=$(cat s-*-of-*.gguf | wc -c)
+json "d['bytes'] == $total"
+t 2 quantize f16.gguf -o x.gguf --format Q4_K_N; err 'did you mean.*Q4_K_M'; gone x.gguf
+t 2 quantize f16.gguf -o x.gguf --format Q8_0 --tensor ffn_dwn=q6_k; err 'ffn_down'; gone x.gguf
+t 2 quantize f16.gguf -o x.gguf --format Q8_0 --tensor ffn_down=q6_q; err 'q6_k'; gone x.gguf
+t 2 quantize f16.gguf -o x.gguf --format Q8_0 --tensor ffn_down; gone x.gguf
+t 2 quantize f16.gguf -o x.gguf --format Q8_0 --method rtm; err 'rtn'; gone x.gguf
+t 2 quantize f16.gguf -o x.gguf --format Q4_K_M --method imatrix; err 'imatrix|calib'; gone x.gguf
+finish
