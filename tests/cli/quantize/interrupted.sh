@@ -8,6 +8,9 @@ interrupt() { # SIGNAL CODE DELAY ARGUMENT...
     # A shell without job control ignores SIGINT in its background jobs; env gives it back.
     env --default-signal=INT "$HALFTONE" "$@" >.out 2>.err </dev/null &
     local pid=$!
+    until [ "$(readlink /proc/$pid/exe)" = "$(readlink -f "$HALFTONE")" ] || ! kill -0 $pid; do
+        sleep 0.01
+    done 2>/dev/null
     sleep "$delay"
     kill -"$sig" $pid 2>/dev/null
     wait $pid
