@@ -78,8 +78,10 @@ HT_INLINE void rows_direct(load_fn *load, size_t elem_bytes, const struct ht_mat
 
 #define ROWS_DIRECT(name, elem_bytes)                                                                        \
     static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x,              \
-                            size_t n_tokens, float *y, size_t y_stride, ht_decode_fn *decode, void *scratch) {                     \
-        (void)decode, (void)scratch;                                                                                       \
+                            size_t n_tokens, float *y, size_t y_stride, ht_decode_fn *decode,                \
+                            void *scratch) {                                                                 \
+        (void)decode;                                                                                        \
+        (void)scratch;                                                                                       \
         rows_direct(load_##name, elem_bytes, w, row0, n_rows, x, n_tokens, y, y_stride);                     \
     }
 ROWS_DIRECT(f32, 4)
