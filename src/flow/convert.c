@@ -116,7 +116,8 @@ static ht_status check_output(const struct job *j, ht_err *err) {
     ht_status status = HT_OK;
     if (ht_path_exists(path)) {
         status = ht_fail(err, HT_EXISTS, path, HT_NO_POS,
-                         "the folder holds a checkpoint that is cut in another way; remove it or choose another folder");
+                         "the folder holds a checkpoint that is cut in another way; remove it, or choose another "
+                         "folder");
     }
     ht_mem_free(path);
     return status;

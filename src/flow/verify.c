@@ -146,7 +146,7 @@ static void report_tasks(struct scan *s) {
             const struct task *k = &s->tasks[i];
             bad += k->n_nonfinite;
             if (k->rows == 0 && k->hash != stored_sum(s, tensor)) {
-                snprintf(text, sizeof text, "checksum %016llx, stored %016llx: the data changed since they were written",
+                snprintf(text, sizeof text, "checksum %016llx, stored %016llx: the data have changed",
                          (unsigned long long)k->hash, (unsigned long long)stored_sum(s, tensor));
                 found(s, HT_CHECKSUM, "checksum", t->name, text);
             }
