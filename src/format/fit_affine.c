@@ -223,7 +223,7 @@ void ht_fit_affine(const struct ht_grid_spec *spec, const float *x, const float 
     struct ht_work work;
     int n = spec->n_sub * spec->sub_len;
     ht_grid_shape(spec, grid);
-    ht_search_load(&work, x, weight, n, spec->hi - spec->lo + 1, ht_fit_limit(spec));
+    ht_search_load(&work, x, weight, n, spec, ht_fit_limit(spec));
     memset(grid->q_scale, spec->q_scale_lo == 1, sizeof grid->q_scale);
     memset(grid->q_min, spec->q_min_hi == 1, sizeof grid->q_min);
     grid->d = grid->dmin = 0;

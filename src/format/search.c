@@ -7,16 +7,26 @@
 /* ---- loading a block ---- */
 
 /* The metric, the one place that says what "error" means to every encoder. h is the importance that the caller
- * gives (mean square of the input channel, the diagonal of the layer's Hessian), s2 the mean of x * x:
+ * gives (mean square of the input channel, the diagonal of the layer's Hessian), 1 without; s2 the mean of x * x:
  *
- *     formats of 32 codes or more:  w = h
- *     the others:                   w = h * sqrt(s2 + x * x)            without importance h = 1
+ *     w = h * (s2 + x * x)^p
  *
- * The second factor asks for more care with large weights. With coarse grids, errors are large and go together
- * with those of their neighbours, and models answer better so; with fine ones h alone is as good or better
- * (both measured: docs/measurements/encoders.md). llama.cpp weighs most formats like the second row. */
-HT_INLINE void apply_metric(float *w, const float *x, const float *weight, float factor, int n, int n_codes) {
-    if (n_codes >= 32) {
+ * The second factor asks for more care with large weights. With coarse grids, errors are large and go together with
+ * those of their neighbours, and models answer better so; with fine ones h alone is as good or better. A table of
+ * levels lies closer where weights are many and needs no such help. Measured as divergence from the 16-bit model:
+ * docs/measurements/encoders.md and quantize.md. */
+enum metric { POWER_0, POWER_QUARTER, POWER_HALF };
+
+static enum metric metric_of(const struct ht_grid_spec *spec, int weighted) {
+    int codes = spec->hi - spec->lo + 1;
+    if (codes >= 32 || (weighted && spec->levels)) {
+        return POWER_0;
+    }
+    return weighted && codes == 16 ? POWER_QUARTER : POWER_HALF;
+}
+
+HT_INLINE void apply_metric(float *w, const float *x, const float *weight, float factor, int n, enum metric metric) {
+    if (metric == POWER_0) {
         for (int i = 0; i < n; i++) {
             w[i] = weight ? weight[i] * factor : 1.0f;
         }
@@ -32,19 +42,24 @@ HT_INLINE void apply_metric(float *w, const float *x, const float *weight, float
         s2 += sum[l];
     }
     s2 /= (float)n;
+    for (int i = 0; i < n; i++) {
+        w[i] = sqrtf(s2 + x[i] * x[i]);
+    }
+    if (metric == POWER_QUARTER) {
+        for (int i = 0; i < n; i++) {
+            w[i] = sqrtf(w[i]);
+        }
+    }
     if (weight) {
         for (int i = 0; i < n; i++) {
-            w[i] = weight[i] * factor * sqrtf(s2 + x[i] * x[i]);
-        }
-    } else {
-        for (int i = 0; i < n; i++) {
-            w[i] = sqrtf(s2 + x[i] * x[i]);
+            w[i] *= weight[i] * factor;
         }
     }
 }
 
 HT_CLONES
-void ht_search_load(struct ht_work *work, const float *x, const float *weight, int n, int n_codes, float limit) {
+void ht_search_load(struct ht_work *work, const float *x, const float *weight, int n,
+                    const struct ht_grid_spec *spec, float limit) {
     int32_t a = ht_lane_largest_bits(x, n), cap = (int32_t)ht_f32_bits(limit);
     a = a < cap ? a : cap;
     work->down = a > 0 ? ht_lane_normalizer(a) : 1.0f;
@@ -58,7 +73,7 @@ void ht_search_load(struct ht_work *work, const float *x, const float *weight, i
     }
     int32_t w_max = weight ? ht_lane_largest_bits(weight, n) : 0;
     int use = w_max > 0 && w_max < HT_F32_INF_BITS;
-    apply_metric(work->w, work->x, use ? weight : NULL, ht_lane_normalizer(w_max), n, n_codes);
+    apply_metric(work->w, work->x, use ? weight : NULL, ht_lane_normalizer(w_max), n, metric_of(spec, use));
 }
 
 HT_CLONES

@@ -19,8 +19,9 @@ struct ht_work {
 };
 
 /* Loads a block of n elements: clamps to +-limit (what the format reaches), normalizes, applies the
- * metric of a format with n_codes codes. */
-void ht_search_load(struct ht_work *work, const float *x, const float *weight, int n, int n_codes, float limit);
+ * metric of the format that spec describes. */
+void ht_search_load(struct ht_work *work, const float *x, const float *weight, int n,
+                    const struct ht_grid_spec *spec, float limit);
 
 /* The element of largest magnitude, with its sign. */
 float ht_search_extreme(const float *x, int n);
