@@ -265,9 +265,6 @@ typedef struct ht_message {
 /* Renders a chat in the model's format (or `chat` by name when not NULL) up to where the assistant speaks. */
 HT_API ht_status ht_chat_render(const ht_model *model, const char *chat, const ht_message *messages, size_t n,
                                 char **text, ht_err *err);
-/* The same as ids, where only the format's own markers become special tokens: a message cannot forge one. */
-HT_API ht_status ht_chat_tokenize(const ht_model *model, const char *chat, const ht_message *messages, size_t n,
-                                  int32_t **ids, size_t *n_ids, ht_err *err);
 
 /* The same as token ids, and safe for messages from outside: what they contain never becomes a special token.
  * HT_UNSUPPORTED when the model has no known chat format. *ids is freed with ht_ids_free. */
