@@ -7,18 +7,12 @@
  *   1. per sub-block: try scales that put the largest element near either end of the range, refit each
  *   2. sub-scales: one step d for which the sub-blocks' scales lie best on d * (lo..hi), errors weighted by
  *      their curvature sum(w q q)
- *   3. with d rounded to f16: per sub-block try the stored multiples around the best with the exact error,
- *      refit d with codes and multiples fixed, and again; the best state seen is kept
+ *   3. with d rounded to f16: per sub-block try the stored multiples around the best with the exact error.
+ *      Going round again with d refitted, or with other d, gains nothing measurable (docs/measurements/encoders.md)
  * A grid with a single scale ends with a search over scales close by that f16 can hold. */
 #include "format/fit.h"
 
 #include <math.h>
-
-#define ROUNDS 2
-
-struct first {
-    float scale[HT_GRID_MAX_SUB], curve[HT_GRID_MAX_SUB];
-};
 
 static const float lanes[HT_LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
@@ -63,51 +57,34 @@ static float fit_single(const struct ht_grid_spec *spec, const struct ht_work *w
     return t.err[l];
 }
 
-/* Step 3 for one d: the best multiples; returns the error, *move the refit of d. */
-static float fit_multiples(const struct ht_grid_spec *spec, const struct ht_work *work, const struct first *first,
-                           float d, int8_t *q, float *move) {
+/* Step 3 for one sub-block: the best multiple of d; returns its error. */
+static float fit_multiple(const struct ht_grid_spec *spec, const float *x, const float *w, float d, float scale,
+                          int8_t *q) {
     struct ht_trials t;
-    float err = 0.0f, num = 0.0f, den = 0.0f;
+    int from = ht_fit_nearest(scale, d, spec->q_scale_lo, spec->q_scale_hi) - HT_LANES / 2;
+    from = from > spec->q_scale_lo ? from : spec->q_scale_lo;
+    from = from < spec->q_scale_hi - (HT_LANES - 1) ? from : spec->q_scale_hi - (HT_LANES - 1);
     t.up = t.down = 0.0f;
+    t.scale0 = d * (float)from;
     t.scale1 = d;
     t.scale_table = lanes;
-    for (int s = 0; s < spec->n_sub; s++) {
-        int center = ht_fit_nearest(first->scale[s], d, spec->q_scale_lo, spec->q_scale_hi);
-        int from = center - 8;
-        from = from > spec->q_scale_lo ? from : spec->q_scale_lo;
-        from = from < spec->q_scale_hi - (HT_LANES - 1) ? from : spec->q_scale_hi - (HT_LANES - 1);
-        t.scale0 = d * (float)from;
-        int l = evaluate(spec, work->x + s * spec->sub_len, work->w + s * spec->sub_len, HT_BY_SUMS, &t);
-        float m = (float)(from + l);
-        q[s] = (int8_t)(from + l);
-        err += t.err[l];
-        num += m * t.wrq[l];
-        den += m * m * t.wqq[l];
-    }
-    *move = den > 0.0f ? num / den : 0.0f;
-    return err;
+    int l = evaluate(spec, x, w, HT_BY_ERROR, &t);
+    *q = (int8_t)(from + l);
+    return t.err[l];
 }
 
 static float fit_subs(const struct ht_grid_spec *spec, const struct ht_work *work, struct ht_grid *grid) {
-    struct first first;
+    float scale[HT_GRID_MAX_SUB], curve[HT_GRID_MAX_SUB], err = 0.0f;
+    int len = spec->sub_len;
     for (int s = 0; s < spec->n_sub; s++) {
-        first_fit(spec, work->x + s * spec->sub_len, work->w + s * spec->sub_len, &first.scale[s], &first.curve[s]);
+        first_fit(spec, work->x + s * len, work->w + s * len, &scale[s], &curve[s]);
     }
-    float d = ht_fit_step(first.scale, first.curve, spec->n_sub, spec->q_scale_lo, spec->q_scale_hi);
-    float best = INFINITY;
-    for (int round = 0; round < ROUNDS; round++) {
-        uint16_t bits;
-        int8_t q[HT_GRID_MAX_SUB];
-        float move, exact = ht_fit_storable(work, d, &bits);
-        float err = fit_multiples(spec, work, &first, exact, q, &move);
-        if (err < best) {
-            best = err;
-            grid->d = bits;
-            memcpy(grid->q_scale, q, (size_t)spec->n_sub);
-        }
-        d = exact + move;
+    float d = ht_fit_step(scale, curve, spec->n_sub, spec->q_scale_lo, spec->q_scale_hi);
+    d = ht_fit_storable(work, d, &grid->d);
+    for (int s = 0; s < spec->n_sub; s++) {
+        err += fit_multiple(spec, work->x + s * len, work->w + s * len, d, scale[s], &grid->q_scale[s]);
     }
-    return best;
+    return err;
 }
 
 void ht_fit_scale(const struct ht_grid_spec *spec, const float *x, const float *weight, struct ht_grid *grid) {
