@@ -19,8 +19,9 @@ static const float q8_0_first[HT_LANES] = {
 static const struct ht_grid_spec q8_0_spec = {.n_sub = 1, .sub_len = LEN, .lo = -128, .hi = 127,
     .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .first = q8_0_first, .n_first = HT_LANES};
 
-/* The metric of search.c for fine grids: importance as it is. Returns the best scale, which f16 holds exactly, or 0
- * when it may lie outside f16's normal numbers. Sums need no normalized x: errors are in units of a code, 1/2 at most. */
+/* The metric of search.c for fine grids: importance as it is. Returns the best scale, which f16 holds
+ * exactly, or 0 when it may lie outside f16's normal numbers. Sums need no normalized x: errors are in units
+ * of a code, 1/2 at most. */
 HT_INLINE float choose(const float *x, const float *weight) {
     float extreme = ht_lane_extreme(x, LEN), size = extreme < 0.0f ? -extreme : extreme;
     if (!(size >= 0x1.1p-7f && size <= 7e6f)) {
