@@ -4,7 +4,7 @@ PRESET ?= release
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 20
 
-.PHONY: all build demo test check bench fuzz interop install clean format-check
+.PHONY: all build demo test check bench fuzz interop install clean
 
 all: build
 

@@ -46,6 +46,10 @@ static void interval(struct text_table *t, const json_t *row, const char *key, d
         return;
     }
     snprintf(mean, sizeof mean, "%.*f", digits, factor * json_num(e, "mean", 0));
+    if (!json_is_number(json_at(e, "low")) || !json_is_number(json_at(e, "high"))) {
+        table_cell(t, "%s [-]", mean); /* too few windows for an interval */
+        return;
+    }
     snprintf(low, sizeof low, "%.*f", digits, factor * json_num(e, "low", 0));
     snprintf(high, sizeof high, "%.*f", digits, factor * json_num(e, "high", 0));
     table_cell(t, "%s [%s, %s]", mean, low, high);

@@ -73,18 +73,23 @@ static double rate(double n, double seconds) {
     return seconds > 0 ? n / seconds : 0.0;
 }
 
-static void print_run_json(const struct cli *cli, const struct args *a, const ht_generate_result *r,
+static int print_run_json(const struct cli *cli, const struct args *a, const ht_generate_result *r,
                            const struct sink *sink) {
     json_t *text = json_stringn(sink->text.data != NULL ? sink->text.data : "", sink->text.len);
     json_t *d =
-        json_pack("{ss ss si si sf sf sf sb si sb so*}", "schema", "halftone.run/1", "model",
+        json_pack("{ss ss si si sf sf sf sb sI sb so*}", "schema", "halftone.run/1", "model",
                   cli->positional[0], "prompt_tokens", (int)r->prompt_tokens, "tokens", (int)r->tokens,
                   "prefill_tokens_per_s", rate(r->prompt_tokens, r->prompt_s), "decode_tokens_per_s",
                   rate(r->tokens > 1 ? r->tokens - 1 : 0, r->decode_s), "first_token_s", r->first_token_s,
-                  "stopped", r->stopped, "seed", (int)a->g.seed, "exact", a->s.exact, "text", text);
+                  "stopped", r->stopped, "seed", (json_int_t)a->g.seed, "exact", a->s.exact, "text", text);
     char *json = d != NULL ? json_dumps(d, JSON_INDENT(2) | JSON_REAL_PRECISION(8)) : NULL;
     json_decref(d);
+    if (json == NULL) {
+        fprintf(stderr, "halftone run: the model's path is not UTF-8; JSON cannot name it\n");
+        return EXIT_USAGE;
+    }
     print_json(json);
+    return 0;
 }
 
 static void print_stats(const struct cli *cli, const ht_generate_result *r) {
@@ -224,6 +229,7 @@ static int run(struct cli *cli, void *p) {
     ht_model *model = NULL;
     ht_session *session = NULL;
     ht_generate_result r = {0};
+    int record = 0; /* exit code of printing it */
     struct talk talk = {0};
     struct sink sink = {.stream = !cli->json};
     struct ht_buf seen, input;
@@ -257,7 +263,7 @@ static int run(struct cli *cli, void *p) {
         status = a->chat ? turn(a, model, session, &seen, &talk, text, input.len, &sink, &r, &err)
                          : complete(cli, a, model, session, &seen, text, input.len, &sink, &r, &err);
         if (status == HT_OK && cli->json) {
-            print_run_json(cli, a, &r, &sink);
+            record = print_run_json(cli, a, &r, &sink);
         } else if (status == HT_OK) {
             putchar('\n');
             print_stats(cli, &r);
@@ -265,7 +271,7 @@ static int run(struct cli *cli, void *p) {
     }
     int code = status != HT_OK          ? report_error(cli, &err)
                : signal_received() != 0 ? 128 + signal_received()
-                                        : 0;
+                                        : record;
     talk_free(&talk);
     ht_buf_deinit(&seen);
     ht_buf_deinit(&input);

@@ -131,11 +131,17 @@ static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err
         j->made_folder = !ht_path_exists(o->output);
         HT_TRY(ht_make_dir(o->output, err));
     }
+    if (p->target == HT_TARGET_GGUF && o->shard_bytes > 0) {
+        HT_TRY(ht_flow_check_shards(p->source, o->output, j->n_files, err));
+    }
     HT_TRY(ht_sink_open(p, o->output, o->shard_bytes, o->force, &sink, err));
     const struct ht_stream_options options = {.stage = "convert"};
     ht_status status = ht_stream_run(ctx, p, &sink, &options, err);
     if (status == HT_OK && p->target == HT_TARGET_GGUF) {
         status = ht_flow_store_checksums(p, &sink, err);
+    }
+    if (status == HT_OK) {
+        status = ht_source_check(p->source, err);
     }
     if (status == HT_OK) {
         status = ht_sink_commit(&sink, err);

@@ -1,10 +1,12 @@
 #include "flow/flow_paths.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "io/gguf.h"
 
 void ht_flow_base_name(const char *path, char *buf, size_t len) {
     size_t end = strlen(path);
@@ -37,6 +39,10 @@ ht_status ht_flow_check_output(const struct ht_source *source, const char *outpu
         return ht_fail(err, HT_INVAL, output, HT_NO_POS,
                        "the output is the input or the folder that holds it; choose another path");
     }
+    struct stat st;
+    if (stat(output, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
+        return ht_fail(err, HT_INVAL, output, HT_NO_POS, "the output exists and is no regular file");
+    }
     if (ht_path_exists(output) && !replace) {
         return ht_fail(err, HT_EXISTS, output, HT_NO_POS, "the output exists already; --force replaces it");
     }
@@ -51,6 +57,31 @@ ht_status ht_flow_check_output(const struct ht_source *source, const char *outpu
     }
     ht_mem_free(parent);
     return status;
+}
+
+ht_status ht_flow_check_shards(const struct ht_source *source, const char *output, uint32_t n_files, ht_err *err) {
+    ht_status status = HT_OK;
+    for (uint32_t i = 0; i < n_files && status == HT_OK; i++) {
+        char *path = ht_gguf_shard_path(output, i, n_files);
+        if (path == NULL) {
+            return ht_fail(err, HT_INVAL, output, HT_NO_POS, "the name of a split output must end in .gguf");
+        }
+        if (ht_source_is(source, path)) {
+            status = ht_fail(err, HT_INVAL, path, HT_NO_POS,
+                             "a file of the output is one of the input; choose another path");
+        }
+        ht_mem_free(path);
+    }
+    return status;
+}
+
+ht_status ht_flow_check_inputs(const char *output, const char *const *inputs, size_t n, ht_err *err) {
+    for (size_t i = 0; i < n; i++) {
+        if (inputs[i] != NULL && ht_path_same(output, inputs[i])) {
+            return ht_fail(err, HT_INVAL, output, HT_NO_POS, "the output is also an input; choose another path");
+        }
+    }
+    return HT_OK;
 }
 
 ht_status ht_flow_check_space(const char *output, uint64_t bytes, ht_err *err) {

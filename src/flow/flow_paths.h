@@ -13,6 +13,10 @@ void ht_flow_base_name(const char *path, char *buf, size_t len);
 ht_status ht_flow_check_output(const struct ht_source *source, const char *output, bool replace, ht_err *err);
 
 /* HT_NOSPACE with both figures when the file system of output has less than bytes free. */
+/* No file NAME-0000i-of-0000n.gguf of a split output may be one that the source maps. */
+ht_status ht_flow_check_shards(const struct ht_source *source, const char *output, uint32_t n_files, ht_err *err);
+/* The output is none of the other files that the command reads (NULL entries are skipped). */
+ht_status ht_flow_check_inputs(const char *output, const char *const *inputs, size_t n, ht_err *err);
 ht_status ht_flow_check_space(const char *output, uint64_t bytes, ht_err *err);
 
 /* Folder of path ("." when it has none); free with ht_mem_free, NULL when memory is out. */

@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "calib/calib.h"
 #include "flow/flow.h"
+#include "flow/flow_paths.h"
 
 /* A file name that ends in .dat gets llama.cpp's old layout (ht_imatrix_save decides the same way). */
 static const char *layout_of(const char *output) {
@@ -41,10 +42,13 @@ ht_status ht_flow_imatrix(struct ht_context *ctx, const ht_imatrix_options *opti
         return ht_fail(err, HT_EXISTS, options->output, HT_NO_POS,
                        "the output exists already; choose another name or replace it with force");
     }
+    HT_TRY(ht_flow_check_inputs(options->output, options->texts, options->n_texts, err));
     HT_TRY_DONE(ht_model_load(options->model, &model, err));
+    HT_TRY_DONE(ht_flow_check_output(model->source, options->output, options->force, err));
     enum ht_math math = options->exact ? HT_MATH_EXACT : HT_MATH_FAST;
     HT_TRY_DONE(ht_calib_imatrix(ctx, model, options->texts, options->n_texts, options->tokens, options->ctx,
                                  math, &m, err));
+    HT_TRY_DONE(ht_source_check(model->source, err));
     HT_TRY_DONE(ht_imatrix_save(m, options->output, options->force, err));
     double seconds = ht_sys_now() - start;
     uint64_t tokens = (uint64_t)m->chunk_size * m->chunk_count;
@@ -71,6 +75,7 @@ ht_status ht_flow_imatrix_merge(struct ht_context *ctx, const char *const *input
     if (n == 0) {
         return ht_fail(err, HT_INVAL, "inputs", HT_NO_POS, "nothing to merge: give at least one imatrix file");
     }
+    HT_TRY(ht_flow_check_inputs(output, inputs, n, err));
     HT_TRY_DONE(ht_imatrix_load(inputs[0], &sum, err));
     for (size_t i = 1; i < n; i++) {
         HT_TRY_DONE(ht_imatrix_load(inputs[i], &next, err));

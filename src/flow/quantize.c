@@ -17,6 +17,8 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     HT_TRY(ht_quant_parse(j, err));
     HT_TRY(ht_flow_plan_open(o->input, o->pre, HT_TARGET_GGUF, &j->plan, err));
     HT_TRY(ht_flow_check_output(j->plan->source, o->output, o->force || o->dry_run, err));
+    HT_TRY(ht_flow_check_inputs(o->output, &o->imatrix, 1, err));
+    HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
     HT_TRY(ht_quant_choose(j, weighted, err));
     HT_TRY(ht_quant_check_input(j, err));
     HT_TRY(ht_quant_weights(ctx, j, err));
@@ -68,6 +70,9 @@ static ht_status write_output(struct ht_context *ctx, struct ht_quant_job *j, ht
         status = ht_flow_store_checksums(j->plan, &sink, err);
     }
     if (status == HT_OK) {
+        status = ht_source_check(j->plan->source, err);
+    }
+    if (status == HT_OK) {
         status = ht_sink_commit(&sink, err);
     }
     ht_sink_close(&sink);
@@ -85,6 +90,9 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
     }
     HT_TRY(ht_quant_set_meta(j, err));
     HT_TRY(ht_flow_predict(j->plan, o->shard_bytes, &j->bytes, &j->n_files, err));
+    if (o->shard_bytes > 0) {
+        HT_TRY(ht_flow_check_shards(j->plan->source, o->output, j->n_files, err));
+    }
     HT_TRY(o->dry_run ? ht_quant_estimate(ctx, j, err) : write_output(ctx, j, err));
     uint64_t zeroed = 0;
     for (size_t i = 0; i < j->plan->n_tensors; i++) {

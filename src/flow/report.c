@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "flow/flow.h"
+#include "flow/flow_paths.h"
 
 #define RECORDS_MAX 1000
 
@@ -83,6 +84,7 @@ ht_status ht_flow_report(struct ht_context *ctx, const char *title, const char *
         return ht_fail(err, HT_INVAL, "records", HT_NO_POS, "a report needs 1 to %d records, found %zu", RECORDS_MAX,
                        n);
     }
+    HT_TRY(ht_flow_check_inputs(output, records, n, err));
     struct ht_report report = {0};
     struct ht_buf page;
     ht_arena_init(&report.arena, 0);
