@@ -128,6 +128,7 @@ static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err
     struct ht_flow_plan *p = j->plan;
     const ht_convert_options *o = j->o;
     if (p->target == HT_TARGET_HF) {
+        HT_TRY(ht_convert_check_hf(p, j->dtype, o->output, o->force, err));
         j->made_folder = !ht_path_exists(o->output);
         HT_TRY(ht_make_dir(o->output, err));
     }

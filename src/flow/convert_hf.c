@@ -248,12 +248,13 @@ static void set_dtype(struct ht_doc *d, json_t *config, const struct ht_format *
     ht_doc_set(d, config, "torch_dtype", json_string(torch_name(dtype)));
 }
 
+/* folder NULL: only makes sure that the text can be made. */
 static ht_status write_json(const char *folder, const char *name, const json_t *json, bool overwrite, ht_err *err) {
     struct ht_buf buf;
     ht_buf_init(&buf, 0);
-    char *path = ht_path_join(folder, name);
-    ht_status status = path == NULL ? ht_fail_nomem(err, 0) : ht_doc_dump(json, 2, &buf, err);
-    if (status == HT_OK) {
+    char *path = folder != NULL ? ht_path_join(folder, name) : NULL;
+    ht_status status = folder != NULL && path == NULL ? ht_fail_nomem(err, 0) : ht_doc_dump(json, 2, &buf, err);
+    if (status == HT_OK && folder != NULL) {
         ht_buf_putc(&buf, '\n');
         status = ht_buf_ok(&buf) ? ht_write_file(path, buf.data, buf.len, overwrite, err)
                                  : ht_fail_nomem(err, buf.len);
@@ -320,7 +321,7 @@ static ht_status write_copied(const struct ht_flow_plan *p, const struct ht_form
     static const char *const names[] = {"generation_config.json", "tokenizer.json",      "tokenizer_config.json",
                                         "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
                                         "vocab.json",              "merges.txt"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && folder != NULL; i++) {
         HT_TRY(copy_file(p->source->path, folder, names[i], overwrite, err));
     }
     struct ht_doc d = {json_deep_copy(p->source->config), false};
@@ -328,6 +329,24 @@ static ht_status write_copied(const struct ht_flow_plan *p, const struct ht_form
     ht_status status = d.root == NULL || d.failed ? ht_fail_nomem(err, 0)
                                                   : write_json(folder, "config.json", d.root, overwrite, err);
     ht_doc_deinit(&d);
+    return status;
+}
+
+ht_status ht_convert_check_hf(const struct ht_flow_plan *plan, const struct ht_format *dtype, const char *folder,
+                              bool overwrite, ht_err *err) {
+    static const char *const names[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json",
+                                        "config.json"};
+    ht_status status = ht_convert_write_hf(plan, dtype, NULL, overwrite, err);
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !overwrite && status == HT_OK; i++) {
+        char *path = ht_path_join(folder, names[i]);
+        if (path == NULL) {
+            return ht_fail_nomem(err, strlen(folder));
+        }
+        if (ht_path_exists(path)) {
+            status = ht_fail(err, HT_EXISTS, path, HT_NO_POS, "the file exists already; --force replaces it");
+        }
+        ht_mem_free(path);
+    }
     return status;
 }
 
