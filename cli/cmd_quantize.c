@@ -86,9 +86,6 @@ static void show(const struct cli *cli, const json_t *d) {
         printf("fallback: %.0f tensors %s -> %s (rows that the block does not divide)\n",
                json_num(row, "count", 0), json_str(row, "from", "?"), json_str(row, "to", "?"));
     }
-    json_array_foreach(json_object_get(d, "warnings"), i, row) {
-        printf("warning: %s\n", json_is_string(row) ? json_string_value(row) : "?");
-    }
     double from = json_num(d, "input.bytes", 0), to = json_num(d, "bytes", 0);
     printf("%s%s: %s, %.3f bits per weight, %.1f %% of %s\n", dry ? "would write " : "",
            json_str(d, "output.path", "?"), human_bytes(to, b), json_num(d, "bits_per_weight", 0),

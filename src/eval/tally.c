@@ -99,7 +99,8 @@ static ht_estimate estimate(struct ht_bootstrap b) {
 }
 
 static ht_estimate exponential(struct ht_bootstrap b) {
-    return (ht_estimate){exp(b.mean), exp(b.low), exp(b.high)};
+    /* An unknown bound stays infinite (JSON: null), not exp(-inf) = 0. */
+    return (ht_estimate){exp(b.mean), isfinite(b.low) ? exp(b.low) : b.low, exp(b.high)};
 }
 
 ht_status ht_tally_summary(const struct ht_tally *tally, size_t first, size_t n, uint32_t resamples,

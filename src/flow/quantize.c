@@ -20,6 +20,7 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     HT_TRY(ht_flow_check_inputs(o->output, &o->imatrix, 1, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
     HT_TRY(ht_quant_choose(j, weighted, err));
+    HT_TRY(ht_quant_check_overrides(ctx, j, err));
     HT_TRY(ht_quant_check_input(j, err));
     HT_TRY(ht_quant_weights(ctx, j, err));
     if (j->mix != NULL && strcmp(ht_mix_name(j->mix), "Q2_K_S") == 0 && !weighted) {

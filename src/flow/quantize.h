@@ -37,6 +37,8 @@ struct ht_quant_job {
 /* quantize_types.c */
 ht_status ht_quant_parse(struct ht_quant_job *job, ht_err *err); /* names of format, method, roles */
 ht_status ht_quant_choose(struct ht_quant_job *job, bool weighted, ht_err *err);
+/* Overrides that contradict each other on a tied model are refused; one that meets no tensor is a warning. */
+ht_status ht_quant_check_overrides(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_check_input(const struct ht_quant_job *job, ht_err *err); /* quantized already? */
 
 /* quantize_weights.c: loads or collects the importance and gives each tensor its row. */

@@ -162,6 +162,29 @@ ht_status ht_quant_choose(struct ht_quant_job *j, bool weighted, ht_err *err) {
     return ht_flow_plan_sizes(p, err);
 }
 
+ht_status ht_quant_check_overrides(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    bool tied = j->plan->hp.tied;
+    if (tied && j->head != NULL && j->embd != NULL && j->head != j->embd) {
+        return ht_fail(err, HT_INVAL, "head", HT_NO_POS,
+                       "the model's head is its embedding: --head %s and --embd %s cannot both hold; give one",
+                       j->head->name, j->embd->name);
+    }
+    if (tied && j->head != NULL && j->embd == NULL) {
+        ht_quant_warn(ctx, j, "the model's head is its embedding: --head sets both to %s", j->head->name);
+    }
+    for (size_t r = 0; r < j->o->n_tensor_rules; r++) {
+        bool found = false;
+        for (size_t i = 0; i < j->plan->n_tensors && !found; i++) {
+            found = j->plan->tensors[i].role == j->rules[r].role && ht_plan_is_weight(&j->plan->tensors[i]);
+        }
+        if (!found) {
+            ht_quant_warn(ctx, j, "--tensor %s: the model has no such matrix%s", j->o->tensor_rules[r],
+                          tied && j->rules[r].role == HT_ROLE_OUTPUT ? " (its head is the embedding)" : "");
+        }
+    }
+    return HT_OK;
+}
+
 ht_status ht_quant_check_input(const struct ht_quant_job *j, ht_err *err) {
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
         const struct ht_plan_tensor *t = &j->plan->tensors[i];

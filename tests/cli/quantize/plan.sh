@@ -43,4 +43,11 @@ t 2 quantize f16.gguf -o x.gguf --format Q8_0 --tensor ffn_down=q6_q; err 'q6_k'
 t 2 quantize f16.gguf -o x.gguf --format Q8_0 --tensor ffn_down; gone x.gguf
 t 2 quantize f16.gguf -o x.gguf --format Q8_0 --method rtm; err 'rtn'; gone x.gguf
 t 2 quantize f16.gguf -o x.gguf --format Q4_K_M --method imatrix; err 'imatrix|calib'; gone x.gguf
+# The head of a tied model is its embedding.
+t 0 quantize "$tiny" --format q4_0 --head q8_0 --dry-run
+err 'head is its embedding: --head sets both'
+t 0 quantize "$tiny" --format q4_0 --tensor output=q8_0 --dry-run
+err 'no such matrix'
+t 2 quantize "$tiny" --format q4_0 --embd q8_0 --head q4_0 --dry-run
+err 'cannot both hold'
 finish
