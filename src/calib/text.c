@@ -28,25 +28,11 @@ void ht_calib_text_deinit(struct ht_calib_text *text) {
     *text = (struct ht_calib_text){0};
 }
 
-static ht_status push(struct ht_ids *ids, int32_t id, ht_err *err) {
-    if (ids->n == ids->cap) {
-        size_t cap = ids->cap ? ids->cap * 2 : 256;
-        int32_t *p = ht_mem_realloc_array(ids->ids, cap, sizeof *p);
-        if (p == NULL) {
-            return ht_fail_nomem(err, cap * sizeof *p);
-        }
-        ids->ids = p;
-        ids->cap = cap;
-    }
-    ids->ids[ids->n++] = id;
-    return HT_OK;
-}
-
 ht_status ht_calib_text_ids(const struct ht_model *model, const struct ht_calib_text *text, struct ht_ids *ids,
                             uint64_t *n_invalid, ht_err *err) {
     const struct ht_vocab *vocab = ht_tokenizer_vocab(model->tokenizer);
     if (vocab->add_bos && vocab->bos >= 0) {
-        HT_TRY(push(ids, vocab->bos, err));
+        HT_TRY(ht_ids_push(ids, vocab->bos, err));
     }
     return ht_tokenizer_encode(model->tokenizer, text->data, text->len, false, ids, n_invalid, err);
 }
