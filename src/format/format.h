@@ -24,17 +24,20 @@
 #include <stdint.h>
 
 #define HT_BLOCK_MAX 256   /* largest block_elems of any grid format */
-#define HT_GRID_MAX_SUB 16 /* sub-blocks of a block */
+#define HT_GRID_MAX_SUB 32 /* sub-blocks of a block */
 
 enum ht_format_kind {
     HT_KIND_FLOAT,  /* each element on its own */
     HT_KIND_INT,    /* plain integers (file types only, not for weights) */
     HT_KIND_BLOCK,  /* integer codes, one scale (and min) per block */
     HT_KIND_KBLOCK, /* integer codes, sub-blocks whose scales are quantized again */
-    HT_KIND_LUT     /* codes index a table of levels */
+    HT_KIND_LUT,    /* codes index a table of levels */
+    HT_KIND_LATTICE, /* codes of neighbours belong together: only some vectors of levels exist */
+    HT_KIND_CODE    /* one code per element and no scale of its own: a scheme (format/scheme.h) adds scales */
 };
 
-/* The grid of one block. Element i belongs to sub-block i / sub_len; its value for code c is
+/* The grid of one block. Lattice formats use it, too: levels are the values an element may take, and the format
+ * stores only some vectors of them. Element i belongs to sub-block i / sub_len; its value for code c is
  *     scale[s] * level(c) - min[s],   level(c) = levels ? levels[c - lo] : c,   lo <= c <= hi          */
 struct ht_grid {
     int n_sub, sub_len; /* n_sub * sub_len == block_elems */
@@ -55,6 +58,7 @@ struct ht_format {
     int32_t gguf_type;    /* number in GGUF files, -1: none */
     const char *st_dtype; /* name in safetensors files, NULL: none */
     uint32_t block_elems, block_bytes;
+    uint32_t vector; /* elements that are rounded together, aligned within the block; 0: each on its own */
 
     /* src: n / block_elems blocks -> x[n]; n is a multiple of block_elems. Any bytes are fine. */
     void (*decode)(const void *src, float *x, size_t n);
@@ -66,6 +70,9 @@ struct ht_format {
     void (*fit)(const float *x, const float *weight, struct ht_grid *grid);
     void (*snap)(struct ht_grid *grid);
     void (*round)(const float *x, const float *weight, const struct ht_grid *grid, int8_t *codes);
+    /* Lattice formats: the best storable codes for the `vector` elements from `at` on, x, weight and codes being
+     * those of the whole block. NULL for the others: ht_grid_nearest serves each element. */
+    void (*round_vector)(const float *x, const float *weight, const struct ht_grid *grid, uint32_t at, int8_t *codes);
     void (*pack)(const struct ht_grid *grid, const int8_t *codes, void *dst);
     void (*unpack)(const void *src, struct ht_grid *grid, int8_t *codes);
 };

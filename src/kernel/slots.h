@@ -14,7 +14,7 @@
 
 #include "kernel/kernel.h"
 
-#define HT_SLOT_FORMATS 64 /* at least ht_format_count() */
+#define HT_SLOT_FORMATS 128 /* at least ht_format_count() */
 
 /* x [T, K] rounded to 8 bits: element k of token t is q * d of its group of 32. cols is K; the rows of q hold
  * cols_padded (a multiple of 256) codes, zero from cols on. */
