@@ -50,6 +50,9 @@ struct ht_grid {
     uint8_t q_min[HT_GRID_MAX_SUB];
 };
 
+struct ht_real;
+struct ht_code;
+
 struct ht_format {
     const char *name;    /* "q4_k": lower case, unique */
     const char *summary; /* one line for people */
@@ -75,6 +78,9 @@ struct ht_format {
     void (*round_vector)(const float *x, const float *weight, const struct ht_grid *grid, uint32_t at, int8_t *codes);
     void (*pack)(const struct ht_grid *grid, const int8_t *codes, void *dst);
     void (*unpack)(const void *src, struct ht_grid *grid, int8_t *codes);
+
+    const struct ht_real *real; /* binary floats: range and precision (format/code.h); NULL for the others */
+    const struct ht_code *code; /* HT_KIND_CODE: codes and levels (format/code.h); NULL for the others */
 };
 
 /* The table. ht_format_at(i) for i < ht_format_count(). */
