@@ -4,7 +4,7 @@ PRESET ?= release
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 20
 
-.PHONY: all build demo test check bench fuzz interop install clean
+.PHONY: all build demo test check check-kernels bench fuzz interop install clean
 
 all: build
 
@@ -31,6 +31,11 @@ check:
 	@cmake --build $(BUILD)
 	@tools/check-house
 	@HT_SUITE=check tools/run-tests $(BUILD)
+
+# Every kernel on every CPU level of this machine; BENCH=1 adds the speed of each, BENCH=q4_k of one format.
+check-kernels: build
+	@tools/check-kernels native $(BUILD)
+	@$(if $(BENCH),tools/check-kernels bench $(BUILD) $(if $(filter-out 1,$(BENCH)),$(BENCH)))
 
 # PEER=path/to/llama-bench measures a stock build beside ours.
 bench: build

@@ -36,7 +36,9 @@ enum ht_math {
  *   Levels and batch sizes agree to 1e-5 of sum over groups of |scale| d c sum |q| with c the largest
  *   |code| distance from the stored zero (255 at most); the integer parts are the same numbers.
  *
- * FAST, float formats (f32 f16 bf16 f64): the same as EXACT. */
+ * FAST, float formats (f32 f16 bf16 f64): the same as EXACT.
+ *
+ * Both: plus K * 1e-40, since single products may fall below the smallest normal f32. */
 size_t ht_matmul_scratch_bytes(const struct ht_mat *w, size_t max_tokens, int threads);
 void ht_matmul(struct ht_pool *pool, const struct ht_mat *w, const float *x, size_t n_tokens, float *y,
                size_t y_stride, enum ht_math math, void *scratch);

@@ -1,11 +1,31 @@
-/* The matrix product: every format x level x odd shapes x numbers of tokens, EXACT and FAST, against sums in
- * double; guard pages behind every buffer; the same bits for 1, 2 and 7 threads. */
+/* The matrix product: every format of the table x level x odd shapes x numbers of tokens x kinds of values,
+ * EXACT and FAST, against sums in double; integer sums bit for bit; guard pages on both sides of every buffer;
+ * the same bits for 1, 2, 3 and 7 threads. A new format or level is taken in without a change here. */
 #include "test.h"
 
 #include "kernel_cases.h"
 
+#ifdef HT_TESTS_EMULATED /* under an emulator: fewer shapes and numbers of tokens, the same kinds of values */
+static const size_t token_counts[] = {1, 2, 5, 9, 17};
+static const size_t shapes[][2] = {{1, 32}, {5, 256}, {19, 800}};
+enum { MAX_TOKENS = 17 };
+#else
 static const size_t token_counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33, 64};
+static const size_t shapes[][2] = {{1, 1}, {7, 17}, {5, 64}, {17, 576},
+                                   {50, 288}, {67, 768}, {19, 1536}, {33, 1027}};
 enum { MAX_TOKENS = 64 };
+#endif
+
+/* What the weights and the inputs hold. */
+enum values {
+    NORMAL, /* normal values through the format's encoder; inputs with outliers, as hidden states have them */
+    RANDOM, /* random bytes: every code, sub-scale and sign occurs, scales span the range of f16 */
+    FULL,   /* the outermost codes everywhere, and every input +-max: the largest integer sums there are */
+    TINY,   /* scales that are f16 subnormals, inputs near 1e-30 */
+    HUGE_X, /* weights near the end of f16, inputs near 1e30 */
+    ZEROS,
+    N_VALUES
+};
 
 /* One weight matrix with what every product of it must give. */
 struct fixture {
@@ -16,30 +36,71 @@ struct fixture {
     double *want[2], *bound[2]; /* by enum ht_math: [MAX_TOKENS, rows], and the sum the tolerance refers to */
 };
 
-/* random bytes: every code, sub-scale and sign occurs, scales span the range of f16. Blocks that do not
- * decode to finite numbers are drawn again. Otherwise: normal values through the format's encoder. */
-static void fill_weights(struct fixture *f, struct ht_rng *rng, bool random_bytes) {
-    const struct ht_format *fmt = f->format;
-    float block[HT_BLOCK_MAX];
-    size_t elems = fmt->block_elems > 1 ? fmt->block_elems : 1;
-    uint8_t *dst = f->w.p;
-    for (size_t b = 0; b < f->rows * f->cols / elems; b++, dst += fmt->block_bytes) {
-        if (!random_bytes) {
-            fill_normal(rng, block, elems, 0.05f);
-            fmt->encode(block, NULL, dst, elems);
-            continue;
+/* Columns of the shape, as near as the format can have them. */
+static size_t cols_of(const struct ht_format *fmt, size_t cols) {
+    size_t unit = fmt->block_elems > 1 ? fmt->block_elems : 1;
+    if (fmt->unpack != NULL && unit % 32 != 0) {
+        unit *= 32; /* inputs are rounded in groups of 32 */
+    }
+    return (cols + unit - 1) / unit * unit;
+}
+
+/* Random bytes that decode to finite numbers. */
+static void random_block(const struct ht_format *fmt, struct ht_rng *rng, uint8_t *dst) {
+    float x[HT_BLOCK_MAX];
+    for (bool good = false; !good;) {
+        for (size_t i = 0; i < fmt->block_bytes; i++) {
+            dst[i] = (uint8_t)ht_rng_u64(rng);
         }
-        bool good;
-        do {
-            for (size_t i = 0; i < fmt->block_bytes; i++) {
-                dst[i] = (uint8_t)ht_rng_u64(rng);
-            }
-            fmt->decode(dst, block, elems);
-            good = true;
-            for (size_t i = 0; i < elems; i++) {
-                good = good && fabsf(block[i]) < 1e15f;
-            }
-        } while (!good);
+        fmt->decode(dst, x, fmt->block_elems);
+        good = true;
+        for (size_t i = 0; i < fmt->block_elems; i++) {
+            good = good && fabsf(x[i]) < 1e15f;
+        }
+    }
+}
+
+static void encoded_block(const struct ht_format *fmt, struct ht_rng *rng, enum values values, uint8_t *dst) {
+    float x[HT_BLOCK_MAX];
+    fill_normal(rng, x, fmt->block_elems, 0.05f);
+    for (size_t i = 0; i < fmt->block_elems && values != NORMAL; i++) {
+        float sign = x[i] < 0 ? -1.0f : 1.0f;
+        x[i] = values == FULL ? sign : values == TINY ? x[i] * 2e-5f : values == HUGE_X ? x[i] * 2e4f : 0.0f;
+    }
+    fmt->encode(x, NULL, dst, fmt->block_elems);
+}
+
+/* A few blocks are made, the matrix is drawn from them: some encoders search long. */
+static void fill_weights(struct fixture *f, struct ht_rng *rng, enum values values) {
+    enum { DISTINCT = 24 };
+    const struct ht_format *fmt = f->format;
+    uint8_t *made = ht_mem_alloc_array(DISTINCT, fmt->block_bytes), *dst = f->w.p;
+    assert_non_null(made);
+    for (size_t i = 0; i < DISTINCT && values != RANDOM; i++) {
+        encoded_block(fmt, rng, values, made + i * fmt->block_bytes);
+    }
+    for (size_t b = 0; b < f->rows * f->cols / fmt->block_elems; b++, dst += fmt->block_bytes) {
+        if (values == RANDOM) {
+            random_block(fmt, rng, dst);
+        } else {
+            memcpy(dst, made + ht_rng_u64(rng) % DISTINCT * fmt->block_bytes, fmt->block_bytes);
+        }
+    }
+    ht_mem_free(made);
+}
+
+static void fill_inputs(struct fixture *f, struct ht_rng *rng, enum values values) {
+    float *x = f->x.p;
+    size_t n = MAX_TOKENS * f->cols;
+    float scale = values == TINY ? 1e-30f : values == HUGE_X ? 1e30f : values == ZEROS ? 0.0f : 1.0f;
+    fill_normal(rng, x, n, scale);
+    for (size_t i = 0; i < n; i++) {
+        if (values == FULL) { /* whole tokens of one sign, and mixed ones */
+            size_t t = i / f->cols;
+            x[i] = t % 3 == 0 ? 2.0f : t % 3 == 1 ? -2.0f : x[i] < 0 ? -2.0f : 2.0f;
+        } else if (i % 97 == 0) {
+            x[i] *= 50;
+        }
     }
 }
 
@@ -78,19 +139,17 @@ static void want_fast(struct fixture *f, const uint8_t *block, size_t r, size_t 
 }
 
 static void fixture_init(struct fixture *f, const struct ht_format *fmt, size_t rows, size_t cols,
-                         bool random_bytes, uint64_t seed) {
+                         enum values values, size_t shift, uint64_t seed) {
     struct ht_rng rng;
     ht_rng_init(&rng, seed);
+    cols = cols_of(fmt, cols);
     *f = (struct fixture){.format = fmt, .rows = rows, .cols = cols};
     uint64_t row_bytes = ht_format_row_bytes(fmt, cols);
-    f->w = guarded_new(rows * row_bytes);
+    f->w = guarded_new_shifted(rows * row_bytes, shift);
     f->x = guarded_new(MAX_TOKENS * cols * 4);
-    fill_weights(f, &rng, random_bytes);
-    fill_normal(&rng, f->x.p, MAX_TOKENS * cols, 1);
+    fill_weights(f, &rng, values);
+    fill_inputs(f, &rng, values);
     float *x = f->x.p;
-    for (size_t i = 0; i < MAX_TOKENS * cols; i += 97) {
-        x[i] *= 50; /* outliers, as hidden states have them */
-    }
     f->mat = (struct ht_mat){fmt, f->w.p, rows, cols, row_bytes};
     for (int m = 0; m < 2; m++) {
         f->want[m] = ht_mem_calloc(MAX_TOKENS * rows, sizeof(double));
@@ -153,7 +212,8 @@ static void check(const struct fixture *f, int level, const struct ht_kernel_tab
     const float *y = g.p;
     for (size_t t = 0; t < n_tokens; t++) {
         for (size_t r = 0; r < f->rows; r++) {
-            double want = f->want[math][t * f->rows + r], tolerance = 1e-5 * f->bound[math][t * f->rows + r];
+            double want = f->want[math][t * f->rows + r];
+            double tolerance = 1e-5 * f->bound[math][t * f->rows + r] + 1e-40 * (double)f->cols;
             if (!(fabs(y[t * y_stride + r] - want) <= tolerance)) {
                 fail_msg(
                     "%s %s at level %s, %zu x %zu, token %zu of %zu, row %zu: expected %.9g, found %.9g, "
@@ -170,71 +230,191 @@ static void check(const struct fixture *f, int level, const struct ht_kernel_tab
     guarded_free(g);
 }
 
-static bool is_weight_format(const struct ht_format *f) {
-    return f->kind != HT_KIND_INT;
+static void walk(const struct fixture *f) {
+    FOR_LEVELS(level, table) {
+        for (size_t i = 0; i < COUNT(token_counts); i++) {
+            if (level == HT_CPU_REF && token_counts[i] > 9) {
+                continue; /* token after token in one way only, and slow */
+            }
+            check(f, level, table, token_counts[i], f->rows + i % 3, HT_MATH_EXACT);
+            check(f, level, table, token_counts[i], f->rows + i % 3, HT_MATH_FAST);
+        }
+    }
 }
 
-/* Shapes per block length: {rows, columns in blocks of 256 or in 32s}. */
-static void walk_format(const struct ht_format *fmt) {
-    static const size_t wide[][2] = {{1, 256}, {19, 1536}, {67, 768}};
-    static const size_t narrow[][2] = {{1, 32}, {5, 64}, {17, 576}, {50, 288}, {3, 1120}, {34, 1536}};
-    static const size_t odd[][2] = {{1, 1}, {7, 17}, {13, 300}, {49, 1027}, {33, 1056}};
-    const size_t(*shapes)[2] = fmt->block_elems > 32 ? wide : fmt->block_elems > 1 ? narrow : odd;
-    size_t n = fmt->block_elems > 32 ? COUNT(wide) : fmt->block_elems > 1 ? COUNT(narrow) : COUNT(odd);
-    for (size_t s = 0; s < n; s++) {
-        for (int random_bytes = 0; random_bytes < 2; random_bytes++) {
-            struct fixture f;
-            fixture_init(&f, fmt, shapes[s][0], shapes[s][1], random_bytes, 100 + s);
-            FOR_LEVELS(level, table) {
-                for (size_t i = 0; i < COUNT(token_counts); i++) {
-                    check(&f, level, table, token_counts[i], f.rows + i % 3, HT_MATH_EXACT);
-                    check(&f, level, table, token_counts[i], f.rows + i % 3, HT_MATH_FAST);
-                }
+/* Every format, every shape: values through the encoder and random bytes by turns. */
+static void formats(void **state) {
+    (void)state;
+    for (size_t i = 0; i < ht_format_count(); i++) {
+        const struct ht_format *fmt = ht_format_at(i);
+        for (size_t s = 0; is_weight_format(fmt) && s < COUNT(shapes); s++) {
+            size_t cols = cols_of(fmt, shapes[s][1]);
+            if (s > 0 && cols == cols_of(fmt, shapes[s - 1][1])) {
+                continue; /* short rows are all one to a format of long blocks */
             }
+            struct fixture f;
+            fixture_init(&f, fmt, shapes[s][0], cols, (s + i) % 2 ? RANDOM : NORMAL, 0, 100 + s);
+            walk(&f);
             fixture_deinit(&f);
         }
     }
 }
 
-static void formats(void **state) {
+/* Every kind of values on one shape. Blocks of bytes may begin at any address; elements of a float format lie
+ * at multiples of their size. */
+static void values(void **state) {
     (void)state;
     for (size_t i = 0; i < ht_format_count(); i++) {
-        if (is_weight_format(ht_format_at(i))) {
-            walk_format(ht_format_at(i));
+        const struct ht_format *fmt = ht_format_at(i);
+        for (enum values v = NORMAL; is_weight_format(fmt) && v < N_VALUES; v++) {
+            struct fixture f;
+            size_t shift = fmt->kind == HT_KIND_FLOAT && fmt->block_elems == 1 ? fmt->block_bytes : 1;
+            fixture_init(&f, fmt, 21, 544, v, shift, 50 + (uint64_t)v);
+            walk(&f);
+            fixture_deinit(&f);
         }
     }
 }
 
+static void same_for_threads(const struct fixture *f, const struct ht_kernel_table *table,
+                             struct ht_pool *pools[], size_t n_pools, size_t n_tokens, enum ht_math math) {
+    struct guarded one = multiply(f, table, NULL, n_tokens, f->rows, math);
+    for (size_t c = 0; c < n_pools; c++) {
+        struct guarded many = multiply(f, table, pools[c], n_tokens, f->rows, math);
+        assert_memory_equal(one.p, many.p, n_tokens * f->rows * 4);
+        guarded_free(many);
+    }
+    guarded_free(one);
+}
+
 static void threads(void **state) {
     (void)state;
-    static const int counts[] = {2, 7};
-    static const size_t tokens[] = {1, 3, 9, 33};
+    static const int counts[] = {2, 3, 7};
+    static const size_t tokens[] = {1, 3, 9, 17};
+    struct ht_pool *pools[COUNT(counts)];
+    for (size_t c = 0; c < COUNT(counts); c++) {
+        ht_err err = {0};
+        ASSERT_OK(ht_pool_new(counts[c], &pools[c], &err), &err);
+    }
     for (size_t i = 0; i < ht_format_count(); i++) {
-        const struct ht_format *fmt = ht_format_at(i);
-        if (!is_weight_format(fmt)) {
+        if (!is_weight_format(ht_format_at(i))) {
             continue;
         }
         struct fixture f;
-        fixture_init(&f, fmt, 211, 512, false, 7);
+        fixture_init(&f, ht_format_at(i), 211, 512, NORMAL, 0, 7);
         FOR_LEVELS(level, table) {
-            for (size_t t = 0; t < COUNT(tokens) * 2; t++) {
-                enum ht_math math = t % 2 ? HT_MATH_FAST : HT_MATH_EXACT;
-                size_t n = tokens[t / 2];
-                struct guarded one = multiply(&f, table, NULL, n, f.rows, math);
-                for (size_t c = 0; c < COUNT(counts); c++) {
-                    struct ht_pool *pool;
-                    ht_err err = {0};
-                    ASSERT_OK(ht_pool_new(counts[c], &pool, &err), &err);
-                    struct guarded many = multiply(&f, table, pool, n, f.rows, math);
-                    assert_memory_equal(one.p, many.p, n * f.rows * 4);
-                    guarded_free(many);
-                    ht_pool_free(pool);
-                }
-                guarded_free(one);
+            for (size_t t = 0; t < COUNT(tokens); t++) {
+                same_for_threads(&f, table, pools, COUNT(pools), tokens[t], HT_MATH_EXACT);
+                same_for_threads(&f, table, pools, COUNT(pools), tokens[t], HT_MATH_FAST);
             }
         }
         fixture_deinit(&f);
     }
+    for (size_t c = 0; c < COUNT(counts); c++) {
+        ht_pool_free(pools[c]);
+    }
+}
+
+/* ---- integer sums ---------------------------------------------------------------------------------------
+ * Inputs are integers whose scale d is 1, weights are made of scales that are integers: then every partial sum
+ * in f32 is an integer below 2^24, whatever the order, and the product must be exact. */
+
+/* Sets the block's f16 scales to 1 (or 0) and the stored codes to `codes`; false: the format's scales are not
+ * of that kind. */
+static bool integer_block(const struct ht_format *fmt, uint8_t *block) {
+    struct ht_grid grid;
+    int8_t codes[HT_BLOCK_MAX];
+    fmt->unpack(block, &grid, codes);
+    grid.d = grid.dmin = 0x3c00; /* 1 */
+    fmt->pack(&grid, codes, block);
+    fmt->unpack(block, &grid, codes);
+    for (int s = 0; s < grid.n_sub; s++) {
+        if (grid.scale[s] != rintf(grid.scale[s]) || grid.min[s] != rintf(grid.min[s]) ||
+            fabsf(grid.scale[s]) > 128 || fabsf(grid.min[s]) > 128) {
+            return false;
+        }
+    }
+    for (int c = grid.lo; grid.levels != NULL && c <= grid.hi; c++) {
+        if (grid.levels[c - grid.lo] != rintf(grid.levels[c - grid.lo])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* false: not for this format */
+static bool integer_fixture(struct fixture *f, const struct ht_format *fmt) {
+    enum { ROWS = 21, COLS = 512 };
+    struct ht_rng rng;
+    ht_rng_init(&rng, 77);
+    size_t row_bytes = ht_format_row_bytes(fmt, COLS);
+    *f = (struct fixture){.format = fmt, .rows = ROWS, .cols = COLS};
+    f->w = guarded_new(ROWS * row_bytes);
+    f->x = guarded_new(MAX_TOKENS * COLS * 4);
+    f->mat = (struct ht_mat){fmt, f->w.p, ROWS, COLS, row_bytes};
+    uint8_t *w = f->w.p;
+    for (size_t b = 0; b < ROWS * COLS / fmt->block_elems; b++, w += fmt->block_bytes) {
+        random_block(fmt, &rng, w);
+        if (!integer_block(fmt, w)) {
+            return false;
+        }
+    }
+    float *x = f->x.p;
+    for (size_t i = 0; i < MAX_TOKENS * COLS; i++) {
+        int q = (int)(ht_rng_u64(&rng) % 7) - 3;
+        x[i] = i % 32 == i / 32 % 32 ? 127.0f : (float)q; /* one 127 per group makes d exactly 1 */
+    }
+    return true;
+}
+
+static void check_integers(const struct fixture *f, int level, const struct ht_kernel_table *table,
+                           const double *w, size_t n_tokens) {
+    struct guarded y = multiply(f, table, NULL, n_tokens, f->rows, HT_MATH_FAST);
+    for (size_t j = 0; j < n_tokens * f->rows; j++) {
+        const float *x = (const float *)f->x.p + j / f->rows * f->cols;
+        double sum = 0;
+        for (size_t k = 0; k < f->cols; k++) {
+            sum += w[j % f->rows * f->cols + k] * (double)x[k];
+        }
+        if ((double)((const float *)y.p)[j] != sum) {
+            fail_msg("%s at level %s, %zu tokens, element %zu: expected exactly %.0f, found %.9g",
+                     f->format->name, ht_cpu_level_name((enum ht_cpu_level)level), n_tokens, j, sum,
+                     (double)((const float *)y.p)[j]);
+        }
+    }
+    guarded_free(y);
+}
+
+static void integers(void **state) {
+    (void)state;
+    size_t served = 0;
+    for (size_t i = 0; i < ht_format_count(); i++) {
+        const struct ht_format *fmt = ht_format_at(i);
+        struct fixture f = {0};
+        if (fmt->unpack == NULL) {
+            continue;
+        }
+        if (integer_fixture(&f, fmt)) {
+            size_t n = f.rows * f.cols;
+            float *w = ht_mem_alloc_array(n, sizeof *w);
+            double *wide = ht_mem_alloc_array(n, sizeof *wide);
+            assert_true(w != NULL && wide != NULL);
+            fmt->decode(f.w.p, w, n);
+            for (size_t k = 0; k < n; k++) {
+                wide[k] = (double)w[k];
+            }
+            FOR_LEVELS(level, table) {
+                for (size_t t = 1; t <= MAX_TOKENS; t += t < 3 ? 1 : 7) {
+                    check_integers(&f, level, table, wide, t);
+                }
+            }
+            ht_mem_free(w);
+            ht_mem_free(wide);
+            served++;
+        }
+        fixture_deinit(&f);
+    }
+    assert_true(served >= 12); /* at least the classic and the K types */
 }
 
 /* decode of every level gives the bits of the format's own, on every code and scale. */
@@ -246,8 +426,8 @@ static void decodes(void **state) {
             continue;
         }
         struct fixture f;
-        size_t cols = fmt->block_elems > 32 ? 1280 : 1120, rows = 9;
-        fixture_init(&f, fmt, rows, cols, true, 9);
+        size_t cols = cols_of(fmt, 1120), rows = 9;
+        fixture_init(&f, fmt, rows, cols, RANDOM, 0, 9);
         float *want = ht_mem_alloc_array(rows * cols, 4);
         struct guarded got = guarded_new(rows * cols * 4);
         assert_non_null(want);
@@ -271,9 +451,9 @@ static void not_finite(void **state) {
             continue;
         }
         struct fixture f;
-        fixture_init(&f, fmt, 9, 512, false, 8);
-        ((float *)f.x.p)[512 + 40] = NAN;
-        ((float *)f.x.p)[512 * 6 + 500] = INFINITY;
+        fixture_init(&f, fmt, 9, 512, NORMAL, 0, 8);
+        ((float *)f.x.p)[f.cols + 40] = NAN;
+        ((float *)f.x.p)[f.cols * 6 + 500] = INFINITY;
         FOR_LEVELS(level, table) {
             for (int m = 0; m < 2; m++) {
                 for (size_t n = 3; n <= 33; n += 10) {
@@ -293,10 +473,8 @@ static void not_finite(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(formats),
-        cmocka_unit_test(threads),
-        cmocka_unit_test(decodes),
-        cmocka_unit_test(not_finite),
+        ON_BOTH_SIDES(formats), ON_BOTH_SIDES(values),     cmocka_unit_test(integers),
+        cmocka_unit_test(threads), ON_BOTH_SIDES(decodes), cmocka_unit_test(not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -380,13 +380,28 @@ static void attentions(void **state) {
     }
 }
 
-/* Every slot has a name and a serving level; names are unique. */
+/* Every slot has a name and a serving level; names are unique; and each is in the list of what the tests walk,
+ * so that a new one cannot come without its test. */
 static void slots(void **state) {
     (void)state;
+    static const char *const walked[] = {
+        /* here */
+        "dot_f32", "dot_f32_f16", "axpy_f32", "axpy_f16", "f16_from_f32", "f32_from_f16", "rms_norm",
+        "softmax", "silu_mul", "log_sum_exp", "attention", "quantize_q8",
+        /* test_kernel_matmul.c, the last four per format */
+        "pack_f32", "gemm_f32", "gemm_q8", "decode", "rows_f32", "rows_q8", "panel_q8",
+    };
     size_t n = 0;
     const char *level, *name;
     while ((name = ht_kernel_slot(n, &level)) != NULL) {
         assert_non_null(level);
+        size_t w = 0, length = strcspn(name, " ");
+        while (w < COUNT(walked) && (strlen(walked[w]) != length || strncmp(walked[w], name, length) != 0)) {
+            w++;
+        }
+        if (w == COUNT(walked)) {
+            fail_msg("slot %s has no test in the kernel walk", name);
+        }
         for (size_t j = 0; j < n; j++) {
             assert_string_not_equal(name, ht_kernel_slot(j, NULL));
         }
@@ -397,9 +412,9 @@ static void slots(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(dots),          cmocka_unit_test(axpys),      cmocka_unit_test(halves),
-        cmocka_unit_test(rms_norms),     cmocka_unit_test(softmaxes),  cmocka_unit_test(silus),
-        cmocka_unit_test(quantizations), cmocka_unit_test(attentions), cmocka_unit_test(slots),
+        ON_BOTH_SIDES(dots),      ON_BOTH_SIDES(axpys),      cmocka_unit_test(halves),
+        ON_BOTH_SIDES(rms_norms), ON_BOTH_SIDES(softmaxes),  ON_BOTH_SIDES(silus),
+        ON_BOTH_SIDES(quantizations), ON_BOTH_SIDES(attentions), cmocka_unit_test(slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
