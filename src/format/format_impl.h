@@ -18,6 +18,7 @@ struct ht_grid_spec {
     int q_min_hi;                   /* stored sub-mins 0..q_min_hi; 1: one min; 0: no min */
     const float *first;             /* [n_first] formats without min: the scales to try first, 1 / the position */
     int n_first;                    /* that the largest element shall have; a multiple of 16 */
+    int plain_error;                /* 1: error is weighted by importance alone, see search.c */
 };
 
 /* ---- grid.c ---- */
@@ -76,5 +77,7 @@ extern const struct ht_format ht_format_u8, ht_format_u16, ht_format_u32, ht_for
 extern const struct ht_format ht_format_q4_0, ht_format_q4_1, ht_format_q5_0, ht_format_q5_1, ht_format_q8_0;
 extern const struct ht_format ht_format_q2_k, ht_format_q3_k, ht_format_q4_k, ht_format_q5_k, ht_format_q6_k;
 extern const struct ht_format ht_format_iq4_nl, ht_format_iq4_xs;
+extern const struct ht_format ht_format_tq1_0, ht_format_tq2_0, ht_format_q1_0, ht_format_q2_0;
+extern const struct ht_format ht_format_mxfp4, ht_format_nvfp4;
 
 #endif

@@ -19,7 +19,7 @@ enum metric { POWER_0, POWER_QUARTER, POWER_HALF };
 
 static enum metric metric_of(const struct ht_grid_spec *spec, int weighted) {
     int codes = spec->hi - spec->lo + 1;
-    if (codes >= 32 || (weighted && spec->levels)) {
+    if (codes >= 32 || spec->plain_error || (weighted && spec->levels)) {
         return POWER_0;
     }
     return weighted && codes == 16 ? POWER_QUARTER : POWER_HALF;

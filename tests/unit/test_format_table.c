@@ -105,11 +105,13 @@ static void look_up(void **state) {
     assert_non_null(strstr(ht_nearest("q4k", ht_format_name_at, NULL, ht_format_count(), near, sizeof near), "q4_k"));
 }
 
-/* unpack's grid and codes are what decode gives, and pack(unpack(bytes)) == bytes, for any bytes. */
+/* unpack's grid and codes are what decode gives, and pack(unpack(bytes)) is bytes again, or, where several bytes
+ * stand for the same codes, bytes of the same values that stay. For any bytes. */
 static void unpack_is_decode(void **state) {
     (void)state;
     for (size_t i = 0; i < ht_format_count(); i++) {
         const struct ht_format *f = ht_format_at(i);
+        int spare = 0;
         for (int trial = 0; trial < 200 && f->fit; trial++) {
             uint8_t bytes[512], back[512];
             float x[HT_BLOCK_MAX], y[HT_BLOCK_MAX];
@@ -128,9 +130,18 @@ static void unpack_is_decode(void **state) {
             assert_true(same_bits(x, y, f->block_elems));
             memset(back, 0x55, sizeof back);
             f->pack(&grid, codes, back);
-            assert_memory_equal(back, bytes, f->block_bytes);
             assert_int_equal(back[f->block_bytes], 0x55);
+            if (memcmp(back, bytes, f->block_bytes) != 0) {
+                f->decode(back, y, f->block_elems);
+                assert_true(same_bits(x, y, f->block_elems));
+                memcpy(bytes, back, sizeof bytes);
+                f->unpack(bytes, &grid, codes);
+                f->pack(&grid, codes, back);
+                spare++;
+            }
+            assert_memory_equal(back, bytes, f->block_bytes);
         }
+        assert_true(spare == 0 || strcmp(f->name, "tq1_0") == 0); /* 256 values of a byte for 243 */
     }
 }
 
@@ -164,18 +175,41 @@ static void nearest_is_nearest(void **state) {
     }
 }
 
+/* The largest relative error that the format's way to store a scale makes of scales that are all the same. */
+static float scale_error(const struct ht_format *f) {
+    float worst = 0.0f, x[HT_BLOCK_MAX];
+    for (int k = 0; k < 64; k++) {
+        struct ht_grid grid;
+        for (uint32_t e = 0; e < f->block_elems; e++) {
+            x[e] = gauss();
+        }
+        f->fit(x, NULL, &grid);
+        for (int s = 0; s < grid.n_sub; s++) {
+            grid.scale[s] = 1.0f + (float)k / 64.0f;
+        }
+        f->snap(&grid);
+        for (int s = 0; s < grid.n_sub; s++) {
+            float error = fabsf(grid.scale[s] / (1.0f + (float)k / 64.0f) - 1.0f);
+            worst = error > worst ? error : worst;
+        }
+    }
+    return worst;
+}
+
 /* What snap makes of a grid is what the file holds, also when the grid did not come from fit. */
 static void snap_is_storable(void **state) {
     (void)state;
     for (size_t i = 0; i < ht_format_count(); i++) {
         const struct ht_format *f = ht_format_at(i);
+        float tolerance = f->fit ? fmaxf(0.06f, 1.1f * scale_error(f)) : 0.0f;
+        assert_true(tolerance < 0.4f); /* powers of two, the coarsest: a third */
         for (int trial = 0; trial < 50 && f->fit; trial++) {
             float x[HT_BLOCK_MAX];
             int8_t codes[HT_BLOCK_MAX], back[HT_BLOCK_MAX];
             uint8_t bytes[512];
             struct ht_grid grid, stored;
             for (uint32_t e = 0; e < f->block_elems; e++) {
-                x[e] = gauss() * 0.02f;
+                x[e] = gauss();
             }
             f->fit(x, NULL, &grid);
             for (int s = 0; s < grid.n_sub && trial % 2; s++) { /* as a method that learns its scales */
@@ -192,7 +226,7 @@ static void snap_is_storable(void **state) {
             for (int s = 0; s < grid.n_sub; s++) {
                 assert_memory_equal(&grid.scale[s], &stored.scale[s], 4);
                 assert_true(grid.min[s] == stored.min[s]);
-                assert_true(fabsf(grid.scale[s] - wanted[s]) <= 0.06f * fabsf(wanted[s]) || f->block_bytes == 84);
+                assert_true(fabsf(grid.scale[s] - wanted[s]) <= tolerance * fabsf(wanted[s]) || f->block_bytes == 84);
             }
             struct ht_grid again = grid;
             f->snap(&again);
@@ -291,6 +325,7 @@ static void hard_rows(void **state) {
     static float x[N], y[N], z[N], w[N];
     for (size_t i = 0; i < ht_format_count(); i++) {
         const struct ht_format *f = ht_format_at(i);
+        double coarse = f->fit ? scale_error(f) : 0.0;
         for (int kind = 0; kind <= 16 && f->fit; kind++) {
             for (int weights = 0; weights < 6; weights++) {
                 for (size_t k = 0; k < N; k++) {
@@ -312,7 +347,8 @@ static void hard_rows(void **state) {
                 if ((kind == 0 || kind == 11) && e != 0.0) {
                     fail_msg("%s: zeros became %g", f->name, e);
                 }
-                if ((kind == 1 || kind == 2) && e > 1e-4 * zero) { /* 1 %: q6_k holds -0.0123 / 4096 in a subnormal f16 */
+                /* 1 %: q6_k holds -0.0123 / 4096 in a subnormal f16. Scales of few bits have few products with levels. */
+                if ((kind == 1 || kind == 2) && e > fmax(1e-4, coarse * coarse) * zero) {
                     fail_msg("%s: equal values, relative error %g", f->name, e / zero);
                 }
             }
