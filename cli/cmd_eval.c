@@ -12,7 +12,7 @@ static const struct option_row options[] = {
     {"reference", 'r', OPT_STR, AT(reference), "MODEL", "@file",
      "the original; adds KL divergence and same-top"},
     {"text", 0, OPT_LIST, offsetof(struct args, texts), "FILE", "@file", "text to score; may be repeated"},
-    {"tokens", 0, OPT_U64, AT(tokens), "N", NULL, "tokens per text [all]"},
+    {"tokens", 0, OPT_U64, AT(tokens), "N", NULL, "tokens per text; 0: all [0]"},
     {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "window [512]"},
     {"windows", 0, OPT_STR, offsetof(struct args, windows), "W", "llama|all",
      "score the second half of each window as llama.cpp does, or all of it [llama]"},

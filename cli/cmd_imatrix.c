@@ -1,3 +1,4 @@
+#include "base/nearest.h"
 #include "cmds.h"
 
 struct args {
@@ -12,7 +13,7 @@ static const struct option_row options[] = {
     {"output", 'o', OPT_STR, AT(output), "FILE", "@file", "file to write; .dat gives the older layout"},
     {"text", 0, OPT_LIST, offsetof(struct args, texts), "FILE", "@file",
      "collect: calibration text; may be repeated"},
-    {"tokens", 0, OPT_U64, AT(tokens), "N", NULL, "collect: at most this many tokens [all]"},
+    {"tokens", 0, OPT_U64, AT(tokens), "N", NULL, "collect: at most this many tokens; 0: all [0]"},
     {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "collect: window [512]"},
     {"fast", 0, OPT_FLAG, offsetof(struct args, fast), NULL, NULL,
      "collect: 8-bit activations instead of f32"},
@@ -59,27 +60,45 @@ static int merge(struct cli *cli, struct args *a, char **json, ht_err *err, ht_s
     return 0;
 }
 
+static const struct {
+    const char *name;
+    int (*run)(struct cli *, struct args *, char **, ht_err *, ht_status *);
+} actions[] = {{"collect", collect}, {"merge", merge}, {"convert", merge}};
+enum { N_ACTIONS = sizeof actions / sizeof actions[0] };
+
+static const char *action_name(const void *unused, size_t i) {
+    (void)unused;
+    return actions[i].name;
+}
+
+static int unknown_action(const char *name) {
+    char near[64];
+    fprintf(stderr, "halftone imatrix: expected collect, merge or convert, found '%s'", name);
+    if (ht_nearest(name, action_name, NULL, N_ACTIONS, near, sizeof near)[0] != '\0') {
+        fprintf(stderr, "; did you mean: %s?", near);
+    }
+    fprintf(stderr, "\nSee 'halftone imatrix --help'.\n");
+    return EXIT_USAGE;
+}
+
 static int run(struct cli *cli, void *p) {
-    static const struct {
-        const char *name;
-        int (*run)(struct cli *, struct args *, char **, ht_err *, ht_status *);
-    } actions[] = {{"collect", collect}, {"merge", merge}, {"convert", merge}};
     struct args *a = p;
     ht_err err = {0};
     char *json = NULL;
     ht_status status = HT_OK;
+    size_t i = 0;
+    while (i < N_ACTIONS && strcmp(cli->positional[0], actions[i].name) != 0) {
+        i++;
+    }
+    if (i == N_ACTIONS) {
+        return unknown_action(cli->positional[0]);
+    }
     if (a->o.output == NULL) {
         fprintf(stderr, "halftone imatrix: missing -o FILE\n");
         return EXIT_USAGE;
     }
-    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
-        if (strcmp(cli->positional[0], actions[i].name) == 0) {
-            int rc = actions[i].run(cli, a, &json, &err, &status);
-            return rc != 0 ? rc : finish(cli, status, &err, json, show);
-        }
-    }
-    fprintf(stderr, "halftone imatrix: expected collect, merge or convert, found '%s'\n", cli->positional[0]);
-    return EXIT_USAGE;
+    int rc = actions[i].run(cli, a, &json, &err, &status);
+    return rc != 0 ? rc : finish(cli, status, &err, json, show);
 }
 
 const struct command command_imatrix = {

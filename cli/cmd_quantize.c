@@ -17,7 +17,7 @@ static const struct option_row options[] = {
     {"imatrix", 0, OPT_STR, AT(imatrix), "FILE", "@file", "importance matrix, GGUF or .dat"},
     {"calib", 0, OPT_LIST, offsetof(struct args, calib), "TEXT", "@file",
      "collect the importance from this text first; may be repeated"},
-    {"calib-tokens", 0, OPT_U64, AT(calib_tokens), "N", NULL, "calibration tokens [65536]"},
+    {"calib-tokens", 0, OPT_U64, AT(calib_tokens), "N", NULL, "calibration tokens; 0: all of the text [65536]"},
     {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "calibration window [512]"},
     {"tensor", 0, OPT_LIST, offsetof(struct args, rules), "ROLE=F", NULL,
      "format of one role (ffn_down=q6_k); may be repeated, later ones win"},

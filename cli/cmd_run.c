@@ -57,11 +57,22 @@ static void defaults(void *p) {
 struct sink {
     struct ht_buf text;
     bool stream;
+    const char *echo; /* [echo_len] the prompt, printed in front of the first text; NULL: none, or done */
+    size_t echo_len;
 };
+
+/* Not before generation has begun: options may still be refused and the prompt may not fit. */
+static void print_echo(struct sink *sink) {
+    if (sink->stream && sink->echo != NULL) {
+        fwrite(sink->echo, 1, sink->echo_len, stdout);
+    }
+    sink->echo = NULL;
+}
 
 static int on_text(void *user, const char *text, size_t len) {
     struct sink *sink = user;
     ht_buf_append(&sink->text, text, len);
+    print_echo(sink);
     if (sink->stream) {
         fwrite(text, 1, len, stdout);
         fflush(stdout);
@@ -75,18 +86,19 @@ static double rate(double n, double seconds) {
 
 static int print_run_json(const struct cli *cli, const struct args *a, const ht_generate_result *r,
                            const struct sink *sink) {
-    json_t *text = json_stringn(sink->text.data != NULL ? sink->text.data : "", sink->text.len);
+    const char *model = cli->positional[0];
+    json_t *text = ht_json_str(sink->text.data != NULL ? sink->text.data : "", sink->text.len);
     json_t *d =
-        json_pack("{ss ss si si sf sf sf sb sI sb so*}", "schema", "halftone.run/1", "model",
-                  cli->positional[0], "prompt_tokens", (int)r->prompt_tokens, "tokens", (int)r->tokens,
+        json_pack("{ss so si si sf sf sf sb so sb so}", "schema", "halftone.run/1", "model",
+                  ht_json_str(model, strlen(model)), "prompt_tokens", (int)r->prompt_tokens, "tokens", (int)r->tokens,
                   "prefill_tokens_per_s", rate(r->prompt_tokens, r->prompt_s), "decode_tokens_per_s",
                   rate(r->tokens > 1 ? r->tokens - 1 : 0, r->decode_s), "first_token_s", r->first_token_s,
-                  "stopped", r->stopped, "seed", (json_int_t)a->g.seed, "exact", a->s.exact, "text", text);
+                  "stopped", r->stopped, "seed", ht_json_u64(a->g.seed), "exact", a->s.exact, "text", text);
     char *json = d != NULL ? json_dumps(d, JSON_INDENT(2) | JSON_REAL_PRECISION(8)) : NULL;
     json_decref(d);
     if (json == NULL) {
-        fprintf(stderr, "halftone run: the model's path is not UTF-8; JSON cannot name it\n");
-        return EXIT_USAGE;
+        ht_err err = {.code = HT_NOMEM, .pos = HT_NO_POS};
+        return report_error(cli, &err);
     }
     print_json(json);
     return 0;
@@ -202,9 +214,9 @@ static ht_status converse(const struct cli *cli, const struct args *a, const ht_
     return status;
 }
 
-static ht_status complete(const struct cli *cli, const struct args *a, const ht_model *model,
-                          ht_session *session, struct ht_buf *seen, const char *text, size_t len,
-                          struct sink *sink, ht_generate_result *r, ht_err *err) {
+static ht_status complete(const struct args *a, const ht_model *model, ht_session *session,
+                          struct ht_buf *seen, const char *text, size_t len, struct sink *sink,
+                          ht_generate_result *r, ht_err *err) {
     int32_t *ids = NULL;
     size_t n = 0;
     ht_status status = ht_tokenize(model, text, len,
@@ -214,10 +226,12 @@ static ht_status complete(const struct cli *cli, const struct args *a, const ht_
         snprintf(err->msg, sizeof err->msg, "the prompt is empty and the model has no start token");
     }
     if (status == HT_OK) {
-        if (!cli->json) {
-            fwrite(text, 1, len, stdout);
-        }
+        sink->echo = text;
+        sink->echo_len = len;
         status = generate(session, seen, ids, n, &a->g, sink, r, err);
+        if (status == HT_OK) {
+            print_echo(sink);
+        }
     }
     ht_ids_free(ids);
     return status;
@@ -261,7 +275,7 @@ static int run(struct cli *cli, void *p) {
         status = converse(cli, a, model, session, &seen, &talk, &sink, &r, &err);
     } else if (status == HT_OK) {
         status = a->chat ? turn(a, model, session, &seen, &talk, text, input.len, &sink, &r, &err)
-                         : complete(cli, a, model, session, &seen, text, input.len, &sink, &r, &err);
+                         : complete(a, model, session, &seen, text, input.len, &sink, &r, &err);
         if (status == HT_OK && cli->json) {
             record = print_run_json(cli, a, &r, &sink);
         } else if (status == HT_OK) {

@@ -26,6 +26,15 @@ static int unknown_command(const char *name) {
     return EXIT_USAGE;
 }
 
+/* A full disk or a closed pipe behind stdout must not look like success. */
+static int close_stdout(int code) {
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "halftone: error: cannot write to standard output\n");
+        return code != 0 ? code : 1;
+    }
+    return code;
+}
+
 static int run_command(const struct command *command, int argc, char **argv) {
     struct cli cli = {.command = command, .color = "auto"};
     ht_err err = {0};
@@ -67,12 +76,7 @@ done:
     ht_context_free(cli.ctx);
     ht_mem_free(cli.positional);
     ht_mem_free(args);
-    /* A full disk or a closed pipe behind stdout must not look like success. */
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        fprintf(stderr, "halftone: error: cannot write to standard output\n");
-        code = code != 0 ? code : 1;
-    }
-    return code;
+    return close_stdout(code);
 }
 
 int main(int argc, char **argv) {
@@ -91,7 +95,7 @@ int main(int argc, char **argv) {
         } else {
             help_program(stdout, false);
         }
-        return 0;
+        return close_stdout(0);
     }
     if (strcmp(name, "--version") == 0) {
         name = "version";

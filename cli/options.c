@@ -55,16 +55,28 @@ static const char *row_name(const void *table, size_t i) {
     return "";
 }
 
+/* "json, quiet" -> "--json, --quiet": what one types. */
+static void add_dashes(const char *names, char *out, size_t len) {
+    size_t used = 0;
+    while (*names != '\0' && used < len) {
+        size_t n = strcspn(names, ", "), skip = strspn(names + n, ", ");
+        int w = snprintf(out + used, len - used, "--%.*s%s", (int)n, names, skip != 0 ? ", " : "");
+        used += w > 0 ? (size_t)w : len;
+        names += n + skip;
+    }
+}
+
 static int unknown_option(const struct command *command, const char *text) {
     const struct option_row *both[2] = {command->options, common_options};
     size_t n = 0;
     while (row_name(both, n)[0] != '\0') {
         n++;
     }
-    char name[64], near[200];
+    char name[64], near[200], dashed[220];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(text, "="), text);
     if (ht_nearest(name, row_name, both, n, near, sizeof near)[0] != '\0') {
-        return usage_error(command, "unknown option --%s; did you mean: %s?", name, near);
+        add_dashes(near, dashed, sizeof dashed);
+        return usage_error(command, "unknown option --%s; did you mean: %s?", name, dashed);
     }
     return usage_error(command, "unknown option --%s", name);
 }
@@ -108,7 +120,7 @@ static bool parse_bytes(const char *s, uint64_t *out) {
     }
     double v = strtod(s, &end);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (strcasecmp(end, rows[i].suffix) == 0 && v * rows[i].factor < 1e18) {
+        if (strcasecmp(end, rows[i].suffix) == 0 && v * rows[i].factor >= 1 && v * rows[i].factor < 1e18) {
             *out = (uint64_t)(v * rows[i].factor);
             return true;
         }
@@ -140,7 +152,7 @@ static const char *store_number(enum option_type type, void *at, const char *val
     case OPT_U64:
         return parse_u64(value, UINT64_MAX, (uint64_t *)at) ? NULL : "a whole number of at least 0";
     case OPT_BYTES:
-        return parse_bytes(value, (uint64_t *)at) ? NULL : "a size such as 2G, 500M or 64MiB";
+        return parse_bytes(value, (uint64_t *)at) ? NULL : "a size of at least one byte, such as 2G, 500M or 64MiB";
     default:
         d = strtod(value, &end);
         if (end == value || *end != '\0' || !isfinite(d)) {

@@ -109,7 +109,7 @@ HT_API void ht_context_free(ht_context *ctx);
 HT_API void ht_string_free(char *s);
 
 /* Tables of this build: "formats", "methods", "presets", "architectures", "containers", "pretokenizers",
- * "chats". The JSON is an array of objects with at least "name" and "summary". Unknown: HT_NOTFOUND. */
+ * "chats". The JSON is an array of objects with at least "name" and "summary". Unknown: HT_INVAL. */
 HT_API ht_status ht_list(const char *registry, char **json, ht_err *err);
 
 /* CPU model, kernel levels found and used, and who serves each kernel slot. */
@@ -156,7 +156,7 @@ typedef struct ht_quantize_options {
     const char *imatrix; /* importance file (.gguf or .dat); NULL: none */
     const char *const *calib; /* texts to collect the importance from first */
     size_t n_calib;
-    uint64_t calib_tokens; /* default 65,536 */
+    uint64_t calib_tokens; /* default 65,536; 0: all of the texts */
     uint32_t ctx;          /* calibration window, default 512 */
     const char *const *tensor_rules; /* "ROLE=FORMAT", later ones win */
     size_t n_tensor_rules;

@@ -119,7 +119,6 @@ ht_status ht_eval(ht_context *ctx, const ht_eval_options *options, ht_eval_resul
     HT_TRY(ht_need(ctx, "ctx", err));
     HT_TRY(ht_need_text(o.model, "model", err));
     HT_TRY(need_texts(o.texts, o.n_texts, "texts", err));
-    HT_TRY(need_window(o.ctx, err));
     return ht_eval_run(ctx, &o, result, json, err);
 }
 

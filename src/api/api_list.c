@@ -130,7 +130,7 @@ ht_status ht_list(const char *registry, char **json, ht_err *err) {
     }
     char near[128];
     ht_nearest(registry, registry_name, NULL, N_REGISTRIES, near, sizeof near);
-    return ht_fail(err, HT_NOTFOUND, "registry", HT_NO_POS,
+    return ht_fail(err, HT_INVAL, "registry", HT_NO_POS,
                    "no list of '%s'%s%s; there are formats, methods, presets, architectures, containers, "
                    "pretokenizers, chats",
                    registry, near[0] != '\0' ? ", did you mean " : "", near);

@@ -1,6 +1,8 @@
 #include "base/json.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -151,4 +153,32 @@ ht_status ht_json_text(const json_t *root, char **text, ht_err *err) {
 
 json_t *ht_json_real(double x) {
     return isfinite(x) ? json_real(x) : json_null();
+}
+
+json_t *ht_json_u64(uint64_t v) {
+    if (v <= INT64_MAX) {
+        return json_integer((json_int_t)v);
+    }
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, v);
+    return json_string(digits);
+}
+
+json_t *ht_json_str(const char *s, size_t len) {
+    json_t *v = json_stringn(s, len);
+    if (v != NULL) {
+        return v;
+    }
+    char *copy = ht_mem_strndup(s, len); /* not UTF-8, or out of memory */
+    if (copy == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)copy[i] >= 0x80) {
+            copy[i] = '?';
+        }
+    }
+    v = json_stringn(copy, len);
+    ht_mem_free(copy);
+    return v;
 }

@@ -26,6 +26,9 @@ ht_status ht_json_get_str(const json_t *object, const char *key, const char *wha
 /* Value as indented text, reals with 12 digits; *text is freed with ht_mem_free. root NULL, as jansson's
  * constructors give when memory is out: HT_NOMEM. Does not release root. */
 ht_status ht_json_text(const json_t *root, char **text, ht_err *err);
-json_t *ht_json_real(double x); /* null when not finite: JSON has no infinity */
+json_t *ht_json_real(double x);   /* null when not finite: JSON has no infinity */
+json_t *ht_json_u64(uint64_t v); /* jansson's integers are signed: a string of digits above 2^63 - 1 */
+/* Bytes from outside, such as names of files: bytes that are not UTF-8 become '?'. NULL when memory is out. */
+json_t *ht_json_str(const char *s, size_t len);
 
 #endif

@@ -174,6 +174,29 @@ static const char *name_at(const void *table, size_t i) {
     return ((const char *const *)table)[i];
 }
 
+static void test_json_values(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t v;
+        const char *text; /* NULL: an integer */
+    } numbers[] = {{0, NULL}, {INT64_MAX, NULL}, {1ull << 63, "9223372036854775808"},
+                   {UINT64_MAX, "18446744073709551615"}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        json_t *v = ht_json_u64(numbers[i].v);
+        if (numbers[i].text != NULL) {
+            assert_string_equal(json_string_value(v), numbers[i].text);
+        } else {
+            assert_true(json_is_integer(v) && (uint64_t)json_integer_value(v) == numbers[i].v);
+        }
+        json_decref(v);
+    }
+    json_t *good = ht_json_str("caf\xc3\xa9", 5), *bad = ht_json_str("caf\xe9.txt", 8);
+    assert_string_equal(json_string_value(good), "caf\xc3\xa9");
+    assert_string_equal(json_string_value(bad), "caf?.txt");
+    json_decref(good);
+    json_decref(bad);
+}
+
 static void test_nearest(void **state) {
     (void)state;
     static const char *const names[] = {"q4_0", "q4_1", "q8_0", "iq4_nl"};
@@ -272,7 +295,7 @@ int main(void) {
         cmocka_unit_test(test_arena),        cmocka_unit_test(test_buf_cap),
         cmocka_unit_test(test_map),          cmocka_unit_test(test_checked),
         cmocka_unit_test(test_rng),          cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_json),         cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_json), cmocka_unit_test(test_json_values),         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_pool),         cmocka_unit_test(test_writer),
         cmocka_unit_test(test_context),
     };

@@ -16,7 +16,7 @@ for c in $(commands); do
     t 2 "$c" --threads; err '--threads needs a value'
     t 2 "$c" --json=1; err '--json takes no value'
     t 2 "$c" --color pink; err 'expected one of auto\|always\|never, found .pink.'
-    t 2 "$c" a b c d e f --jsno; err 'did you mean: (--)?json'
+    t 2 "$c" a b c d e f --jsno; err 'did you mean: --json'
 done
 t 2 quantise; no_out; err "unknown command 'quantise'; did you mean: quantize"; err "See 'halftone --help'"
 t 2 xyzzy; err "unknown command 'xyzzy'$"
@@ -24,7 +24,11 @@ t 2 help evla; err "did you mean: eval"
 t 2 quantize; err 'missing argument; usage: halftone quantize MODEL'
 t 2 quantize a b; err "unexpected argument 'b'"
 t 2 quantize a; err 'missing -o FILE'
-t 2 quantize a --shard-size 2X -n; err '--shard-size: expected a size such as 2G'
+for size in 2X 0 0G 0.5 -1; do
+    t 2 quantize a --shard-size "$size" -n; err '--shard-size: expected a size of at least one byte, such as 2G'
+done
+t 2 quantize a --calib-tokns 3; err 'did you mean: --calib-tokens'
+t 0 quantize --help; out 'calibration tokens; 0: all of the text'
 t 2 quantize a --ctx=-1 -n; err '--ctx: expected a whole number'
 t 2 quantize a --ctx 99999999999 -n; err '--ctx: expected a whole number'
 t 2 convert a; err 'missing -o OUT'
@@ -35,6 +39,8 @@ t 2 run a -p x --temp hot; err '--temp: expected a number'
 t 2 imatrix collect; err 'missing argument'
 t 2 imatrix collect a -o b; err 'needs one MODEL and --text FILE'
 t 2 imatrix frobnicate a -o b; err "expected collect, merge or convert, found 'frobnicate'"
+t 2 imatrix colect a -o b; err "found 'colect'; did you mean: collect"
+t 2 imatrix merg a; err 'did you mean: merge'
 t 2 imatrix merge a; err 'missing -o FILE'
 t 2 report a; err 'missing -o FILE'
 t 2 list; err 'missing argument'

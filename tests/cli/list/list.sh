@@ -18,6 +18,6 @@ t 0 list pretokenizers --json
 json '{"gpt-2", "llama-bpe", "qwen2", "smollm"} <= {r["name"] for r in d}'
 t 0 list chats --json
 json '{"chatml", "llama3"} <= {r["name"] for r in d}'
-t 4 list format; no_out; err 'did you mean.*formats'
-t 4 list zebras; err 'zebras'
+t 2 list format; no_out; err 'did you mean.*formats'
+t 2 list zebras; err 'zebras'
 finish

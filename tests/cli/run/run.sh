@@ -26,6 +26,11 @@ last='two turns'
 printf 'Hello\nAnd you?\n' | "$HALFTONE" run c.gguf --chat -n 4 --temp 0 >.out 2>.err
 check [ $? -eq 0 ]
 check [ "$(grep -c 'tokens/s' .err)" -ge 2 ]
+# What is refused prints nothing.
+for bad in '--top-p 2' '--temp=-1' '--min-p 7'; do
+    # shellcheck disable=SC2086
+    t 2 run m.gguf -p 'She walked' -n 4 $bad; no_out; err 'expected 0 to'
+done
 # Beyond the context: a message, not a crash.
 head -c 6000 "$story" >long
 last='a prompt that is too long'
@@ -33,6 +38,7 @@ last='a prompt that is too long'
 rc=$?
 check [ $rc -eq 2 -o $rc -eq 3 ]
 err 'ctx|context|positions'
+no_out
 last='output into a closed pipe'
 "$HALFTONE" list presets 2>/dev/null | head -n 1 >/dev/null
 check [ "${PIPESTATUS[0]}" -ne 139 ]

@@ -36,8 +36,11 @@ if have script; then # a terminal: progress is drawn there, never on stdout
 fi
 last='stdout is full'
 if [ -e /dev/full ]; then
-    "$HALFTONE" inspect m.gguf >/dev/full 2>.err
-    check [ $? -eq 1 ]
-    err 'cannot write to standard output'
+    for args in 'inspect m.gguf' --help 'help eval' 'eval --help' --version 'completion bash'; do
+        # shellcheck disable=SC2086
+        "$HALFTONE" $args >/dev/full 2>.err
+        check [ $? -eq 1 ]
+        err 'cannot write to standard output'
+    done
 fi
 finish
