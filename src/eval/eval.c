@@ -96,6 +96,12 @@ static ht_status run_texts(struct ht_lockstep *ls, const ht_eval_options *o, str
     return HT_OK;
 }
 
+/* Figures of files that changed under the reader belong to no file. */
+static ht_status check_sources(const struct ht_lockstep *ls, ht_err *err) {
+    HT_TRY(ht_source_check(ls->model.model->source, err));
+    return ls->reference.model != NULL ? ht_source_check(ls->reference.model->source, err) : HT_OK;
+}
+
 static ht_status summarize(const ht_eval_options *o, const struct ht_tally *tally, struct ht_eval_text *texts,
                            struct ht_summary *total, ht_err *err) {
     for (size_t i = 0; i < o->n_texts; i++) {
@@ -141,6 +147,7 @@ ht_status ht_eval_run(struct ht_context *ctx, const ht_eval_options *options, ht
         HT_TRY_DONE(load_text(&ls, options, options->texts[i], &texts[i], &ids[i], err));
     }
     HT_TRY_DONE(run_texts(&ls, options, texts, ids, &tally, err));
+    HT_TRY_DONE(check_sources(&ls, err));
     HT_TRY_DONE(summarize(options, &tally, texts, &report.total, err));
     report.seconds = ht_sys_now() - start;
     report.cpu_seconds = ht_sys_cpu_seconds() - cpu;

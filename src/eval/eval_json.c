@@ -1,6 +1,7 @@
 #include "eval/eval_json.h"
 
-#include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/cpu.h"
 #include "base/json.h"
@@ -11,10 +12,8 @@ static json_t *estimate(ht_estimate e) {
                      ht_json_real(e.high));
 }
 
-/* File names need not be UTF-8; JSON must be. */
 static json_t *path_string(const char *path) {
-    json_t *s = json_string(path);
-    return s != NULL ? s : json_string("(name is not UTF-8)");
+    return ht_json_str(path, strlen(path));
 }
 
 static json_t *divergence(const struct ht_summary *s, const struct ht_eval_report *r) {
@@ -98,8 +97,16 @@ static json_t *side_record(const struct ht_eval_side *side, const char *path) {
                      ht_json_real((double)side->tokens / side->seconds));
 }
 
-static void warn(json_t *array, const char *fmt, const char *what, uint64_t n) {
-    json_array_append_new(array, json_sprintf(fmt, what, (unsigned long long)n));
+static void warn(json_t *array, const char *what, const char *fmt, ...) HT_PRINTF(3, 4);
+
+static void warn(json_t *array, const char *what, const char *fmt, ...) {
+    char text[1024], words[256];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(words, sizeof words, fmt, args);
+    va_end(args);
+    snprintf(text, sizeof text, "%s: %s", what, words);
+    json_array_append_new(array, ht_json_str(text, strlen(text)));
 }
 
 static json_t *warnings(const struct ht_eval_report *r) {
@@ -107,16 +114,16 @@ static json_t *warnings(const struct ht_eval_report *r) {
     for (size_t i = 0; i < r->options->n_texts; i++) {
         const struct ht_eval_text *t = &r->texts[i];
         if (t->windows < HT_EVAL_RELIABLE_WINDOWS) {
-            warn(array, "%s: %llu windows are too few for a reliable interval", t->path, t->windows);
+            warn(array, t->path, "%llu windows are too few for a reliable interval", (unsigned long long)t->windows);
         }
         if (t->n_invalid > 0) {
-            warn(array, "%s: %llu bytes are not UTF-8 and were replaced", t->path, t->n_invalid);
+            warn(array, t->path, "%llu bytes are not UTF-8 and were replaced", (unsigned long long)t->n_invalid);
         }
     }
     uint32_t trained = r->lockstep->model.model->hp.context;
     if (trained != 0 && r->options->ctx > trained) {
-        warn(array, "%s: windows are longer than the %llu tokens that the model was trained on",
-             r->options->model, trained);
+        warn(array, r->options->model, "windows are longer than the %u tokens that the model was trained on",
+             trained);
     }
     return array;
 }
@@ -136,12 +143,12 @@ json_t *ht_eval_record(const struct ht_eval_report *r) {
     }
     char cpu[128];
     json_t *record = json_pack(
-        "{s:s, s:s, s:o, s:o, s:s, s:s, s:I, s:f, s:I, s:I, s:i, s:f, s:f, s:o, s:I, s:{s:s, s:s}, s:o, s:o, s:o}",
+        "{s:s, s:s, s:o, s:o, s:s, s:s, s:I, s:f, s:I, s:o, s:i, s:f, s:f, s:o, s:I, s:{s:s, s:s}, s:o, s:o, s:o}",
         "schema", "halftone.eval/1", "version", ht_version(), "model", side_record(&r->lockstep->model, o->model),
         "reference",
         o->reference != NULL ? side_record(&r->lockstep->reference, o->reference) : json_null(), "convention",
         o->windows_all ? "all" : "llama", "math", o->exact ? "exact" : "fast", "ctx", (json_int_t)o->ctx,
-        "confidence", 0.95, "resamples", (json_int_t)o->resamples, "seed", (json_int_t)o->seed, "threads",
+        "confidence", 0.95, "resamples", (json_int_t)o->resamples, "seed", ht_json_u64(o->seed), "threads",
         ht_pool_threads(r->lockstep->ctx->pool), "seconds", r->seconds, "cpu_seconds", r->cpu_seconds,
         "tokens_per_s",
         ht_json_real((double)r->lockstep->model.tokens / r->lockstep->model.seconds), "peak_rss_bytes",

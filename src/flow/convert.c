@@ -99,30 +99,6 @@ static ht_status prepare(struct job *j, ht_err *err) {
     return ht_flow_predict(p, j->o->shard_bytes, &j->bytes, &j->n_files, err);
 }
 
-/* A folder may exist; its files are refused one by one. But two cuts of one checkpoint in a folder are a trap:
- * readers take model.safetensors before the shards. */
-static ht_status check_output(const struct job *j, ht_err *err) {
-    const ht_convert_options *o = j->o;
-    bool folder = j->plan->target == HT_TARGET_HF && ht_path_is_dir(o->output);
-    HT_TRY(ht_flow_check_output(j->plan->source, o->output, folder || o->force || o->dry_run, err));
-    if (!folder) {
-        return HT_OK;
-    }
-    const char *other = o->shard_bytes == 0 ? "model.safetensors.index.json" : "model.safetensors";
-    char *path = ht_path_join(o->output, other);
-    if (path == NULL) {
-        return ht_fail_nomem(err, strlen(o->output));
-    }
-    ht_status status = HT_OK;
-    if (ht_path_exists(path)) {
-        status = ht_fail(err, HT_EXISTS, path, HT_NO_POS,
-                         "the folder holds a checkpoint that is cut in another way; remove it, or choose another "
-                         "folder");
-    }
-    ht_mem_free(path);
-    return status;
-}
-
 static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err) {
     struct ht_sink sink;
     struct ht_flow_plan *p = j->plan;
@@ -133,7 +109,7 @@ static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err
         HT_TRY(ht_make_dir(o->output, err));
     }
     if (p->target == HT_TARGET_GGUF && o->shard_bytes > 0) {
-        HT_TRY(ht_flow_check_shards(p->source, o->output, j->n_files, err));
+        HT_TRY(ht_flow_check_shards(p->source, o->output, j->n_files, o->force, err));
     }
     HT_TRY(ht_sink_open(p, o->output, o->shard_bytes, o->force, &sink, err));
     const struct ht_stream_options options = {.stage = "convert"};
@@ -157,15 +133,9 @@ static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err
 static ht_status record(struct ht_context *ctx, const struct job *j, char **json, ht_err *err) {
     const struct ht_flow_plan *p = j->plan;
     struct ht_doc doc;
-    char out[256];
-    ht_flow_base_name(j->o->output, out, sizeof out);
     ht_doc_init(&doc, "halftone.convert/1");
     ht_flow_record_input(&doc, p);
-    json_t *output = ht_doc_object(&doc, doc.root, "output");
-    ht_doc_set(&doc, output, "path", ht_doc_text(out, strlen(out)));
-    ht_doc_set(&doc, output, "container", json_string(p->target == HT_TARGET_GGUF ? "gguf" : "hf"));
-    ht_doc_set(&doc, output, "bytes", json_integer((json_int_t)j->bytes));
-    ht_doc_set(&doc, output, "files", json_integer(j->n_files));
+    ht_flow_record_output(&doc, p, j->o->output, j->o->shard_bytes > 0, j->bytes, j->n_files);
     ht_doc_set(&doc, doc.root, "dtype", json_string(j->dtype->name));
     ht_doc_set(&doc, doc.root, "tensors", json_integer((json_int_t)p->n_tensors));
     json_t *skipped = ht_doc_array(&doc, doc.root, "skipped");
@@ -181,9 +151,11 @@ ht_status ht_flow_convert(struct ht_context *ctx, const ht_convert_options *o, c
     struct job j = {.o = o, .started_s = ht_sys_now(), .started_cpu_s = ht_sys_cpu_seconds()};
     enum ht_target target = HT_TARGET_GGUF;
     HT_TRY(find_target(o, &target, err));
+    /* The name of a split output is that of no file. */
+    HT_TRY(ht_flow_check_place(o->output, target == HT_TARGET_HF, o->force || o->dry_run || o->shard_bytes > 0, err));
     HT_TRY(ht_flow_plan_open(o->input, o->pre, target, &j.plan, err));
     ht_status status;
-    HT_TRY_DONE(check_output(&j, err));
+    HT_TRY_DONE(ht_flow_check_output(j.plan->source, o->output, err));
     HT_TRY_DONE(prepare(&j, err));
     if (!o->dry_run) {
         HT_TRY_DONE(ht_flow_check_space(o->output, j.bytes, err));

@@ -1,8 +1,6 @@
 #include "flow/flow_doc.h"
 
-#include <math.h>
-
-#include "base/mem.h"
+#include "base/json.h"
 
 void ht_doc_init(struct ht_doc *doc, const char *schema) {
     doc->root = json_object();
@@ -41,26 +39,11 @@ json_t *ht_doc_array(struct ht_doc *doc, json_t *parent, const char *key) {
 }
 
 json_t *ht_doc_real(double x) {
-    return isfinite(x) ? json_real(x) : json_null();
+    return ht_json_real(x);
 }
 
 json_t *ht_doc_text(const char *s, size_t len) {
-    json_t *v = json_stringn(s, len);
-    if (v != NULL) {
-        return v;
-    }
-    char *copy = ht_mem_strndup(s, len); /* not UTF-8, or out of memory */
-    if (copy == NULL) {
-        return NULL;
-    }
-    for (size_t i = 0; i < len; i++) {
-        if ((unsigned char)copy[i] >= 0x80) {
-            copy[i] = '?';
-        }
-    }
-    v = json_stringn(copy, len);
-    ht_mem_free(copy);
-    return v;
+    return ht_json_str(s, len);
 }
 
 static int add_piece(const char *data, size_t len, void *user) {

@@ -8,14 +8,6 @@
 
 ht_status ht_flow_predict(const struct ht_flow_plan *p, uint64_t shard_bytes, uint64_t *bytes, uint32_t *n_files,
                           ht_err *err) {
-    *n_files = 1;
-    *bytes = 0;
-    if (p->target == HT_TARGET_HF) {
-        for (size_t i = 0; i < p->n_tensors; i++) {
-            *bytes += p->tensors[i].out.bytes;
-        }
-        return HT_OK;
-    }
     struct ht_tensor *shapes = ht_mem_alloc_array(p->n_tensors, sizeof *shapes);
     if (shapes == NULL) {
         return ht_fail_nomem(err, p->n_tensors * sizeof *shapes);
@@ -23,13 +15,14 @@ ht_status ht_flow_predict(const struct ht_flow_plan *p, uint64_t shard_bytes, ui
     for (size_t i = 0; i < p->n_tensors; i++) {
         shapes[i] = p->tensors[i].out;
     }
-    struct ht_gguf_plan sizes;
-    ht_status status = ht_gguf_plan(&p->meta, shapes, p->n_tensors, shard_bytes, &sizes, err);
+    struct ht_gguf_plan gguf = {0};
+    struct ht_safetensors_plan st = {0};
+    ht_status status = p->target == HT_TARGET_GGUF
+                           ? ht_gguf_plan(&p->meta, shapes, p->n_tensors, shard_bytes, &gguf, err)
+                           : ht_safetensors_plan(shapes, p->n_tensors, shard_bytes, &st, err);
     ht_mem_free(shapes);
-    if (status == HT_OK) {
-        *bytes = sizes.total_bytes;
-        *n_files = sizes.n_files;
-    }
+    *bytes = p->target == HT_TARGET_GGUF ? gguf.total_bytes : st.total_bytes;
+    *n_files = p->target == HT_TARGET_GGUF ? gguf.n_files : st.n_files;
     return status;
 }
 
@@ -72,6 +65,20 @@ void ht_flow_record_input(struct ht_doc *doc, const struct ht_flow_plan *p) {
     ht_doc_set(doc, input, "container", json_string(p->source->container->name));
     ht_doc_set(doc, input, "architecture", json_string(p->arch->name));
     ht_doc_set(doc, input, "bytes", json_integer((json_int_t)p->source->file_bytes));
+}
+
+void ht_flow_record_output(struct ht_doc *doc, const struct ht_flow_plan *p, const char *output, bool split,
+                           uint64_t bytes, uint32_t n_files) {
+    bool gguf = p->target == HT_TARGET_GGUF;
+    char name[256], *first = gguf && split ? ht_gguf_shard_path(output, 0, n_files) : ht_mem_strdup(output);
+    doc->failed |= first == NULL;
+    ht_flow_base_name(first != NULL ? first : "", name, sizeof name);
+    ht_mem_free(first);
+    json_t *o = ht_doc_object(doc, doc->root, "output");
+    ht_doc_set(doc, o, "path", ht_doc_text(name, strlen(name)));
+    ht_doc_set(doc, o, "container", json_string(gguf ? "gguf" : "hf"));
+    ht_doc_set(doc, o, "bytes", json_integer((json_int_t)bytes));
+    ht_doc_set(doc, o, "files", json_integer(n_files));
 }
 
 void ht_flow_record_cost(struct ht_doc *doc, const struct ht_context *ctx, double started_s, double started_cpu_s) {

@@ -9,7 +9,7 @@
 
 #define HT_KEY_CHECKSUMS "halftone.checksums" /* XXH3-64 of each tensor's bytes, u64 array in file order */
 
-/* GGUF: exact bytes and number of the files. Hugging Face: the tensors' bytes; one file. */
+/* Exact bytes and number of the files that hold tensors (a Hugging Face folder's JSON files come on top). */
 ht_status ht_flow_predict(const struct ht_flow_plan *plan, uint64_t shard_bytes, uint64_t *bytes,
                           uint32_t *n_files, ht_err *err);
 
@@ -20,6 +20,9 @@ void ht_flow_drop_provenance(struct ht_flow_plan *plan);
 ht_status ht_flow_reserve_checksums(struct ht_flow_plan *plan, ht_err *err);
 ht_status ht_flow_store_checksums(struct ht_flow_plan *plan, struct ht_sink *sink, ht_err *err);
 
+/* "output": path (of a split GGUF its first file, which readers open), container, bytes, files. HT_NOMEM marks doc. */
+void ht_flow_record_output(struct ht_doc *doc, const struct ht_flow_plan *plan, const char *output, bool split,
+                           uint64_t bytes, uint32_t n_files);
 void ht_flow_record_input(struct ht_doc *doc, const struct ht_flow_plan *plan);
 /* seconds, cpu_seconds, peak_rss_bytes, threads. */
 void ht_flow_record_cost(struct ht_doc *doc, const struct ht_context *ctx, double started_s, double started_cpu_s);

@@ -34,16 +34,17 @@ char *ht_flow_parent(const char *path) {
     return end == 0 ? ht_mem_strdup(".") : ht_mem_strndup(path, end);
 }
 
-ht_status ht_flow_check_output(const struct ht_source *source, const char *output, bool replace, ht_err *err) {
-    if (ht_source_is(source, output)) {
-        return ht_fail(err, HT_INVAL, output, HT_NO_POS,
-                       "the output is the input or the folder that holds it; choose another path");
-    }
+ht_status ht_flow_check_place(const char *output, bool folder, bool replace, ht_err *err) {
     struct stat st;
-    if (stat(output, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
+    bool exists = stat(output, &st) == 0;
+    if (exists && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
         return ht_fail(err, HT_INVAL, output, HT_NO_POS, "the output exists and is no regular file");
     }
-    if (ht_path_exists(output) && !replace) {
+    if (exists && folder != S_ISDIR(st.st_mode)) {
+        return ht_fail(err, HT_INVAL, output, HT_NO_POS, "expected the name of a %s, but a %s of this name exists",
+                       folder ? "folder" : "file", folder ? "file" : "folder");
+    }
+    if (!folder && !replace && ht_path_exists(output)) {
         return ht_fail(err, HT_EXISTS, output, HT_NO_POS, "the output exists already; --force replaces it");
     }
     char *parent = ht_flow_parent(output);
@@ -59,7 +60,32 @@ ht_status ht_flow_check_output(const struct ht_source *source, const char *outpu
     return status;
 }
 
-ht_status ht_flow_check_shards(const struct ht_source *source, const char *output, uint32_t n_files, ht_err *err) {
+/* A folder that holds a file of the input: an output in there would mix with it. */
+static ht_status holds_input(const struct ht_source *source, const char *output, bool *holds, ht_err *err) {
+    *holds = false;
+    for (size_t i = 0; i < source->n_maps && !*holds; i++) {
+        char *parent = ht_flow_parent(source->map_paths[i]);
+        if (parent == NULL) {
+            return ht_fail_nomem(err, strlen(source->map_paths[i]));
+        }
+        *holds = ht_path_same(output, parent);
+        ht_mem_free(parent);
+    }
+    return HT_OK;
+}
+
+ht_status ht_flow_check_output(const struct ht_source *source, const char *output, ht_err *err) {
+    bool holds;
+    HT_TRY(holds_input(source, output, &holds, err));
+    if (holds || ht_source_is(source, output)) {
+        return ht_fail(err, HT_INVAL, output, HT_NO_POS,
+                       "the output is the input or the folder that holds it; choose another path");
+    }
+    return HT_OK;
+}
+
+ht_status ht_flow_check_shards(const struct ht_source *source, const char *output, uint32_t n_files, bool replace,
+                               ht_err *err) {
     ht_status status = HT_OK;
     for (uint32_t i = 0; i < n_files && status == HT_OK; i++) {
         char *path = ht_gguf_shard_path(output, i, n_files);
@@ -69,6 +95,9 @@ ht_status ht_flow_check_shards(const struct ht_source *source, const char *outpu
         if (ht_source_is(source, path)) {
             status = ht_fail(err, HT_INVAL, path, HT_NO_POS,
                              "a file of the output is one of the input; choose another path");
+        } else if (!replace && ht_path_exists(path)) {
+            status = ht_fail(err, HT_EXISTS, path, HT_NO_POS,
+                             "a file of the output exists already; --force replaces it");
         }
         ht_mem_free(path);
     }

@@ -41,13 +41,16 @@ ht_status ht_quant_choose(struct ht_quant_job *job, bool weighted, ht_err *err);
 ht_status ht_quant_check_overrides(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_check_input(const struct ht_quant_job *job, ht_err *err); /* quantized already? */
 
-/* quantize_weights.c: loads or collects the importance and gives each tensor its row. */
-ht_status ht_quant_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+/* quantize_weights.c: reads the matrix of --imatrix; and, for --calib, collects one. Both give each tensor its row. */
+ht_status ht_quant_load_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+ht_status ht_quant_collect_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 
 /* quantize_estimate.c: seconds and peak memory of the run, from a measurement on this model's rows. */
 ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 
 /* quantize_record.c */
+/* Metadata of the output. What is not known yet (hash, figures of a collected matrix) is 0 and of the same length, so
+ * that the size of the file is known before any work; called again when all is known. */
 ht_status ht_quant_set_meta(struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_job *job, char **json, ht_err *err);
 void ht_quant_warn(struct ht_context *ctx, struct ht_quant_job *job, const char *fmt, ...) HT_PRINTF(3, 4);

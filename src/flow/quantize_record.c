@@ -1,6 +1,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/sys.h"
 #include "flow/flow_finish.h"
@@ -40,20 +41,23 @@ static ht_status set_imatrix_meta(struct ht_quant_job *j, ht_err *err) {
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         ht_meta_remove(m, keys[i]);
     }
-    if (j->imatrix == NULL) {
+    const ht_quantize_options *o = j->o;
+    const struct ht_imatrix *im = j->imatrix; /* NULL: still to be collected from calib */
+    if (im == NULL && o->n_calib == 0) {
         return HT_OK;
     }
     char name[256] = "calibration";
-    if (j->o->imatrix != NULL) {
-        ht_flow_base_name(j->o->imatrix, name, sizeof name);
+    if (o->imatrix != NULL) {
+        ht_flow_base_name(o->imatrix, name, sizeof name);
     }
     HT_TRY(set_text(m, keys[0], name, err));
-    if (j->imatrix->n_datasets > 0) {
-        ht_flow_base_name(j->imatrix->datasets[0], name, sizeof name);
+    const char *dataset = im == NULL ? o->calib[0] : im->n_datasets > 0 ? im->datasets[0] : NULL;
+    if (dataset != NULL) {
+        ht_flow_base_name(dataset, name, sizeof name);
         HT_TRY(set_text(m, keys[1], name, err));
     }
-    HT_TRY(set_u32(m, keys[2], (uint32_t)j->imatrix->n, err));
-    return set_u32(m, keys[3], j->imatrix->chunk_count, err);
+    HT_TRY(set_u32(m, keys[2], im != NULL ? (uint32_t)im->n : 0, err));
+    return set_u32(m, keys[3], im != NULL ? im->chunk_count : 0, err);
 }
 
 ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
@@ -70,7 +74,6 @@ ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
     HT_TRY(set_text(m, "halftone.format", format_name(j), err));
     HT_TRY(ht_meta_set_u64(m, "halftone.seed", j->o->seed, err));
     HT_TRY(set_text(m, "halftone.source.name", source, err));
-    /* The text is as long before it is known as after, so that a dry run predicts the size. */
     const char *xxh3 = j->source_xxh3[0] != '\0' ? j->source_xxh3 : "0000000000000000";
     HT_TRY(set_text(m, "halftone.source.xxh3", xxh3, err));
     return ht_flow_reserve_checksums(j->plan, err);
@@ -92,8 +95,13 @@ static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tenso
     ht_doc_set(d, o, "rows", json_integer((json_int_t)ht_tensor_rows(&t->out)));
     ht_doc_set(d, o, "cols", json_integer((json_int_t)t->out.ne[0]));
     ht_doc_set(d, o, "weighted", json_boolean(t->importance != NULL));
-    if (measured && t->in != NULL && t->in->format == t->out.format) { /* carried over bit for bit */
-        ht_doc_set(d, o, "mse", json_integer(0));
+    if (t->n_nonfinite != 0) { /* what follows is of the other values, and of zeros in the place of these */
+        ht_doc_set(d, o, "nonfinite_zeroed", json_integer((json_int_t)t->n_nonfinite));
+    }
+    if (measured && t->in != NULL && t->in->format == t->out.format) {
+        /* Carried over bit for bit, but for the stretches with a NaN or Inf: these were encoded again, and only
+         * their errors were summed. */
+        ht_doc_set(d, o, "mse", ht_doc_real(t->err_sq / (double)ht_tensor_elems(&t->out)));
     } else if (measured && t->sum_sq > 0) {
         ht_doc_set(d, o, "mse", ht_doc_real(t->err_sq / (double)ht_tensor_elems(&t->out)));
         ht_doc_set(d, o, "weighted_mse",
@@ -154,7 +162,6 @@ static json_t *text_or_null(const char *s) {
 ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_job *j, char **json, ht_err *err) {
     const struct ht_flow_plan *p = j->plan;
     struct ht_doc d;
-    char name[256];
     uint64_t weights = 0, data_bytes = 0, nonfinite = 0;
     for (size_t i = 0; i < p->n_tensors; i++) {
         weights += ht_tensor_elems(&p->tensors[i].out);
@@ -164,12 +171,8 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     ht_doc_init(&d, "halftone.quantize/1");
     ht_flow_record_input(&d, p);
     ht_doc_set(&d, json_object_get(d.root, "input"), "xxh3", text_or_null(j->source_xxh3));
-    json_t *output = ht_doc_object(&d, d.root, "output");
-    ht_flow_base_name(j->o->output, name, sizeof name);
-    ht_doc_set(&d, output, "path", ht_doc_text(name, strlen(name)));
-    ht_doc_set(&d, output, "bytes", json_integer((json_int_t)j->bytes));
-    ht_doc_set(&d, output, "files", json_integer(j->n_files));
-    ht_doc_set(&d, output, "xxh3", text_or_null(j->output_xxh3));
+    ht_flow_record_output(&d, p, j->o->output, j->o->shard_bytes > 0, j->bytes, j->n_files);
+    ht_doc_set(&d, json_object_get(d.root, "output"), "xxh3", text_or_null(j->output_xxh3));
     ht_doc_set(&d, d.root, "format", json_string(format_name(j)));
     ht_doc_set(&d, d.root, "method", json_string(j->method->name));
     add_imatrix(&d, j);
@@ -178,7 +181,7 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     ht_doc_set(&d, d.root, "data_bytes", json_integer((json_int_t)data_bytes)); /* bytes without metadata */
     ht_doc_set(&d, d.root, "bits_per_weight", ht_doc_real(8.0 * (double)data_bytes / (double)weights));
     ht_doc_set(&d, d.root, "nonfinite_zeroed", json_integer((json_int_t)nonfinite));
-    ht_doc_set(&d, d.root, "seed", json_integer((json_int_t)j->o->seed));
+    ht_doc_set(&d, d.root, "seed", ht_json_u64(j->o->seed));
     ht_doc_set(&d, d.root, "dry_run", json_boolean(j->o->dry_run));
     if (j->o->dry_run) {
         json_t *predicted = ht_doc_object(&d, d.root, "predicted");

@@ -9,6 +9,9 @@ static ht_status collect(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     HT_TRY(ht_model_load(o->input, &model, err));
     ht_status status = ht_calib_imatrix(ctx, model, o->calib, o->n_calib, o->calib_tokens, o->ctx, HT_MATH_EXACT,
                                         &j->imatrix, err);
+    if (status == HT_OK) {
+        status = ht_source_check(model->source, err);
+    }
     ht_model_unload(model);
     return status;
 }
@@ -70,11 +73,18 @@ static ht_status bind_all(struct ht_context *ctx, struct ht_quant_job *j, ht_err
     return HT_OK;
 }
 
-ht_status ht_quant_weights(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
-    if (j->o->imatrix != NULL) {
-        HT_TRY(ht_imatrix_load(j->o->imatrix, &j->imatrix, err));
-    } else if (j->o->n_calib > 0 && !j->o->dry_run) {
-        HT_TRY(collect(ctx, j, err));
+ht_status ht_quant_load_weights(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    if (j->o->imatrix == NULL) {
+        return HT_OK;
     }
-    return j->imatrix != NULL ? bind_all(ctx, j, err) : HT_OK;
+    HT_TRY(ht_imatrix_load(j->o->imatrix, &j->imatrix, err));
+    return bind_all(ctx, j, err);
+}
+
+ht_status ht_quant_collect_weights(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    if (j->o->n_calib == 0) {
+        return HT_OK;
+    }
+    HT_TRY(collect(ctx, j, err));
+    return bind_all(ctx, j, err);
 }

@@ -27,6 +27,14 @@ bool ht_hf_probe(const char *path);
 /* Writer into a folder that exists: model.safetensors, or shards with an index when shard_bytes > 0.
  * Same protocol as the GGUF writer. */
 struct ht_safetensors_writer;
+
+struct ht_safetensors_plan {
+    uint64_t total_bytes; /* of all files but the index */
+    uint32_t n_files;     /* the same */
+};
+
+ht_status ht_safetensors_plan(const struct ht_tensor *tensors, size_t n, uint64_t shard_bytes,
+                              struct ht_safetensors_plan *plan, ht_err *err);
 ht_status ht_safetensors_writer_new(const char *folder, const struct ht_tensor *tensors, size_t n,
                                     uint64_t shard_bytes, bool overwrite,
                                     struct ht_safetensors_writer **writer, ht_err *err);

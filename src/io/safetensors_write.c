@@ -231,6 +231,16 @@ static void make_index(const struct ht_safetensors_writer *w, struct ht_buf *b) 
     ht_buf_puts(b, "\n  }\n}\n");
 }
 
+/* Places the tensors of each shard and makes its header: all sizes are known after this. */
+static ht_status lay_out(struct ht_safetensors_writer *w, struct ht_buf *b, size_t i, ht_err *err) {
+    struct shard *s = &w->shards[i];
+    ht_buf_clear(b);
+    HT_TRY(place(w, s, err));
+    HT_TRY(make_header(w, s, b, err));
+    s->header_bytes = b->len;
+    return HT_OK;
+}
+
 /* Opens file number i of the set and writes what b holds. */
 static ht_status open_file(struct ht_safetensors_writer *w, size_t i, const char *folder, const char *name,
                            const struct ht_buf *b, uint64_t data_bytes, ht_err *err) {
@@ -255,10 +265,7 @@ static ht_status open_files(struct ht_safetensors_writer *w, const char *folder,
     }
     for (size_t i = 0; i < w->n_shards; i++) {
         struct shard *s = &w->shards[i];
-        ht_buf_clear(&b);
-        HT_TRY_DONE(place(w, s, err));
-        HT_TRY_DONE(make_header(w, s, &b, err));
-        s->header_bytes = b.len;
+        HT_TRY_DONE(lay_out(w, &b, i, err));
         shard_name(w, i, name);
         HT_TRY_DONE(open_file(w, i + has_index(w), folder, name, &b, s->data_bytes, err));
         if (!s->in_order) {
@@ -318,19 +325,44 @@ static ht_status copy_tensors(struct ht_safetensors_writer *w, const struct ht_t
     return HT_OK;
 }
 
+/* Copies, checks and cuts: a writer without files. */
+static ht_status new_layout(const struct ht_tensor *tensors, size_t n, uint64_t shard_bytes,
+                            struct ht_safetensors_writer **writer, ht_err *err) {
+    struct ht_safetensors_writer *w = ht_mem_calloc(1, sizeof *w);
+    *writer = w;
+    if (w == NULL) {
+        return ht_fail_nomem(err, sizeof *w);
+    }
+    ht_arena_init(&w->names, 0);
+    HT_TRY(copy_tensors(w, tensors, n, shard_bytes, err));
+    HT_TRY(check_tensors(w, err));
+    return cut(w, shard_bytes, err);
+}
+
+ht_status ht_safetensors_plan(const struct ht_tensor *tensors, size_t n, uint64_t shard_bytes,
+                              struct ht_safetensors_plan *plan, ht_err *err) {
+    struct ht_safetensors_writer *w;
+    struct ht_buf b;
+    ht_buf_init(&b, 0);
+    *plan = (struct ht_safetensors_plan){0};
+    ht_status status = new_layout(tensors, n, shard_bytes, &w, err);
+    for (size_t i = 0; status == HT_OK && i < w->n_shards; i++) {
+        status = lay_out(w, &b, i, err);
+        plan->total_bytes += w->shards[i].header_bytes + w->shards[i].data_bytes;
+        plan->n_files++;
+    }
+    ht_buf_deinit(&b);
+    ht_safetensors_writer_abort(w);
+    return status;
+}
+
 ht_status ht_safetensors_writer_new(const char *folder, const struct ht_tensor *tensors, size_t n,
                                     uint64_t shard_bytes, bool overwrite,
                                     struct ht_safetensors_writer **writer, ht_err *err) {
     *writer = NULL;
-    struct ht_safetensors_writer *w = ht_mem_calloc(1, sizeof *w);
-    if (w == NULL) {
-        return ht_fail_nomem(err, sizeof *w);
-    }
-    ht_status status = HT_OK;
-    ht_arena_init(&w->names, 0);
-    HT_TRY_DONE(copy_tensors(w, tensors, n, shard_bytes, err));
-    HT_TRY_DONE(check_tensors(w, err));
-    HT_TRY_DONE(cut(w, shard_bytes, err));
+    struct ht_safetensors_writer *w;
+    ht_status status;
+    HT_TRY_DONE(new_layout(tensors, n, shard_bytes, &w, err));
     HT_TRY_DONE(find_stale(w, folder, overwrite, err));
     HT_TRY_DONE(ht_fileset_init(&w->files, w->n_shards + has_index(w), overwrite, err));
     HT_TRY_DONE(open_files(w, folder, err));

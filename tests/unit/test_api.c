@@ -1,6 +1,9 @@
 /* The public calls: argument checks, option sizes, lists, text, generation, and memory that runs out. */
 #include "test.h"
 
+#include <fcntl.h>
+#include <time.h>
+
 #include "flow_test.h"
 #include "model/arch.h"
 
@@ -62,7 +65,7 @@ static void lists(void **state) {
         }
         json_decref(list);
     }
-    assert_int_equal(ht_list("presetz", &json, &err), HT_NOTFOUND);
+    assert_int_equal(ht_list("presetz", &json, &err), HT_INVAL);
     assert_non_null(strstr(err.msg, "did you mean presets"));
     assert_null(json);
     ASSERT_OK(ht_cpu(&json, &err), &err);
@@ -223,6 +226,67 @@ static void feeding(void **state) {
     ht_model_close(model);
 }
 
+/* ---- a model that changes while it is read ---------------------------------------------------------- */
+
+static int touch_model(void *user, const ht_progress *p) {
+    if (strcmp(p->stage, "evaluate") == 0 || strcmp(p->stage, "calibrate") == 0) {
+        const struct timespec times[2] = {{1000, 0}, {1000, 0}};
+        utimensat(AT_FDCWD, user, times, 0);
+    }
+    return 0;
+}
+
+static void changed_while_read(void **state) {
+    struct fixture *f = *state;
+    char model[256];
+    const char *text = in_dir(f, "text");
+    snprintf(model, sizeof model, "%s", in_dir(f, "changing.gguf"));
+    ht_err err;
+    ht_context_options c;
+    ht_context *ctx;
+    ht_convert_options o;
+    ht_convert_options_defaults(&o);
+    o.input = TINY;
+    o.output = model;
+    ASSERT_OK(ht_convert(f->ctx, &o, NULL, &err), &err);
+    char words[4000];
+    memset(words, 'a', sizeof words);
+    for (size_t i = 0; i < sizeof words; i += 2) {
+        words[i] = ' ';
+    }
+    ASSERT_OK(ht_write_file(text, words, sizeof words, true, &err), &err);
+    ht_context_options_defaults(&c);
+    c.progress = touch_model;
+    c.user = model;
+    ASSERT_OK(ht_context_new(&c, &ctx, &err), &err);
+    for (int as_reference = 0; as_reference < 2; as_reference++) {
+        ht_eval_options e;
+        ht_eval_options_defaults(&e);
+        e.model = as_reference ? TINY : model;
+        e.reference = as_reference ? model : NULL;
+        e.texts = &text;
+        e.n_texts = 1;
+        e.tokens = 128;
+        e.ctx = 64;
+        assert_int_equal(ht_eval(ctx, &e, NULL, NULL, &err), HT_IO);
+        assert_string_equal(err.what, model);
+        unlink(model);
+        ASSERT_OK(ht_convert(f->ctx, &o, NULL, &err), &err);
+    }
+    ht_quantize_options q;
+    ht_quantize_options_defaults(&q);
+    q.input = model;
+    q.output = in_dir(f, "of-changing.gguf");
+    q.format = "Q4_0";
+    q.calib = &text;
+    q.n_calib = 1;
+    q.ctx = 64;
+    q.calib_tokens = 128;
+    assert_int_equal(ht_quantize(ctx, &q, NULL, &err), HT_IO);
+    assert_false(ht_path_exists(q.output));
+    ht_context_free(ctx);
+}
+
 /* ---- memory that runs out ---------------------------------------------------------------------------- */
 
 static ht_status inspect_tiny(ht_context *ctx) {
@@ -289,7 +353,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_arguments), cmocka_unit_test(option_sizes), cmocka_unit_test(lists),
         cmocka_unit_test(tokens),          cmocka_unit_test(chat_is_safe), cmocka_unit_test(generation),
-        cmocka_unit_test(feeding),         cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(feeding),         cmocka_unit_test(changed_while_read),
+               cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

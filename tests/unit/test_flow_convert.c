@@ -215,14 +215,44 @@ static void shards(void **state) {
     ht_source_close(a);
     ht_source_close(b);
     ASSERT_OK(ht_verify(f->ctx, in_dir(f, first), NULL, NULL, &err), &err);
+    assert_string_equal(json_string_value(json_object_get(output, "path")), first);
     json_decref(plan);
     json_decref(record);
+}
+
+/* The same of a folder: what is foretold is what lies there. */
+static void folder_shards(void **state) {
+    struct fixture *f = *state;
+    ht_convert_options o;
+    ht_err err;
+    char *json;
+    for (int cut = 0; cut < 2; cut++) {
+        ht_convert_options_defaults(&o);
+        o.input = TINY;
+        o.output = in_dir(f, cut ? "cut-folder" : "one-folder");
+        o.shard_bytes = cut ? 3u << 20 : 0;
+        o.dry_run = true;
+        ASSERT_OK(ht_convert(f->ctx, &o, &json, &err), &err);
+        json_t *plan = parse(json);
+        assert_false(ht_path_exists(o.output));
+        o.dry_run = false;
+        ASSERT_OK(ht_convert(f->ctx, &o, &json, &err), &err);
+        json_t *record = parse(json), *output = json_object_get(record, "output");
+        assert_true(json_equal(output, json_object_get(plan, "output")));
+        struct ht_source *s = open_source(o.output);
+        assert_int_equal(s->n_maps, json_integer_value(json_object_get(output, "files")));
+        assert_int_equal(s->file_bytes, json_integer_value(json_object_get(output, "bytes")));
+        assert_true(cut ? s->n_maps >= 3 : s->n_maps == 1);
+        ht_source_close(s);
+        json_decref(plan);
+        json_decref(record);
+    }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gguf_equals_stock), cmocka_unit_test(round_trip), cmocka_unit_test(dtypes_agree),
-        cmocka_unit_test(shards),
+        cmocka_unit_test(shards),            cmocka_unit_test(folder_shards),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -351,7 +351,7 @@ static void same_path(void **state) {
     }
     ht_quantize_options o = options(TINY, TINY, "Q8_0"); /* the folder itself */
     o.force = true;
-    refused(f->ctx, &o, HT_INVAL, "the input");
+    refused(f->ctx, &o, HT_INVAL, "a folder of this name exists");
     char *now = read_all(input, &after);
     assert_int_equal(after, len);
     assert_memory_equal(before, now, len);
@@ -366,6 +366,22 @@ static void existing_output(void **state) {
     ASSERT_OK(ht_write_file(o.output, "precious", 8, false, &err), &err);
     refused(f->ctx, &o, HT_EXISTS, "--force");
     assert_int_equal(file_size(o.output), 8);
+    o.shard_bytes = 1u << 20; /* a split output has other names: known before the calibration, which would fail */
+    static const char *const none[] = {"/no/such/text"};
+    char shard[256];
+    o.calib = none;
+    o.n_calib = 1;
+    o.dry_run = true;
+    json_t *plan = quantize(f->ctx, &o);
+    int64_t files = json_integer_value(json_object_get(json_object_get(plan, "output"), "files"));
+    json_decref(plan);
+    o.dry_run = false;
+    snprintf(shard, sizeof shard, "%s-00002-of-%05d.gguf", in_dir(f, "old"), (int)files);
+    ASSERT_OK(ht_write_file(shard, "precious", 8, false, &err), &err);
+    refused(f->ctx, &o, HT_EXISTS, "--force");
+    unlink(shard);
+    refused(f->ctx, &o, HT_NOTFOUND, "");
+    o = options(TINY, in_dir(f, "old.gguf"), "Q8_0");
     o.force = true;
     json_decref(quantize(f->ctx, &o));
     assert_true(file_size(o.output) > 1000000);
@@ -474,11 +490,60 @@ static void damaged_values(void **state) {
     refused(f->ctx, &o, HT_NUMERIC, "too large for q8_0");
 }
 
+/* A stretch of a quantized tensor that holds an infinite scale is encoded again: the record says how far off. */
+static void damaged_and_kept(void **state) {
+    struct fixture *f = *state;
+    char bad[256], again[256];
+    static const char name[] = "blk.1.attn_k.weight";
+    snprintf(bad, sizeof bad, "%s", in_dir(f, "kept.gguf"));
+    snprintf(again, sizeof again, "%s", in_dir(f, "kept-again.gguf"));
+    ht_quantize_options o = options(TINY, bad, "q4_k"); /* no fixed point of its encoder */
+    json_decref(quantize(f->ctx, &o));
+    struct ht_source *a = open_source(bad);
+    const struct ht_tensor *t = ht_source_find(a, name);
+    off_t at = (off_t)((const unsigned char *)t->data - a->maps[0].data);
+    ht_source_close(a);
+    int fd = open(bad, O_WRONLY);
+    assert_int_equal(pwrite(fd, "\x00\x7c", 2, at + 144 * 5), 2); /* f16 Inf as the scale of block 5 */
+    close(fd);
+    o = options(bad, again, "q4_k");
+    o.allow_nonfinite = true;
+    json_t *record = quantize(f->ctx, &o), *row = NULL;
+    size_t i;
+    json_array_foreach(json_object_get(record, "tensors"), i, row) {
+        if (strcmp(json_string_value(json_object_get(row, "name")), name) == 0) {
+            break;
+        }
+    }
+    a = open_source(bad);
+    struct ht_source *b = open_source(again);
+    t = ht_source_find(a, name);
+    uint64_t n = ht_tensor_elems(t);
+    float *x = ht_mem_alloc_array(n, sizeof *x), *y = ht_mem_alloc_array(n, sizeof *y);
+    t->format->decode(t->data, x, n);
+    t->format->decode(ht_source_find(b, name)->data, y, n);
+    double sum = 0, zeroed = 0;
+    for (uint64_t k = 0; k < n; k++) {
+        double d = isfinite(x[k]) ? (double)x[k] - (double)y[k] : (double)y[k];
+        zeroed += !isfinite(x[k]);
+        sum += d * d;
+    }
+    double mse = json_number_value(json_object_get(row, "mse"));
+    assert_int_equal(number(row, "nonfinite_zeroed"), (uint64_t)zeroed);
+    assert_true(zeroed > 0 && sum > 0);
+    assert_true(fabs(mse - sum / (double)n) < 1e-6 * mse);
+    ht_mem_free(x);
+    ht_mem_free(y);
+    ht_source_close(a);
+    ht_source_close(b);
+    json_decref(record);
+}
+
 /* ---- interruptions ----------------------------------------------------------------------------------- */
 
 static int kill_midway(void *user, const ht_progress *p) {
     (void)user;
-    if (p->done * 2 > p->total) {
+    if (strcmp(p->stage, "quantize") == 0 && p->done * 2 > p->total) {
         raise(SIGKILL);
     }
     return 0;
@@ -486,7 +551,22 @@ static int kill_midway(void *user, const ht_progress *p) {
 
 static int stop_midway(void *user, const ht_progress *p) {
     (void)user;
-    return p->done * 2 > p->total;
+    return strcmp(p->stage, "quantize") == 0 && p->done * 2 > p->total;
+}
+
+/* While the source is hashed, before anything is written. */
+static int stop_at_first_hash(void *user, const ht_progress *p) {
+    (void)user;
+    return strcmp(p->stage, "hash") == 0;
+}
+
+static bool g_quantized;
+
+/* While the finished output is hashed. */
+static int stop_at_last_hash(void *user, const ht_progress *p) {
+    (void)user;
+    g_quantized |= strcmp(p->stage, "quantize") == 0;
+    return g_quantized && strcmp(p->stage, "hash") == 0;
 }
 
 static ht_status quantize_with(ht_progress_fn *progress, const char *output, bool force) {
@@ -543,6 +623,12 @@ static void cancelled(void **state) {
     ASSERT_OK(ht_make_dir(dir, &err), &err);
     assert_int_equal(quantize_with(stop_midway, output, false), HT_CANCELLED);
     assert_int_equal(count_files(dir), 0);
+    assert_int_equal(quantize_with(stop_at_first_hash, output, false), HT_CANCELLED);
+    assert_int_equal(count_files(dir), 0);
+    g_quantized = false;
+    assert_int_equal(quantize_with(stop_at_last_hash, output, false), HT_OK); /* it stands already */
+    assert_true(g_quantized);
+    ASSERT_OK(ht_verify(f->ctx, output, NULL, NULL, &err), &err);
 }
 
 /* A limit on file sizes stands in for a full disk: writing fails part of the way. */
@@ -578,6 +664,7 @@ int main(void) {
         cmocka_unit_test(bad_names),          cmocka_unit_test(same_path),
         cmocka_unit_test(existing_output),    cmocka_unit_test(requantizing),
         cmocka_unit_test(wrong_imatrix),      cmocka_unit_test(damaged_values),
+        cmocka_unit_test(damaged_and_kept),
         cmocka_unit_test(killed),             cmocka_unit_test(cancelled),
         cmocka_unit_test(no_space),
     };

@@ -19,6 +19,12 @@ refuse imatrix collect m.gguf --text text.txt --tokens 512 -o m.gguf
 refuse imatrix collect m.gguf --text text.txt --tokens 512 -o text.txt
 refuse imatrix merge i.gguf -o i.gguf
 refuse report e.json -o e.json
+refuse convert m.gguf -o . --to hf
+refuse convert ./m.gguf -o ../"$(basename "$PWD")" --to hf
+mkdir model
+"$HALFTONE" convert m.gguf -o model/hf --to hf -q >/dev/null
+refuse convert model/hf -o model/hf --to hf
+check [ ! -e config.json ]
 mkfifo pipe.gguf
 refuse convert m.gguf -o pipe.gguf
 check [ -p pipe.gguf ]

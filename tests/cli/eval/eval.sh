@@ -25,6 +25,8 @@ json 'abs(d["kld"]["mean"]) < 1e-9 and d["tokens_scored"] > 1000'
 t 0 eval q2.gguf -r f32.gguf --text a.txt --fail-if-kld 100
 t 9 eval q2.gguf -r f32.gguf --text a.txt --fail-if-kld 0.0001; err 'diverg|KL'; out 'a.txt'
 t 9 eval q2.gguf -r f32.gguf --text a.txt --fail-if-kld 0.0001 --json; json 'd["kld"]["mean"] > 0.0001'
-t 2 eval f32.gguf --text a.txt --ctx 0
+for ctx in 0 1 2 3; do
+    t 2 eval f32.gguf --text a.txt --ctx $ctx; err "a window of $ctx tokens: 4 to"
+done
 t 2 eval f32.gguf --text a.txt --ctx 100000; err 'window'
 finish

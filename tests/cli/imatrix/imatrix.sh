@@ -25,6 +25,23 @@ for i in a.dat a2.dat a3.gguf; do
     t 0 eval "q-$i.gguf" --reference q-a.gguf.gguf --text b.txt --exact --json
     json 'd["kld"]["mean"] < 1e-3'
 done
+# Names are bytes: a text and an output that are not UTF-8.
+odd=$(printf 'caf\351')
+cp a.txt "$odd.txt"
+t 0 imatrix collect m.gguf --text "$odd.txt" -o "$odd.gguf" --json
+json 'd["texts"] == ["caf?.txt"] and d["output"] == "caf?.gguf"'
+t 0 imatrix merge "$odd.gguf" a.gguf -o x.gguf --json
+json 'd["inputs"] == ["caf?.gguf", "a.gguf"] and d["texts"] == ["caf?.txt", "a.txt"]'
+t 0 quantize m.gguf -o "$odd-q.gguf" --format Q4_0 --imatrix "$odd.gguf" --json
+json 'd["output"]["path"] == "caf?-q.gguf" and d["imatrix"]["texts"] == ["caf?.txt"]'
+t 0 eval "$odd-q.gguf" -r m.gguf --text "$odd.txt" --json
+json 'd["model"]["path"] == "caf?-q.gguf" and d["texts"][0]["path"] == "caf?.txt" and "caf?.txt" in d["warnings"][0]'
+t 0 run "$odd-q.gguf" -p 'She' -n 2 --json; json 'd["model"] == "caf?-q.gguf"'
+rm x.gguf
+# An output that cannot be written is refused before the model is read.
+t 4 imatrix collect none.gguf --text a.txt -o nowhere/x.gguf; err "the folder 'nowhere/' does not exist"
+t 4 imatrix merge none.gguf -o nowhere/x.gguf; err "the folder 'nowhere/' does not exist"
+t 2 imatrix merge none.gguf -o a.gguf; err 'exists already'
 # Importance of another shape is refused by name.
 t 3 imatrix merge a.gguf m.gguf -o x.gguf; gone x.gguf
 t 2 imatrix collect m.gguf --text a.txt --ctx 0 -o x.gguf; gone x.gguf

@@ -37,6 +37,15 @@ json '{x["format"].lower() for x in d["tensors"] if "norm" not in x["name"]} == 
 t 0 quantize f16.gguf --format Q8_0 -o s.gguf --shard-size 2M --json
 total=$(cat s-*-of-*.gguf | wc -c)
 json "d['bytes'] == $total"
+json "d['output']['path'] == '$(ls s-00001-of-*.gguf)' and d['output']['files'] == $(ls s-*-of-*.gguf | wc -l)"
+# With a calibration the plan knows the metadata that it will bring.
+t 0 quantize f16.gguf --format Q4_0 --calib calib.txt --dry-run --json
+want=$(value 'd["bytes"]')
+t 0 quantize f16.gguf --format Q4_0 --calib calib.txt -o c.gguf --seed 18446744073709551615 --json
+json "d['bytes'] == $want == $(stat -c %s c.gguf)"
+json 'd["seed"] == "18446744073709551615"'
+t 0 eval c.gguf --text calib.txt --seed 9223372036854775808 --json; json 'd["seed"] == "9223372036854775808"'
+t 0 run c.gguf -p x -n 1 --seed 18446744073709551615 --json; json 'd["seed"] == "18446744073709551615"'
 t 2 quantize f16.gguf -o x.gguf --format Q4_K_N; err 'did you mean.*Q4_K_M'; gone x.gguf
 t 2 quantize f16.gguf -o x.gguf --format Q8_0 --tensor ffn_dwn=q6_k; err 'ffn_down'; gone x.gguf
 t 2 quantize f16.gguf -o x.gguf --format Q8_0 --tensor ffn_down=q6_q; err 'q6_k'; gone x.gguf
