@@ -37,9 +37,9 @@ check-kernels: build
 	@tools/check-kernels native $(BUILD)
 	@$(if $(BENCH),tools/check-kernels bench $(BUILD) $(if $(filter-out 1,$(BENCH)),$(BENCH)))
 
-# PEER=path/to/llama-bench measures a stock build beside ours.
+# PEER=path/to/llama-bench (or several, in quotes) measures other programs beside ours; models and more: tools/bench.
 bench: build
-	@tools/bench $(BUILD) $(if $(PEER),"$(PEER)")
+	@tools/bench $(BUILD) $(PEER)
 
 fuzz:
 	@tools/install-deps build fuzz

@@ -20,12 +20,19 @@ struct strlist {
     size_t n;
 };
 
+#define U32LIST_MAX 16
+struct u32list {
+    uint32_t items[U32LIST_MAX];
+    size_t n;
+};
+
 enum option_type {
     OPT_FLAG,   /* bool */
     OPT_UNFLAG, /* bool, the option makes it false */
     OPT_STR,    /* const char * */
     OPT_LIST,   /* struct strlist; may be repeated */
     OPT_U32,
+    OPT_U32S, /* struct u32list; 1,2,4 */
     OPT_U64,
     OPT_BYTES, /* uint64_t; 2G, 500M, 64KiB */
     OPT_F32,
@@ -72,7 +79,9 @@ struct command {
 
 size_t command_count(void); /* commands.c */
 const struct command *command_at(size_t i);
-extern const struct option_row common_options[];
+extern const struct option_row common_options[]; /* the first is --threads */
+/* What help and completion show for a command: without --threads where it has one of its own. */
+const struct option_row *common_options_of(const struct command *command);
 
 /* options.c: fills args and cli from argv; returns 0 or EXIT_USAGE with a message on stderr. */
 int options_parse(struct cli *cli, const struct command *command, void *args, int argc, char **argv);
@@ -106,6 +115,7 @@ struct text_table;
 struct text_table *table_new(const char *const *headers, size_t n_columns, const char *alignment); /* "lrr" */
 void table_cell(struct text_table *table, const char *fmt, ...) HT_PRINTF(2, 3);
 void table_print(struct text_table *table, const struct cli *cli, FILE *out); /* frees */
+void table_print_markdown(struct text_table *table, FILE *out);               /* frees */
 
 /* JSON access by path "a.b"; missing gives the fallback. */
 const json_t *json_at(const json_t *object, const char *path);

@@ -64,12 +64,12 @@ static void bash(FILE *out) {
         const struct command *c = command_at(i);
         fprintf(out, "    %s)\n        case $prev in\n", c->name);
         bash_values(out, c->options);
-        bash_values(out, common_options);
+        bash_values(out, common_options_of(c));
         fputs("        esac\n        if [ -z \"$value\" ]; then\n            case $cur in\n            -*) "
               "words=\"",
               out);
         option_words(out, c->options);
-        option_words(out, common_options);
+        option_words(out, common_options_of(c));
         fputs("\" ;;\n            *) ", out);
         bash_choices(out, c->positional_choices != NULL ? c->positional_choices : "");
         fputs(" ;;\n            esac\n        fi\n        ;;\n", out);
@@ -153,7 +153,7 @@ static void zsh(FILE *out) {
         const struct command *c = command_at(i);
         fprintf(out, "    %s)\n        _arguments \\\n", c->name);
         zsh_options(out, c->options);
-        zsh_options(out, common_options);
+        zsh_options(out, common_options_of(c));
         fputs("            '*:argument:", out);
         zsh_action(out, c->positional_choices);
         fputs("' ;;\n", out);

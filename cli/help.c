@@ -92,5 +92,5 @@ void help_command(const struct command *command, FILE *out, bool color) {
         fputc('\n', out);
     }
     paint(out, color, "Common options");
-    option_lines(out, common_options);
+    option_lines(out, common_options_of(command));
 }

@@ -96,7 +96,7 @@ void man_command(const struct command *c, FILE *out) {
         option_list(out, c->options);
     }
     fputs(".SH COMMON OPTIONS\n", out);
-    option_list(out, common_options);
+    option_list(out, common_options_of(c));
     if (c->examples != NULL) {
         fputs(".SH EXAMPLES\n", out);
         for (const char *const *e = c->examples; e[0] != NULL; e += 2) {

@@ -10,14 +10,22 @@
 #define CLI_OFFSET(field) offsetof(struct cli, field)
 
 const struct option_row common_options[] = {
-    {"json", 0, OPT_FLAG, CLI_OFFSET(json), NULL, NULL, "print the full result as JSON on stdout"},
     {"threads", 't', OPT_U32, CLI_OFFSET(threads), "N", NULL, "threads [all CPUs this process may use]"},
+    {"json", 0, OPT_FLAG, CLI_OFFSET(json), NULL, NULL, "print the full result as JSON on stdout"},
     {"quiet", 'q', OPT_FLAG, CLI_OFFSET(quiet), NULL, NULL, "no progress and no notes"},
     {"verbose", 'v', OPT_COUNT, CLI_OFFSET(verbose), NULL, NULL, "more messages; twice for debugging"},
     {"color", 0, OPT_STR, CLI_OFFSET(color), "WHEN", "auto|always|never", "colour on terminals [auto]"},
     {"help", 'h', OPT_FLAG, CLI_OFFSET(help), NULL, NULL, "show this help"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };
+
+const struct option_row *common_options_of(const struct command *command) {
+    const struct option_row *own = command->options;
+    while (own != NULL && own->name != NULL && strcmp(own->name, common_options[0].name) != 0) {
+        own++;
+    }
+    return common_options + (own != NULL && own->name != NULL);
+}
 
 static int usage_error(const struct command *command, const char *fmt, ...) HT_PRINTF(2, 3);
 
@@ -138,6 +146,24 @@ static bool add_item(struct strlist *list, const char *value) {
     return true;
 }
 
+static bool parse_u32s(const char *s, struct u32list *out) {
+    char item[16];
+    uint64_t u;
+    for (out->n = 0; out->n < U32LIST_MAX; s++) {
+        size_t n = strcspn(s, ",");
+        snprintf(item, sizeof item, "%.*s", (int)(n < sizeof item ? n : sizeof item), s);
+        if (!parse_u64(item, UINT32_MAX, &u)) {
+            return false;
+        }
+        out->items[out->n++] = (uint32_t)u;
+        s += n;
+        if (*s == '\0') {
+            return true;
+        }
+    }
+    return false;
+}
+
 static const char *store_number(enum option_type type, void *at, const char *value) {
     uint64_t u;
     char *end;
@@ -149,6 +175,8 @@ static const char *store_number(enum option_type type, void *at, const char *val
         }
         *(uint32_t *)at = (uint32_t)u;
         return NULL;
+    case OPT_U32S:
+        return parse_u32s(value, at) ? NULL : "a whole number, or up to 16 such as 1,2,4";
     case OPT_U64:
         return parse_u64(value, UINT64_MAX, (uint64_t *)at) ? NULL : "a whole number of at least 0";
     case OPT_BYTES:

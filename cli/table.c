@@ -45,6 +45,16 @@ void table_cell(struct text_table *t, const char *fmt, ...) {
     }
 }
 
+static void table_free(struct text_table *t) {
+    for (size_t i = 0; t != NULL && i < t->n_cells; i++) {
+        ht_mem_free(t->cells[i]);
+    }
+    if (t != NULL) {
+        ht_mem_free(t->cells);
+        ht_mem_free(t);
+    }
+}
+
 void table_print(struct text_table *t, const struct cli *cli, FILE *out) {
     if (t == NULL) {
         return;
@@ -70,9 +80,19 @@ void table_print(struct text_table *t, const struct cli *cli, FILE *out) {
         fputs(r == 0 ? term_color(cli, out == stderr, "\033[0m") : "", out);
         fputc('\n', out);
     }
-    for (size_t i = 0; i < t->n_cells; i++) {
-        ht_mem_free(t->cells[i]);
+    table_free(t);
+}
+
+void table_print_markdown(struct text_table *t, FILE *out) {
+    for (size_t i = 0; t != NULL && i < t->n_cells; i++) {
+        fprintf(out, "%s%s%s", i % t->n_columns == 0 ? "| " : " | ", t->cells[i] != NULL ? t->cells[i] : "",
+                (i + 1) % t->n_columns == 0 ? " |\n" : "");
+        if (i + 1 == t->n_columns) {
+            for (size_t c = 0; c < t->n_columns; c++) {
+                fputs(t->alignment[c] == 'r' ? "|---:" : "|---", out);
+            }
+            fputs("|\n", out);
+        }
     }
-    ht_mem_free(t->cells);
-    ht_mem_free(t);
+    table_free(t);
 }

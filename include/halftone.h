@@ -313,6 +313,27 @@ HT_API ht_status ht_generate(ht_session *session, const int32_t *prompt, size_t 
                              const ht_generate_options *options, ht_text_fn *text, void *user,
                              ht_generate_result *result, ht_err *err);
 
+/* ---- speed ------------------------------------------------------------------------------------------- */
+
+typedef struct ht_bench_options {
+    size_t size;
+    const char *const *models;
+    size_t n_models;
+    uint32_t prompt;    /* tokens of the prompt, default 512; 0: no prefill is measured */
+    uint32_t gen;       /* tokens generated, default 128; 0: no generation is measured */
+    uint32_t depth;     /* tokens in the cache when generation starts, default 0 */
+    uint32_t repeat;    /* rounds, default 5; figures are medians over rounds */
+    const int *threads; /* thread counts; NULL: 1 and all CPUs this process may use */
+    size_t n_threads;
+    bool exact;         /* f32 activations; default 8-bit */
+} ht_bench_options;
+
+HT_API void ht_bench_options_defaults(ht_bench_options *options);
+/* Measures models on this machine, in rounds that also measure what the machine can do (bytes read per second,
+ * operations per second of our own matrix products), so that shares hold on a machine whose speed varies. Makes
+ * thread pools of its own; ctx gives progress and cancelling. docs/benchmarks.md explains every figure. */
+HT_API ht_status ht_bench(ht_context *ctx, const ht_bench_options *options, char **json, ht_err *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,6 +1,7 @@
 /* The commands of halftone.h: arguments are checked here, the work is in flow/ and eval/. */
 #include "api/options.h"
 #include "base/mem.h"
+#include "eval/bench.h"
 #include "eval/eval.h"
 #include "flow/flow.h"
 
@@ -120,6 +121,18 @@ ht_status ht_eval(ht_context *ctx, const ht_eval_options *options, ht_eval_resul
     HT_TRY(ht_need_text(o.model, "model", err));
     HT_TRY(need_texts(o.texts, o.n_texts, "texts", err));
     return ht_eval_run(ctx, &o, result, json, err);
+}
+
+ht_status ht_bench(ht_context *ctx, const ht_bench_options *options, char **json, ht_err *err) {
+    ht_bench_options o;
+    ht_err_clear(err);
+    forget(json);
+    ht_bench_options_defaults(&o);
+    HT_TRY(ht_options_take(&o, sizeof o, options, err));
+    HT_TRY(ht_need(ctx, "ctx", err));
+    HT_TRY(need_texts(o.models, o.n_models, "models", err));
+    HT_TRY(o.n_threads == 0 ? HT_OK : ht_need(o.threads, "threads", err));
+    return ht_bench_run(ctx, &o, json, err);
 }
 
 ht_status ht_report(ht_context *ctx, const char *title, const char *const *records, size_t n,

@@ -47,6 +47,10 @@ void ht_eval_options_defaults(ht_eval_options *o) {
     *o = (ht_eval_options){.size = sizeof *o, .ctx = 512, .resamples = 2000};
 }
 
+void ht_bench_options_defaults(ht_bench_options *o) {
+    *o = (ht_bench_options){.size = sizeof *o, .prompt = 512, .gen = 128, .repeat = 5};
+}
+
 void ht_session_options_defaults(ht_session_options *o) {
     *o = (ht_session_options){.size = sizeof *o};
 }

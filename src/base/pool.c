@@ -19,17 +19,21 @@ struct worker {
     int index;
 };
 
+/* Only claimed tasks are waited for, never threads: a worker that wakes late, because the machine is busy, finds
+ * nothing left and does not hold up the caller, who has done its share meanwhile. */
 struct ht_pool {
     int n_threads;
     int n_started;
     struct worker *workers;
-    /* The job: written by the caller before generation grows. */
+    /* The job. Written by the caller before `left` grows; read only by who has claimed a task, and a claimed task
+     * keeps the caller from returning: so it never changes under a reader. */
     ht_task_fn *fn;
     void *ctx;
     size_t n_tasks;
-    atomic_size_t next;
+    atomic_llong left;      /* tasks not claimed yet; 0 or less: none */
+    atomic_size_t done;     /* tasks finished */
     atomic_uint generation; /* grows per run; workers wait for a change */
-    atomic_int busy;        /* workers that have not finished this generation */
+    atomic_bool waiting;    /* the caller sleeps until all tasks are done */
     atomic_bool stop;
     pthread_mutex_t lock;
     pthread_cond_t wake, idle;
@@ -43,14 +47,19 @@ static void relax(void) {
 #endif
 }
 
-static void work(struct ht_pool *pool, int index) {
+/* Claims and runs tasks until none is left; true when these were the last to finish. */
+static bool work(struct ht_pool *pool, int index) {
+    size_t n = 0, n_tasks = 0;
     for (;;) {
-        size_t t = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (t >= pool->n_tasks) {
-            return;
+        long long left = atomic_fetch_sub_explicit(&pool->left, 1, memory_order_acquire);
+        if (left <= 0) {
+            break;
         }
-        pool->fn(pool->ctx, t, index);
+        n_tasks = pool->n_tasks;
+        pool->fn(pool->ctx, n_tasks - (size_t)left, index);
+        n++;
     }
+    return n > 0 && atomic_fetch_add(&pool->done, n) + n == n_tasks;
 }
 
 static void *worker_main(void *arg) {
@@ -73,8 +82,7 @@ static void *worker_main(void *arg) {
         if (atomic_load(&pool->stop)) {
             return NULL;
         }
-        work(pool, w->index);
-        if (atomic_fetch_sub_explicit(&pool->busy, 1, memory_order_acq_rel) == 1) {
+        if (work(pool, w->index) && atomic_load(&pool->waiting)) {
             pthread_mutex_lock(&pool->lock);
             pthread_cond_signal(&pool->idle);
             pthread_mutex_unlock(&pool->lock);
@@ -155,19 +163,21 @@ void ht_pool_run(struct ht_pool *pool, size_t n_tasks, ht_task_fn *fn, void *ctx
     pool->fn = fn;
     pool->ctx = ctx;
     pool->n_tasks = n_tasks;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->busy, pool->n_started, memory_order_relaxed);
+    atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->left, (long long)n_tasks, memory_order_release);
     start_generation(pool);
     work(pool, 0);
-    for (int i = 0; i < SPINS && atomic_load_explicit(&pool->busy, memory_order_acquire) != 0; i++) {
+    for (int i = 0; i < SPINS && atomic_load_explicit(&pool->done, memory_order_acquire) != n_tasks; i++) {
         relax();
     }
-    if (atomic_load_explicit(&pool->busy, memory_order_acquire) != 0) {
+    if (atomic_load_explicit(&pool->done, memory_order_acquire) != n_tasks) {
+        atomic_store(&pool->waiting, true);
         pthread_mutex_lock(&pool->lock);
-        while (atomic_load(&pool->busy) != 0) {
+        while (atomic_load(&pool->done) != n_tasks) {
             pthread_cond_wait(&pool->idle, &pool->lock);
         }
         pthread_mutex_unlock(&pool->lock);
+        atomic_store(&pool->waiting, false);
     }
 }
 

@@ -2,10 +2,12 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <time.h>
+#include <unistd.h>
 
 double ht_sys_now(void) {
     struct timespec t;
@@ -39,6 +41,37 @@ static uint64_t read_number(const char *path, const char *key) {
         fclose(f);
     }
     return v;
+}
+
+void ht_sys_memory(struct ht_sys_memory *m) {
+    static const char status[] = "/proc/self/status";
+    *m = (struct ht_sys_memory){.resident = read_number(status, "VmRSS:") * 1024,
+                                .peak = read_number(status, "VmHWM:") * 1024,
+                                .own = read_number(status, "RssAnon:") * 1024,
+                                .mapped = read_number(status, "RssFile:") * 1024};
+}
+
+bool ht_sys_peak_rss_reset(void) {
+    FILE *f = fopen("/proc/self/clear_refs", "we");
+    bool ok = f != NULL && fputs("5", f) >= 0; /* 5: the peak becomes the present size, see proc(5) */
+    return f != NULL && fclose(f) == 0 && ok;
+}
+
+double ht_sys_load_average(void) {
+    double load;
+    return getloadavg(&load, 1) == 1 ? load : -1;
+}
+
+uint64_t ht_sys_last_cache_bytes(void) {
+    long most = 0;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    static const int levels[] = {_SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE, _SC_LEVEL4_CACHE_SIZE};
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        long bytes = sysconf(levels[i]);
+        most = bytes > most ? bytes : most;
+    }
+#endif
+    return (uint64_t)most;
 }
 
 uint64_t ht_sys_mem_available_bytes(void) {

@@ -64,8 +64,7 @@ static json_t *text_record(const struct ht_eval_text *t, const struct ht_eval_re
     return head;
 }
 
-/* How many tensors and weights are stored in each format. */
-static json_t *formats(const struct ht_source *source) {
+json_t *ht_eval_formats(const struct ht_source *source) {
     json_t *array = json_array();
     for (size_t f = 0; f < ht_format_count(); f++) {
         uint64_t tensors = 0, weights = 0;
@@ -92,7 +91,8 @@ static json_t *side_record(const struct ht_eval_side *side, const char *path) {
     return json_pack("{s:o, s:s, s:I, s:I, s:o, s:o, s:I, s:o}", "path", path_string(path), "architecture",
                      side->model->arch->name, "file_bytes", (json_int_t)source->file_bytes, "weights",
                      (json_int_t)weights, "bits_per_weight",
-                     ht_json_real(8.0 * (double)source->data_bytes / (double)weights), "formats", formats(source),
+                     ht_json_real(8.0 * (double)source->data_bytes / (double)weights), "formats",
+                     ht_eval_formats(source),
                      "tokens_run", (json_int_t)side->tokens, "tokens_per_s",
                      ht_json_real((double)side->tokens / side->seconds));
 }

@@ -23,6 +23,9 @@ struct ht_eval_report {
     double seconds, cpu_seconds;
 };
 
+/* How many tensors and weights are stored in each format: an array of objects. */
+json_t *ht_eval_formats(const struct ht_source *source);
+
 /* NULL when memory is out. */
 json_t *ht_eval_record(const struct ht_eval_report *report);
 
