@@ -1,5 +1,6 @@
 /* ht_list and ht_cpu: the tables of this build as JSON. Each registry is a row: how many entries, and how one
  * is told. */
+#include <stdio.h>
 #include <strings.h>
 
 #include "api/options.h"
@@ -11,6 +12,7 @@
 #include "model/arch.h"
 #include "quant/method.h"
 #include "quant/mix.h"
+#include "quant/range.h"
 #include "token/chat.h"
 #include "token/pretokenizer.h"
 
@@ -52,6 +54,24 @@ static json_t *method_entry(struct ht_doc *d, size_t i) {
     ht_doc_set(d, o, "round", text(m->round));
     ht_doc_set(d, o, "outlier", text(m->outlier));
     ht_doc_set(d, o, "source", text(m->source));
+    return o;
+}
+
+static json_t *range_entry(struct ht_doc *d, size_t i) {
+    const struct ht_range_part *p = ht_range_at(i);
+    json_t *o = entry(d, p->name, p->summary);
+    char options[160] = "";
+    for (size_t k = 0, used = 0; k < HT_RANGE_OPTIONS && p->options[k].name != NULL && used < sizeof options; k++) {
+        used += (size_t)snprintf(options + used, sizeof options - used, "%s%s=%g", k > 0 ? "," : "",
+                                 p->options[k].name, p->options[k].value);
+    }
+    ht_doc_set(d, o, "options", json_string(options));
+    json_t *help = ht_doc_array(d, o, "option_help");
+    for (const struct ht_range_option *q = p->options; q->name != NULL; q++) {
+        ht_doc_append(d, help, json_pack("{s:s, s:f, s:f, s:f, s:s}", "name", q->name, "default", q->value, "low",
+                                         q->low, "high", q->high, "help", q->help));
+    }
+    ht_doc_set(d, o, "source", text(p->source));
     return o;
 }
 
@@ -100,6 +120,7 @@ static const struct registry {
 } registries[] = {
     {"formats", ht_format_count, format_entry},
     {"methods", ht_method_count, method_entry},
+    {"ranges", ht_range_count, range_entry},
     {"presets", ht_mix_count, preset_entry},
     {"architectures", ht_arch_count, arch_entry},
     {"containers", ht_container_count, container_entry},
@@ -131,8 +152,8 @@ ht_status ht_list(const char *registry, char **json, ht_err *err) {
     char near[128];
     ht_nearest(registry, registry_name, NULL, N_REGISTRIES, near, sizeof near);
     return ht_fail(err, HT_INVAL, "registry", HT_NO_POS,
-                   "no list of '%s'%s%s; there are formats, methods, presets, architectures, containers, "
-                   "pretokenizers, chats",
+                   "no list of '%s'%s%s; there are formats, methods, ranges, presets, architectures, "
+                   "containers, pretokenizers, chats",
                    registry, near[0] != '\0' ? ", did you mean " : "", near);
 }
 

@@ -50,7 +50,7 @@ static void option_sizes(void **state) {
 
 static void lists(void **state) {
     (void)state;
-    static const char *const names[] = {"formats", "methods", "presets", "architectures", "containers",
+    static const char *const names[] = {"formats", "methods", "ranges", "presets", "architectures", "containers",
                                         "pretokenizers", "chats"};
     ht_err err;
     char *json;

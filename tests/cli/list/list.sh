@@ -12,6 +12,9 @@ t 0 list formats --json
 json '{"f32", "f16", "bf16", "q4_0", "q8_0", "q4_k", "q6_k", "iq4_nl", "iq4_xs"} <= {r["name"].lower() for r in d}'
 t 0 list methods --json
 json '{"rtn", "imatrix"} <= {r["name"] for r in d}'
+t 0 list ranges --json
+json '{"absmax", "minmax", "percentile", "entropy", "mse", "wmse", "half-quadratic", "moving-average"} == {r["name"] for r in d}'
+json 'all(o["low"] <= o["default"] <= o["high"] for r in d for o in r["option_help"])'
 t 0 list architectures --json
 json '{"llama", "qwen2", "qwen3"} <= {r["name"] for r in d}'
 t 0 list pretokenizers --json
