@@ -32,10 +32,11 @@ check:
 	@tools/check-house
 	@HT_SUITE=check tools/run-tests $(BUILD)
 
-# Every kernel on every CPU level of this machine; BENCH=1 adds the speed of each, BENCH=q4_k of one format.
+# Every kernel on every CPU level of this machine, and ARM's under qemu-user where that is installed
+# (tools/install-deps arm). BENCH=1 adds the speed of every format and level, BENCH=q4_k of one format.
 check-kernels: build
-	@tools/check-kernels native $(BUILD)
-	@$(if $(BENCH),tools/check-kernels bench $(BUILD) $(if $(filter-out 1,$(BENCH)),$(BENCH)))
+	@tools/check-kernels $(BUILD)
+	@$(if $(BENCH),tools/check-kernels $(BUILD) bench $(if $(filter-out 1,$(BENCH)),$(BENCH)))
 
 # PEER=path/to/llama-bench (or several, in quotes) measures other programs beside ours; models and more: tools/bench.
 bench: build

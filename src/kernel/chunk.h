@@ -5,10 +5,13 @@
 
 #include "kernel/slots.h"
 
+/* offset of shapes whose codes are signed as they are: there is neither a shift nor a min to make up for. */
+#define HT_CODES_SIGNED (-1)
+
 struct ht_chunk_shape {
     uint8_t piece[16]; /* piece[4 v + l]: what 128-bit lane l of code vector v holds */
     int group;         /* 16 or 32 */
-    int offset;        /* codes are stored shifted up by this; 0: the format has mins */
+    int offset;        /* codes are stored shifted up by this; 0: the format has mins; HT_CODES_SIGNED */
     bool chained;      /* vectors 0, 1 and 2, 3 hold the same groups lane by lane */
     uint32_t bytes;    /* of 256 weights */
 };

@@ -38,6 +38,10 @@ static level_init_fn *const level_init[HT_CPU_LEVELS] = {
     [HT_CPU_AVX2] = ht_kernels_init_avx2,
     [HT_CPU_AVX512] = ht_kernels_init_avx512,
     [HT_CPU_AVX512VNNI] = ht_kernels_init_avx512vnni,
+#elif defined(__aarch64__)
+    [HT_CPU_NEON] = ht_kernels_init_neon,
+    [HT_CPU_DOTPROD] = ht_kernels_init_dotprod,
+    [HT_CPU_I8MM] = ht_kernels_init_i8mm,
 #endif
 };
 

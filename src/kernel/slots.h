@@ -89,6 +89,9 @@ void ht_kernels_init_ref(struct ht_kernel_table *t);
 void ht_kernels_init_avx2(struct ht_kernel_table *t);
 void ht_kernels_init_avx512(struct ht_kernel_table *t);
 void ht_kernels_init_avx512vnni(struct ht_kernel_table *t);
+void ht_kernels_init_neon(struct ht_kernel_table *t);
+void ht_kernels_init_dotprod(struct ht_kernel_table *t);
+void ht_kernels_init_i8mm(struct ht_kernel_table *t);
 
 const struct ht_kernel_table *ht_kernel_table_at(enum ht_cpu_level level); /* NULL: not on this machine */
 const struct ht_kernel_table *ht_kernel_table(void);                       /* best level */

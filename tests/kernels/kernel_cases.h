@@ -83,10 +83,17 @@ static inline bool is_weight_format(const struct ht_format *f) {
     return f->kind != HT_KIND_INT;
 }
 
-/* Every level of this machine, masked or not. */
+/* The table of a level of this machine, masked or not; NULL also for one that serves nothing of its own. */
+static inline const struct ht_kernel_table *level_table(int level) {
+    const struct ht_kernel_table *table = ht_kernel_table_at((enum ht_cpu_level)level), *below = NULL;
+    for (int l = level - 1; l >= 0 && table != NULL && below == NULL; l--) {
+        below = ht_kernel_table_at((enum ht_cpu_level)l);
+    }
+    return below != NULL && memcmp(table, below, sizeof *table) == 0 ? NULL : table;
+}
+
 #define FOR_LEVELS(level, table)                                                                             \
     for (int level = 0; level < HT_CPU_LEVELS; level++)                                                      \
-        for (const struct ht_kernel_table *table = ht_kernel_table_at((enum ht_cpu_level)level);             \
-             table != NULL; table = NULL)
+        for (const struct ht_kernel_table *table = level_table(level); table != NULL; table = NULL)
 
 #endif

@@ -8,12 +8,12 @@
 #ifdef HT_TESTS_EMULATED /* under an emulator: fewer shapes and numbers of tokens, the same kinds of values */
 static const size_t token_counts[] = {1, 2, 5, 9, 17};
 static const size_t shapes[][2] = {{1, 32}, {5, 256}, {19, 800}};
-enum { MAX_TOKENS = 17 };
+enum { MAX_TOKENS = 17, THREADS_ROWS = 65 };
 #else
 static const size_t token_counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33, 64};
 static const size_t shapes[][2] = {{1, 1}, {7, 17}, {5, 64}, {17, 576},
                                    {50, 288}, {67, 768}, {19, 1536}, {33, 1027}};
-enum { MAX_TOKENS = 64 };
+enum { MAX_TOKENS = 64, THREADS_ROWS = 211 };
 #endif
 
 /* What the weights and the inputs hold. */
@@ -269,7 +269,7 @@ static void values(void **state) {
         for (enum values v = NORMAL; is_weight_format(fmt) && v < N_VALUES; v++) {
             struct fixture f;
             size_t shift = fmt->kind == HT_KIND_FLOAT && fmt->block_elems == 1 ? fmt->block_bytes : 1;
-            fixture_init(&f, fmt, 21, 544, v, shift, 50 + (uint64_t)v);
+            fixture_init(&f, fmt, 13, 288, v, shift, 50 + (uint64_t)v);
             walk(&f);
             fixture_deinit(&f);
         }
@@ -301,7 +301,7 @@ static void threads(void **state) {
             continue;
         }
         struct fixture f;
-        fixture_init(&f, ht_format_at(i), 211, 512, NORMAL, 0, 7);
+        fixture_init(&f, ht_format_at(i), THREADS_ROWS, 512, NORMAL, 0, 7);
         FOR_LEVELS(level, table) {
             for (size_t t = 0; t < COUNT(tokens); t++) {
                 same_for_threads(&f, table, pools, COUNT(pools), tokens[t], HT_MATH_EXACT);
@@ -456,7 +456,7 @@ static void not_finite(void **state) {
         ((float *)f.x.p)[f.cols * 6 + 500] = INFINITY;
         FOR_LEVELS(level, table) {
             for (int m = 0; m < 2; m++) {
-                for (size_t n = 3; n <= 33; n += 10) {
+                for (size_t n = 3; n <= MAX_TOKENS; n += 10) {
                     struct guarded y = multiply(&f, table, NULL, n, f.rows, m ? HT_MATH_FAST : HT_MATH_EXACT);
                     for (size_t j = 0; j < n * f.rows; j++) {
                         bool bad = j / f.rows == 1 || j / f.rows == 6;

@@ -1,0 +1,20 @@
+# HT_KERNELS_ONLY: the floors base, format, tensor and kernel with their tests, without any library but the C
+# library; tests/cross/cmocka.h stands in for cmocka. For machines reached by a cross compiler and an emulator.
+file(GLOB sources ${PROJECT_SOURCE_DIR}/tests/kernels/test_kernel_*.c)
+list(APPEND sources ${PROJECT_SOURCE_DIR}/tests/unit/test_format_half.c
+  ${PROJECT_SOURCE_DIR}/tests/unit/test_format_golden.c)
+foreach(src IN LISTS sources)
+  get_filename_component(name ${src} NAME_WE)
+  add_executable(${name} ${src})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/tests/cross)
+  target_compile_definitions(${name} PRIVATE HT_TEST_DIR="${PROJECT_SOURCE_DIR}/tests")
+  if(CMAKE_CROSSCOMPILING)
+    target_compile_definitions(${name} PRIVATE HT_TESTS_EMULATED)
+  endif()
+  target_link_libraries(${name} PRIVATE halftone_static)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+endforeach()
+foreach(name format_sums kernel_slots)
+  add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/cross/${name}.c)
+  target_link_libraries(${name} PRIVATE halftone_static)
+endforeach()
