@@ -28,7 +28,7 @@ static json_t *text(const char *s) {
 }
 
 static const char *kind_name(enum ht_format_kind kind) {
-    static const char *const names[] = {"float", "int", "block", "kblock", "lut"};
+    static const char *const names[] = {"float", "int", "block", "kblock", "lut", "lattice", "code"};
     return names[kind];
 }
 

@@ -10,7 +10,7 @@
  *     snap   grid          -> grid      rounds scales to what the file can store; afterwards scale[] and min[]
  *                                       are bit for bit what decode uses
  *     round  x, grid       -> codes     nearest grid point of each element (an error-feedback method calls
- *                                       ht_grid_nearest per element instead)
+ *                                       ht_grid_nearest per element instead, or round_vector in lattices)
  *     pack   grid, codes   -> bytes     and unpack, its inverse
  *
  * encode does all four for a whole row, possibly going back to fit with what rounding showed. Float formats

@@ -19,6 +19,7 @@ struct ht_grid_spec {
     const float *first;             /* [n_first] formats without min: the scales to try first, 1 / the position */
     int n_first;                    /* that the largest element shall have; a multiple of 16 */
     int plain_error;                /* 1: error is weighted by importance alone, see search.c */
+    int lattice;                    /* only some vectors of levels exist */
 };
 
 /* ---- grid.c ---- */
@@ -79,5 +80,7 @@ extern const struct ht_format ht_format_q2_k, ht_format_q3_k, ht_format_q4_k, ht
 extern const struct ht_format ht_format_iq4_nl, ht_format_iq4_xs;
 extern const struct ht_format ht_format_tq1_0, ht_format_tq2_0, ht_format_q1_0, ht_format_q2_0;
 extern const struct ht_format ht_format_mxfp4, ht_format_nvfp4;
+extern const struct ht_format ht_format_iq1_s, ht_format_iq1_m, ht_format_iq2_xxs, ht_format_iq2_xs, ht_format_iq2_s;
+extern const struct ht_format ht_format_iq3_xxs, ht_format_iq3_s;
 
 #endif

@@ -8,7 +8,8 @@ static const struct ht_format *const rows[] = {
     &ht_format_u8,   &ht_format_u16,  &ht_format_u32,  &ht_format_u64,    &ht_format_bool,
     &ht_format_q4_0, &ht_format_q4_1, &ht_format_q5_0, &ht_format_q5_1,   &ht_format_q8_0,
     &ht_format_q2_k, &ht_format_q3_k, &ht_format_q4_k, &ht_format_q5_k,   &ht_format_q6_k,
-    &ht_format_iq4_nl, &ht_format_iq4_xs,
+    &ht_format_iq1_s, &ht_format_iq1_m, &ht_format_iq2_xxs, &ht_format_iq2_xs, &ht_format_iq2_s,
+    &ht_format_iq3_xxs, &ht_format_iq3_s, &ht_format_iq4_nl, &ht_format_iq4_xs,
     &ht_format_tq1_0, &ht_format_tq2_0, &ht_format_q1_0, &ht_format_q2_0, &ht_format_mxfp4, &ht_format_nvfp4,
 };
 

@@ -19,10 +19,10 @@ enum metric { POWER_0, POWER_QUARTER, POWER_HALF };
 
 static enum metric metric_of(const struct ht_grid_spec *spec, int weighted) {
     int codes = spec->hi - spec->lo + 1;
-    if (codes >= 32 || spec->plain_error || (weighted && spec->levels)) {
+    if (codes >= 32 || spec->plain_error || (weighted && spec->levels && !spec->lattice)) {
         return POWER_0;
     }
-    return weighted && codes == 16 ? POWER_QUARTER : POWER_HALF;
+    return weighted && codes == 16 && !spec->lattice ? POWER_QUARTER : POWER_HALF;
 }
 
 HT_INLINE void apply_metric(float *w, const float *x, const float *weight, float factor, int n, enum metric metric) {

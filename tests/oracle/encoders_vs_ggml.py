@@ -20,6 +20,7 @@ import tempfile
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+NEED_WEIGHTS = ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs")
 GLUE = r"""
 #include <time.h>
 #include "format/format.h"
@@ -125,7 +126,8 @@ def main():
                         energy = ((x.astype(np.float64) ** 2) * (h if weighted else 1)).sum()
                         for side in (0, 1):
                             dst = np.zeros(rows * n // elems * size, np.uint8)
-                            args = (address(x), address(w), address(dst), rows, n)
+                            v = np.ones_like(h) if side == 1 and w is None and name in NEED_WEIGHTS else w
+                            args = (address(x), address(v), address(dst), rows, n)
                             sec[side] += lib.ours(name.encode(), *args) if side == 0 else lib.theirs(chunk, kind, *args)
                             lib.decode(name.encode(), address(dst), address(y), rows * n)
                             err[side] += (((x.astype(np.float64) - y) ** 2) * (h if weighted else 1)).sum() / energy
