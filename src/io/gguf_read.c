@@ -296,8 +296,8 @@ static ht_status find_alignment(struct cursor *c, struct ht_gguf *gguf) {
 
 /* ---- tensors ----------------------------------------------------------------------------------------- */
 
-/* Numbers that the specification gave out and took back, and types of it that this build has no format for:
- * only for messages. */
+/* Numbers that the specification gave out and took back, and those of activations inside of programs, which no
+ * file has: only for messages. */
 static ht_status refuse_type(const struct cursor *c, uint64_t pos, uint32_t type) {
     static const struct {
         uint32_t type;
@@ -306,10 +306,7 @@ static ht_status refuse_type(const struct cursor *c, uint64_t pos, uint32_t type
     } known[] = {
         {4, "Q4_2", true},      {5, "Q4_3", true},        {31, "Q4_0_4_4", true},   {32, "Q4_0_4_8", true},
         {33, "Q4_0_8_8", true}, {36, "IQ4_NL_4_4", true}, {37, "IQ4_NL_4_8", true}, {38, "IQ4_NL_8_8", true},
-        {9, "Q8_1", false},     {15, "Q8_K", false},      {16, "IQ2_XXS", false},   {17, "IQ2_XS", false},
-        {18, "IQ3_XXS", false}, {19, "IQ1_S", false},     {21, "IQ3_S", false},     {22, "IQ2_S", false},
-        {29, "IQ1_M", false},   {34, "TQ1_0", false},     {35, "TQ2_0", false},     {39, "MXFP4", false},
-        {40, "NVFP4", false},   {41, "Q1_0", false},      {42, "Q2_0", false},
+        {9, "Q8_1", false},     {15, "Q8_K", false},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (known[i].type == type && known[i].removed) {
@@ -317,7 +314,7 @@ static ht_status refuse_type(const struct cursor *c, uint64_t pos, uint32_t type
                        "type %u (%s) was removed from GGUF; convert the original again", type, known[i].name);
         }
         if (known[i].type == type) {
-            return bad(c, HT_UNSUPPORTED, pos, "type %u (%s) is not supported by this build", type,
+            return bad(c, HT_UNSUPPORTED, pos, "type %u (%s) is for activations, not for the weights of a file", type,
                        known[i].name);
         }
     }

@@ -219,7 +219,7 @@ static const struct {
     {"removed type Q4_2", HEAD(1, 0) VEC("x", 32, 4, 0) "p:32 z:32", HT_UNSUPPORTED, "'x': type 4 (Q4_2) was removed", 45},
     {"removed type Q4_0_8_8", HEAD(1, 0) VEC("x", 32, 33, 0) "p:32 z:32", HT_UNSUPPORTED, "(Q4_0_8_8) was removed", 45},
     {"removed type IQ4_NL_4_4", HEAD(1, 0) VEC("x", 32, 36, 0) "p:32 z:32", HT_UNSUPPORTED, "(IQ4_NL_4_4) was removed", 45},
-    {"type of a build without it", HEAD(1, 0) VEC("x", 256, 16, 0) "p:32 z:96", HT_UNSUPPORTED, "type 16 (IQ2_XXS) is not supported", 45},
+    {"type of activations", HEAD(1, 0) VEC("x", 32, 9, 0) "p:32 z:64", HT_UNSUPPORTED, "type 9 (Q8_1) is for activations", 45},
     {"unknown type 43", HEAD(1, 0) VEC("x", 32, 43, 0) "p:32 z:32", HT_FORMAT, "unknown tensor type 43", 45},
     {"unknown type of a fork", HEAD(1, 0) VEC("x", 32, 137, 0) "p:32 z:32", HT_FORMAT, "unknown tensor type 137", 45},
     {"unknown type 2^32-1", HEAD(1, 0) VEC("x", 32, -1, 0) "p:32 z:32", HT_FORMAT, "unknown tensor type 4294967295", 45},
