@@ -74,7 +74,7 @@ int main(int argc, char **argv) {
     printf("%-8s %8s %9s %9s %9s %12s %12s\n", "format", "bits", "decode ns", "encode ns", "encode w", "rel. error", "with w");
     for (size_t i = 0; i < ht_format_count(); i++) {
         const struct ht_format *f = ht_format_at(i);
-        if (f->kind == HT_KIND_INT) {
+        if (f->kind == HT_KIND_INT || f->kind == HT_KIND_CODE) {
             continue;
         }
         if (argc < 2) {

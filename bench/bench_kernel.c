@@ -159,7 +159,7 @@ int main(int argc, char **argv) {
            ht_cpu_model(cpu, sizeof cpu), b.threads, b.cols, read_gb_s(&b));
     for (size_t i = 0; i < ht_format_count(); i++) {
         const struct ht_format *f = ht_format_at(i);
-        if (f->kind == HT_KIND_INT || b.cols % f->block_elems != 0 ||
+        if (f->kind == HT_KIND_INT || f->kind == HT_KIND_CODE || b.cols % f->block_elems != 0 ||
             (strcmp(format, "all") != 0 && strcmp(format, f->name) != 0)) {
             continue;
         }

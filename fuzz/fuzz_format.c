@@ -64,14 +64,14 @@ static void any_floats(const struct ht_format *f, const uint8_t *data, size_t si
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (size < 1) {
+    if (size < 2) {
         return 0;
     }
-    const struct ht_format *f = ht_format_at(data[0] / 4 % ht_format_count());
+    const struct ht_format *f = ht_format_at(data[1] % ht_format_count());
     switch (data[0] % 4) {
-    case 0: any_bytes(f, data + 1, size - 1); break;
-    case 1: any_floats(f, data + 1, size - 1, 0); break;
-    default: any_floats(f, data + 1, size - 1, 1); break;
+    case 0: any_bytes(f, data + 2, size - 2); break;
+    case 1: any_floats(f, data + 2, size - 2, 0); break;
+    default: any_floats(f, data + 2, size - 2, 1); break;
     }
     return 0;
 }

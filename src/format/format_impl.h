@@ -72,7 +72,7 @@ HT_INLINE void ht_get_nibbles(const uint8_t *qs, int8_t *q) {
 }
 
 /* ---- rows ---- */
-extern const struct ht_format ht_format_f64, ht_format_f32, ht_format_f16, ht_format_bf16;
+extern const struct ht_format ht_format_f64, ht_format_f32, ht_format_tf32, ht_format_f16, ht_format_bf16;
 extern const struct ht_format ht_format_i8, ht_format_i16, ht_format_i32, ht_format_i64;
 extern const struct ht_format ht_format_u8, ht_format_u16, ht_format_u32, ht_format_u64, ht_format_bool;
 extern const struct ht_format ht_format_q4_0, ht_format_q4_1, ht_format_q5_0, ht_format_q5_1, ht_format_q8_0;

@@ -1,9 +1,10 @@
+#include "format/code/rows.h"
 #include "format/format_impl.h"
 
 #include <strings.h>
 
 static const struct ht_format *const rows[] = {
-    &ht_format_f64,  &ht_format_f32,  &ht_format_f16,  &ht_format_bf16,
+    &ht_format_f64,  &ht_format_f32,  &ht_format_tf32, &ht_format_f16,  &ht_format_bf16,
     &ht_format_i8,   &ht_format_i16,  &ht_format_i32,  &ht_format_i64,
     &ht_format_u8,   &ht_format_u16,  &ht_format_u32,  &ht_format_u64,    &ht_format_bool,
     &ht_format_q4_0, &ht_format_q4_1, &ht_format_q5_0, &ht_format_q5_1,   &ht_format_q8_0,
@@ -11,6 +12,9 @@ static const struct ht_format *const rows[] = {
     &ht_format_iq1_s, &ht_format_iq1_m, &ht_format_iq2_xxs, &ht_format_iq2_xs, &ht_format_iq2_s,
     &ht_format_iq3_xxs, &ht_format_iq3_s, &ht_format_iq4_nl, &ht_format_iq4_xs,
     &ht_format_tq1_0, &ht_format_tq2_0, &ht_format_q1_0, &ht_format_q2_0, &ht_format_mxfp4, &ht_format_nvfp4,
+#define CODE_ROW(name) &ht_format_##name,
+    HT_CODE_ROWS(CODE_ROW)
+#undef CODE_ROW
 };
 
 size_t ht_format_count(void) {

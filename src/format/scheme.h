@@ -67,9 +67,26 @@ struct ht_affine {
  *           its lowest code too, narrow intN gets max(|lo|, |hi|) / (2^(N-1) - 1)
  *   asym    the range is widened to hold 0; scale = (hi - lo) / (code_hi - code_lo), zero = round(code_lo - lo / scale)
  *   offset  scale as asym without widening, min = lo - scale * code_lo
- * max_level: largest |level|, for fitted levels; 0: the format's. */
-struct ht_affine ht_scheme_cover(const struct ht_scheme *scheme, float lo, float hi, float max_level);
-/* x as scheme->scale stores it. */
+ */
+struct ht_affine ht_scheme_cover(const struct ht_scheme *scheme, float lo, float hi);
+/* x as scheme->scale stores it: nearest; e8m0 the next power of two above, so that nothing saturates. */
 float ht_scheme_snap_scale(const struct ht_scheme *scheme, float x);
+
+/* levels: of a fitted format [hi - lo + 1], else NULL. */
+float ht_scheme_value(const struct ht_scheme *scheme, const float *levels, const struct ht_affine *a, int32_t code);
+/* The code whose value is nearest to x. Integers: the nearest to x / scale, half to even, then + zero; small
+ * floats: x / scale; tables: x * (1 / scale), as bitsandbytes computes it. Scale 0: the code of 0. */
+int32_t ht_scheme_nearest(const struct ht_scheme *scheme, const float *levels, const struct ht_affine *a, float x);
+
+/* The range that a group shall cover: x [n] finite, n > 0; weight [n] importance or NULL. Gives finite *lo <= *hi.
+ * Called from several threads at once. */
+typedef ht_status ht_range_fn(const void *ctx, const struct ht_scheme *scheme, const float *x, const float *weight,
+                              size_t n, float *lo, float *hi, ht_err *err);
+/* Smallest and largest x. */
+ht_range_fn ht_range_minmax;
+/* -a..a with the a of least squared error: binary a = mean |x|; ternary by exact search over all thresholds. */
+ht_range_fn ht_range_binary, ht_range_ternary;
+/* What a scheme uses when nobody asks for another: one of the three above. */
+ht_range_fn *ht_scheme_range(const struct ht_scheme *scheme);
 
 #endif

@@ -160,9 +160,13 @@ const char *ht_kernel_slot(size_t i, const char **level) {
         name = ops[i].name;
     } else {
         size_t j = i - N_OPS, f = j / N_FORMAT_OPS;
+        for (size_t k = 0; k <= f && k < ht_format_count(); k++) {
+            f += ht_format_at(k)->kind == HT_KIND_CODE; /* multiplied as qtensors: not slots of their own */
+        }
         if (f >= ht_format_count()) {
             return NULL;
         }
+        j = f * N_FORMAT_OPS + j % N_FORMAT_OPS;
         offset = format_ops[j % N_FORMAT_OPS].offset + f * sizeof(void (*)(void));
         name = slot_names()[j];
     }

@@ -43,7 +43,7 @@ struct ht_qtensor {
     uint8_t *scale_codes;
     float *scale_map, *scale2, *scale_offset;
 
-    float *exact;  /* [n_scales] scales between fit and round; not stored */
+    float *exact;  /* not stored. nested: [n_scales] scales before they are nested; tensor: smallest, largest x, seen */
     bool owned;    /* the memory above is the qtensor's */
 };
 
@@ -71,17 +71,12 @@ double ht_qtensor_bits(const struct ht_qtensor *q);
 
 /* ---- encoding -------------------------------------------------------------------------------------------- */
 
-/* The range that the grid of one group shall cover: x [n] finite, weight [n] importance or NULL. Returns
- * *lo <= *hi. Any thread. NULL as function: smallest and largest x. */
-typedef void ht_range_fn(const void *ctx, const struct ht_scheme *scheme, const float *x, const float *weight,
-                         size_t n, float *lo, float *hi);
-
 enum ht_rounding { HT_ROUND_EVEN, HT_ROUND_AWAY, HT_ROUND_FLOOR, HT_ROUND_STOCHASTIC };
 
 struct ht_qtensor_options {
     const char *name;         /* for messages, may be NULL */
     const float *weight;      /* [cols] importance >= 0 of each column, or NULL */
-    ht_range_fn *range;       /* NULL: min-max */
+    ht_range_fn *range;       /* NULL: ht_scheme_range */
     const void *range_ctx;
     enum ht_rounding rounding; /* of integers and tables; EVEN: nearest, ties as format/code.h says */
     uint64_t seed;            /* stochastic rounding: row r of the tensor draws from (seed, r) */
@@ -103,12 +98,16 @@ struct ht_qtensor_counts {
 
 ht_status ht_qtensor_fit_rows(struct ht_qtensor *q, uint64_t row0, uint64_t n_rows, const float *x,
                               const struct ht_qtensor_options *o, struct ht_qtensor_counts *counts, ht_err *err);
-ht_status ht_qtensor_fit_end(struct ht_qtensor *q, const struct ht_qtensor_options *o, ht_err *err);
+ht_status ht_qtensor_fit_end(struct ht_qtensor *q, const struct ht_qtensor_options *o,
+                             struct ht_qtensor_counts *counts, ht_err *err);
 ht_status ht_qtensor_round_rows(struct ht_qtensor *q, uint64_t row0, uint64_t n_rows, const float *x,
                                 const struct ht_qtensor_options *o, struct ht_qtensor_counts *counts, ht_err *err);
 /* x [rows, cols]. o may be NULL: defaults. counts may be NULL. */
 ht_status ht_qtensor_encode(struct ht_qtensor *q, const float *x, const struct ht_qtensor_options *o,
                             struct ht_qtensor_counts *counts, ht_err *err);
+/* Nested scales: rounds the scales of fit to 8 bits around an offset, as bitsandbytes' quantize_4bit does. Part of
+ * fit_end, whose offset is the mean. */
+void ht_qtensor_nest(struct ht_qtensor *q, float offset);
 /* In place of fit: the grid of group g of row r, rounded to what is stored (tensor granularity: r = g = 0).
  * With nested scales call ht_qtensor_fit_end afterwards. */
 void ht_qtensor_set_grid(struct ht_qtensor *q, uint64_t r, uint64_t g, const struct ht_affine *a);

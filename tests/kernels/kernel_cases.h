@@ -79,8 +79,9 @@ static inline void fill_normal(struct ht_rng *rng, float *x, size_t n, float sca
     }
 }
 
+/* Codes without scales of their own are multiplied as qtensors (test_qtensor_matmul). */
 static inline bool is_weight_format(const struct ht_format *f) {
-    return f->kind != HT_KIND_INT;
+    return f->kind != HT_KIND_INT && f->kind != HT_KIND_CODE;
 }
 
 /* The table of a level of this machine, masked or not; NULL also for one that serves nothing of its own. */
