@@ -112,6 +112,21 @@ HT_API void ht_string_free(char *s);
  * "chats". The JSON is an array of objects with at least "name" and "summary". Unknown: HT_INVAL. */
 HT_API ht_status ht_list(const char *registry, char **json, ht_err *err);
 
+typedef struct ht_curve_options {
+    size_t size;
+    const char *const *formats; /* names or schemes; none: all that weights are stored in */
+    size_t n_formats;
+    const char *source;  /* "gaussian", "laplace", "student-t"; NULL: all */
+    const char *output;  /* SVG file; NULL: none */
+    uint64_t seed;
+    uint32_t rows;       /* of 4,096 values per source, default 32 */
+    bool force;
+} ht_curve_options;
+
+HT_API void ht_curve_options_defaults(ht_curve_options *options);
+/* The error of number formats on rows of known distributions, beside the least error that theory allows. */
+HT_API ht_status ht_curve(ht_context *ctx, const ht_curve_options *options, char **json, ht_err *err);
+
 /* CPU model, kernel levels found and used, and who serves each kernel slot. */
 HT_API ht_status ht_cpu(char **json, ht_err *err);
 

@@ -42,6 +42,19 @@ ht_status ht_inspect(ht_context *ctx, const char *path, char **json, ht_err *err
     return ht_flow_inspect(ctx, path, json, err);
 }
 
+ht_status ht_curve(ht_context *ctx, const ht_curve_options *options, char **json, ht_err *err) {
+    ht_curve_options o;
+    ht_err_clear(err);
+    forget(json);
+    ht_curve_options_defaults(&o);
+    HT_TRY(ht_options_take(&o, sizeof o, options, err));
+    HT_TRY(ht_need(ctx, "ctx", err));
+    if (o.n_formats > 0) {
+        HT_TRY(ht_need(o.formats, "formats", err));
+    }
+    return ht_flow_curve(ctx, &o, json, err);
+}
+
 ht_status ht_verify(ht_context *ctx, const char *path, const ht_verify_options *options, char **json,
                     ht_err *err) {
     ht_verify_options o;

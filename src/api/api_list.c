@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "base/nearest.h"
 #include "flow/flow_doc.h"
+#include "format/guide.h"
 #include "io/container.h"
 #include "kernel/kernel.h"
 #include "model/arch.h"
@@ -34,12 +35,24 @@ static const char *kind_name(enum ht_format_kind kind) {
 
 static json_t *format_entry(struct ht_doc *d, size_t i) {
     const struct ht_format *f = ht_format_at(i);
+    struct ht_format_span span;
     json_t *o = entry(d, f->name, f->summary);
+    ht_format_span(f, &span);
     ht_doc_set(d, o, "source", text(f->source));
     ht_doc_set(d, o, "kind", json_string(kind_name(f->kind)));
     ht_doc_set(d, o, "bits_per_weight", ht_doc_real(ht_format_bits(f)));
     ht_doc_set(d, o, "block", json_integer(f->block_elems));
     ht_doc_set(d, o, "block_bytes", json_integer(f->block_bytes));
+    ht_doc_set(d, o, "range", json_string(span.range));
+    ht_doc_set(d, o, "levels", ht_doc_real(span.levels));
+    ht_doc_set(d, o, "max", ht_doc_real(span.max));
+    ht_doc_set(d, o, "min_normal", ht_doc_real(span.min_normal));
+    ht_doc_set(d, o, "min_positive", ht_doc_real(span.min_positive));
+    ht_doc_set(d, o, "eps", ht_doc_real(span.eps));
+    ht_doc_set(d, o, "decades", ht_doc_real(span.decades));
+    ht_doc_set(d, o, "dynamic_range_db", ht_doc_real(20 * span.decades));
+    ht_doc_set(d, o, "use", json_string(ht_format_use(f)));
+    ht_doc_set(d, o, "hardware", json_string(ht_format_hardware(f)));
     ht_doc_set(d, o, "gguf_type", f->gguf_type >= 0 ? json_integer(f->gguf_type) : json_null());
     ht_doc_set(d, o, "safetensors", text(f->st_dtype));
     return o;

@@ -31,6 +31,10 @@ void ht_verify_options_defaults(ht_verify_options *o) {
     *o = (ht_verify_options){.size = sizeof *o, .data = true, .checksums = true};
 }
 
+void ht_curve_options_defaults(ht_curve_options *o) {
+    *o = (ht_curve_options){.size = sizeof *o, .rows = 32};
+}
+
 void ht_convert_options_defaults(ht_convert_options *o) {
     *o = (ht_convert_options){.size = sizeof *o};
 }

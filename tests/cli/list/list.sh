@@ -4,7 +4,7 @@ for r in $("$HALFTONE" list --help | sed -n 's/^usage: halftone list //p' | tr -
     t 0 list "$r" --json; no_err
     json 'isinstance(d, list) and len(d) > 0 and all(r["name"] and r["summary"] for r in d)'
     json 'len({r["name"] for r in d}) == len(d)'
-    t 0 list "$r"; no_err; out 'name.*summary'
+    t 0 list "$r"; no_err; out '^name '
 done
 t 0 list presets --json
 json '{"Q4_K_M", "Q8_0", "Q6_K", "Q5_K_M", "Q3_K_S", "Q2_K", "IQ4_XS", "IQ4_NL"} <= {r["name"] for r in d}'
@@ -23,4 +23,39 @@ t 0 list chats --json
 json '{"chatml", "llama3"} <= {r["name"] for r in d}'
 t 2 list format; no_out; err 'did you mean.*formats'
 t 2 list zebras; err 'zebras'
+
+# The table of formats: every row says what it is for and where it runs.
+t 0 list formats
+out '^name .*bits/weight.*range.*max.*min normal.*eps.*use.*hardware'
+out '^q4_k +4.5 +256 +144 +0 .. 15 x scale '
+t 0 list formats --json
+json 'all(r["use"] and r["hardware"] and r["range"] for r in d)'
+json 'all(r["bits_per_weight"] == 8 * r["block_bytes"] / r["block"] for r in d)'
+json 'all(abs(r["dynamic_range_db"] - 20 * r["decades"]) < 1e-6 for r in d if r["decades"] is not None)'
+json '[r["max"] for r in d if r["name"] == "u16"] == [65535]'
+
+# Error curves: known figures, the same bytes for any number of threads, a figure that is XML.
+t 0 list formats --curve --json --threads 1
+cp .out one
+json 'd["schema"] == "halftone.curve/1" and {s["name"] for s in d["sources"]} == {"gaussian", "laplace", "student-t"}'
+json 'all(l["bound"] < l["lloyd_max"] <= l["uniform"] * 1.000001 for s in d["sources"] for l in s["limits"])'
+json '[round(l["lloyd_max"], 4) for l in d["sources"][0]["limits"] if l["levels"] in (2, 4, 16)] == [0.3634, 0.1175, 0.0095]'
+json 'all(f["gaussian"]["gap_bits"] > 0 for f in d["formats"])'
+json '0.0045 < [f for f in d["formats"] if f["name"] == "q4_k"][0]["gaussian"]["relative_error"] < 0.0052'
+json '[round(l["constant_db"], 2) for l in d["laws"]] == [0.0, 1.76, -7.27]'
+t 0 list formats --curve --json --threads 3
+same .out one
+t 0 list formats --curve --format q4_0 --format Q6_K --source laplace --rows 4 -o c.svg
+out 'above bound'; out '^q4_0 +4.5 '; not_out '^q8_0'; err 'wrote c.svg'
+python3 -c 'import sys, xml.dom.minidom as m; m.parse(sys.argv[1])' c.svg || fail "c.svg is no XML"
+check grep -q 'Shannon bound' c.svg
+check grep -q '>q6_k</text>' c.svg
+t 2 list formats --curve --format q4_0 -o c.svg; err 'c.svg'; err 'exists'
+t 0 list formats --curve --format q4_0 --rows 1 -o c.svg --force
+t 2 list formats --curve --format q4_9; err 'did you mean'
+t 2 list formats --curve --format i8
+t 2 list formats --curve --source cauchy
+t 2 list formats --curve --rows 0
+t 2 list presets --curve; err 'list formats --curve'
+t 2 list formats -o x.svg; gone x.svg
 finish
