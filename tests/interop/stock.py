@@ -19,7 +19,7 @@ class Stock:
         if f32_cache:
             p.cache_type_k = p.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
             p.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        self.server = xllamacpp.Server(p)
+        self.server, self.letter = xllamacpp.Server(p), None
         address = self.server.listening_address.split("//")[1]
         self.http = http.client.HTTPConnection(address, timeout=120)
 
@@ -39,7 +39,11 @@ class Stock:
         return self.post("/tokenize", {"content": line, "add_special": False, "parse_special": special})["tokens"]
 
     def top(self, ids, n):
-        """[(id, natural log of its probability)] of the token behind ids."""
+        """[(id, natural log of its probability)] of the token behind ids. The server leaves the probabilities out
+        when the token that it picks ends the text or is half a character, so a bias makes it pick a letter;
+        the probabilities are those before the bias."""
+        if self.letter is None:
+            self.letter = self.tokenize("a")[-1]
         r = self.post("/completion", {"prompt": list(map(int, ids)), "n_predict": 1, "n_probs": n, "temperature": 0,
-                                      "cache_prompt": True})
+                                      "cache_prompt": True, "logit_bias": [[self.letter, 1000.0]]})
         return [(t["id"], t["logprob"]) for t in r["completion_probabilities"][0]["top_logprobs"]]
