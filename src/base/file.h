@@ -62,7 +62,8 @@ uint64_t ht_writer_pos(const struct ht_writer *writer);
 /* All of commit except the name: the bytes are on disk, and appending is over; write_at may still correct
  * what is there. For sets of files that should appear together: sync all of them first, then commit each. */
 ht_status ht_writer_sync(struct ht_writer *writer, ht_err *err);
-/* Flush, truncate to the append position, fsync, rename, fsync the folder. Frees the writer always. */
+/* Flush, truncate to the append position, fsync, rename, fsync the folder. Frees the writer always. On failure the
+ * final name is as it was, but for one case: with overwrite, a failed sync of the folder leaves the new file. */
 ht_status ht_writer_commit(struct ht_writer *writer, ht_err *err);
 /* Removes the temporary file and frees. NULL is fine. */
 void ht_writer_abort(struct ht_writer *writer);

@@ -15,6 +15,7 @@
 #include "base/rng.h"
 
 #define BUFFER_BYTES (256u << 10)
+#define ATTEMPTS 100 /* to create a temporary file that no sweep removes */
 
 struct ht_writer {
     char *final_path, *temp_path, *dir;
@@ -61,6 +62,35 @@ static void sweep(const char *dir, const char *name) {
     closedir(d);
 }
 
+/* Another writer's sweep may meet the file between its creation and its lock, take it for a dead one's and remove it:
+ * then it has no name any more. True: it is ours, under lock. */
+static bool hold(int fd) {
+    struct stat st;
+    while (flock(fd, LOCK_EX) != 0 && errno == EINTR) { /* a sweep holds it for a moment only */
+    } /* other errors: the file system has no locks, then nobody's sweep gets one */
+    return fstat(fd, &st) != 0 || st.st_nlink > 0;
+}
+
+/* Creates the temporary file. temp_path holds cap bytes. */
+static ht_status create_temp(struct ht_writer *w, size_t dir_len, size_t cap, ht_err *err) {
+    const char *path = w->final_path;
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        snprintf(w->temp_path, cap, "%.*s.%s.%016" PRIx64 ".part", (int)dir_len, path, path + dir_len,
+                 ht_rng_entropy());
+        w->fd = open(w->temp_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (w->fd < 0) {
+            return ht_fail_errno(err, errno, path, "create the output beside its final name");
+        }
+        if (hold(w->fd)) {
+            return HT_OK;
+        }
+        close(w->fd);
+        w->fd = -1;
+    }
+    return ht_fail(err, HT_BUSY, path, HT_NO_POS, "other programs that write it removed our temporary file %d times",
+                   ATTEMPTS);
+}
+
 ht_status ht_writer_open(const char *path, const struct ht_writer_options *options, struct ht_writer **writer,
                          ht_err *err) {
     *writer = NULL;
@@ -93,14 +123,7 @@ ht_status ht_writer_open(const char *path, const struct ht_writer_options *optio
         goto done;
     }
     sweep(w->dir, base);
-    snprintf(w->temp_path, temp_cap, "%.*s.%s.%016" PRIx64 ".part", (int)dir_len, path, base,
-             ht_rng_entropy());
-    w->fd = open(w->temp_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (w->fd < 0) {
-        status = ht_fail_errno(err, errno, path, "create the output beside its final name");
-        goto done;
-    }
-    flock(w->fd, LOCK_EX | LOCK_NB);
+    HT_TRY_DONE(create_temp(w, dir_len, temp_cap, err));
     if (options->expect_bytes != 0) {
         int e = posix_fallocate(w->fd, 0, (off_t)options->expect_bytes);
         if (e == ENOSPC || e == EFBIG || e == EDQUOT) {
@@ -221,6 +244,7 @@ ht_status ht_writer_sync(struct ht_writer *w, ht_err *err) {
 
 ht_status ht_writer_commit(struct ht_writer *w, ht_err *err) {
     ht_status status = HT_OK;
+    bool linked = false; /* a name that was free is ours: taken back when what follows fails */
     HT_TRY_DONE(ht_writer_sync(w, err));
     if (w->overwrite) {
         if (rename(w->temp_path, w->final_path) != 0) {
@@ -240,6 +264,7 @@ ht_status ht_writer_commit(struct ht_writer *w, ht_err *err) {
         } else {
             unlink(w->temp_path);
         }
+        linked = true;
     }
     w->temp_path[0] = '\0';
     if (close(w->fd) != 0) {
@@ -252,6 +277,9 @@ ht_status ht_writer_commit(struct ht_writer *w, ht_err *err) {
 done:
     if (status != HT_OK && w->temp_path[0] != '\0') {
         unlink(w->temp_path);
+    }
+    if (status != HT_OK && linked) {
+        unlink(w->final_path);
     }
     free_writer(w);
     return status;
