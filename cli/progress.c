@@ -7,6 +7,7 @@
 #include "cli.h"
 
 #define PLAIN_EVERY_S 30.0
+#define BAR_AFTER_S 0.2 /* a stage that is done before would only flicker */
 
 static struct {
     const struct cli *cli;
@@ -45,6 +46,9 @@ static void draw(const ht_progress *p) {
         snprintf(rate, sizeof rate, "  %s/s", human_bytes((double)p->bytes / p->elapsed_s, b));
     } else if (p->elapsed_s > 0.2) {
         snprintf(rate, sizeof rate, "  %.0f %.16s/s", (double)p->done / p->elapsed_s, p->unit);
+    }
+    if (g.cli->tty_err && !g.shown && p->elapsed_s < BAR_AFTER_S) {
+        return;
     }
     if (g.cli->tty_err) {
         fprintf(stderr, "\r\033[K%-10.16s [%s] %3.0f%%%s  %s left  %.36s", p->stage, bar, 100 * share, rate,

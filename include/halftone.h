@@ -300,7 +300,8 @@ HT_API void ht_session_free(ht_session *session);
 HT_API uint32_t ht_session_pos(const ht_session *session);
 HT_API void ht_session_rewind(ht_session *session, uint32_t pos); /* forget positions from pos on */
 /* Appends n tokens. logits: [n, V] when all, else [V] of the last one; NULL: not wanted.
- * HT_LIMIT when the cache is full. */
+ * HT_LIMIT when the cache is full, HT_CANCELLED when the context's progress callback says so (stage "prompt"): nothing
+ * is appended then. */
 HT_API ht_status ht_session_feed(ht_session *session, const int32_t *ids, size_t n, bool all, float *logits,
                                  ht_err *err);
 

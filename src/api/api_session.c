@@ -9,6 +9,7 @@
 #define DEFAULT_CTX 4096u /* positions, when the caller leaves the choice to us */
 
 struct ht_session {
+    const struct ht_context *context;
     const struct ht_model *model;
     struct ht_run *run;
     uint32_t ctx;
@@ -30,6 +31,7 @@ ht_status ht_session_new(ht_context *ctx, const ht_model *model, const ht_sessio
         return ht_fail_nomem(err, sizeof *s);
     }
     uint32_t most = model->hp.context < DEFAULT_CTX ? model->hp.context : DEFAULT_CTX;
+    s->context = ctx;
     s->model = model;
     s->ctx = o.ctx != 0 ? o.ctx : most;
     s->logits = ht_mem_alloc_array(model->hp.vocab, sizeof *s->logits);
@@ -61,6 +63,36 @@ void ht_session_rewind(ht_session *s, uint32_t pos) {
     ht_run_rewind(s->run, pos);
 }
 
+struct reading { /* a prompt on its way into the cache */
+    struct ht_meter meter;
+    uint32_t from; /* position of its first token */
+};
+
+static ht_status tell_reading(void *user, uint32_t pos, ht_err *err) {
+    struct reading *r = user;
+    return ht_meter_tell(&r->meter, pos - r->from, 0, NULL, err);
+}
+
+/* ht_run_feed with progress: HT_CANCELLED when the context's callback says so; nothing is appended then. A single
+ * token is too soon done to be told of. */
+static ht_status feed(struct ht_session *s, const int32_t *ids, size_t n, size_t n_out, float *logits, ht_err *err) {
+    struct reading r = {.from = ht_run_pos(s->run)};
+    if (n == 1) {
+        return ht_run_feed(s->run, ids, n, n_out, logits, err);
+    }
+    ht_meter_init(&r.meter, s->context, "prompt", "tokens", n);
+    ht_run_watch(s->run, tell_reading, &r);
+    ht_status status = ht_run_feed(s->run, ids, n, n_out, logits, err);
+    ht_run_watch(s->run, NULL, NULL);
+    if (status == HT_OK) {
+        status = tell_reading(&r, ht_run_pos(s->run), err);
+    }
+    if (status != HT_OK) {
+        ht_run_rewind(s->run, r.from);
+    }
+    return status;
+}
+
 ht_status ht_session_feed(ht_session *s, const int32_t *ids, size_t n, bool all, float *logits, ht_err *err) {
     ht_err_clear(err);
     HT_TRY(ht_need(s, "session", err));
@@ -68,7 +100,7 @@ ht_status ht_session_feed(ht_session *s, const int32_t *ids, size_t n, bool all,
         return HT_OK;
     }
     HT_TRY(ht_need(ids, "ids", err));
-    return ht_run_feed(s->run, ids, n, logits == NULL ? 0 : all ? n : 1, logits, err);
+    return feed(s, ids, n, logits == NULL ? 0 : all ? n : 1, logits, err);
 }
 
 /* ---- generation -------------------------------------------------------------------------------------- */
@@ -168,7 +200,7 @@ ht_status ht_generate(ht_session *s, const int32_t *prompt, size_t n, const ht_g
     struct tail tail = {.fn = text, .user = user};
     ht_buf_init(&tail.bytes, 0);
     double start = ht_sys_now();
-    ht_status status = ht_run_feed(s->run, prompt, n, 1, s->logits, err);
+    ht_status status = feed(s, prompt, n, 1, s->logits, err);
     if (status == HT_OK) {
         double fed = ht_sys_now();
         r.prompt_tokens = (uint32_t)n;

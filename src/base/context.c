@@ -58,10 +58,18 @@ void ht_log(const struct ht_context *ctx, ht_log_level level, const char *fmt, .
 
 void ht_meter_init(struct ht_meter *meter, const struct ht_context *ctx, const char *stage, const char *unit,
                    uint64_t total) {
-    *meter = (struct ht_meter){ctx, stage, unit, total, ht_sys_now(), -1.0};
+    *meter = (struct ht_meter){
+        .ctx = ctx, .stage = stage, .unit = unit, .total = total, .started_s = ht_sys_now(), .told_s = -1.0};
+}
+
+ht_status ht_meter_again(struct ht_meter *m, ht_err *err) {
+    return ht_meter_tell(m, m->done, m->bytes, m->item, err);
 }
 
 ht_status ht_meter_tell(struct ht_meter *m, uint64_t done, uint64_t bytes, const char *item, ht_err *err) {
+    m->done = done;
+    m->bytes = bytes;
+    m->item = item;
     if (m->ctx->progress == NULL) {
         return HT_OK;
     }

@@ -21,10 +21,15 @@ struct ht_meter {
     const char *stage, *unit;
     uint64_t total;
     double started_s, told_s;
+    uint64_t done, bytes; /* as told last */
+    const char *item;
 };
 
 void ht_meter_init(struct ht_meter *meter, const struct ht_context *ctx, const char *stage, const char *unit,
                    uint64_t total);
 ht_status ht_meter_tell(struct ht_meter *meter, uint64_t done, uint64_t bytes, const char *item, ht_err *err);
+/* Tells the last figures again, from inside of a long unit of work: so that it can be cancelled there. item of the
+ * last tell must still be alive. */
+ht_status ht_meter_again(struct ht_meter *meter, ht_err *err);
 
 #endif

@@ -242,6 +242,7 @@ ht_status ht_calib_imatrix(struct ht_context *ctx, const struct ht_model *model,
     HT_TRY_DONE(ht_run_new(ctx->pool, model, &options, &run, err));
     struct ht_meter meter;
     ht_meter_init(&meter, ctx, "calibrate", "tokens", total * window);
+    ht_run_watch(run, ht_run_watch_meter, &meter);
     for (size_t i = 0; i < n_texts; i++) {
         HT_TRY_DONE(run_text(run, model, &ids[i], window, windows[i], &c, &meter, &done, texts[i], err));
     }

@@ -86,14 +86,18 @@ static ht_status run_texts(struct ht_lockstep *ls, const ht_eval_options *o, str
     }
     struct ht_meter meter;
     ht_meter_init(&meter, ls->ctx, "evaluate", "tokens", total * o->ctx);
+    ht_lockstep_watch(ls, &meter);
+    ht_status status = HT_OK;
     for (size_t i = 0; i < o->n_texts; i++) {
         for (size_t w = 0; w < texts[i].windows; w++) {
-            HT_TRY(ht_lockstep_window(ls, ids[i].ids + w * o->ctx, w, texts[i].path, err));
-            HT_TRY(ht_tally_add(tally, ls->scores, err));
-            HT_TRY(ht_meter_tell(&meter, (uint64_t)tally->n * o->ctx, 0, texts[i].path, err));
+            HT_TRY_DONE(ht_lockstep_window(ls, ids[i].ids + w * o->ctx, w, texts[i].path, err));
+            HT_TRY_DONE(ht_tally_add(tally, ls->scores, err));
+            HT_TRY_DONE(ht_meter_tell(&meter, (uint64_t)tally->n * o->ctx, 0, texts[i].path, err));
         }
     }
-    return HT_OK;
+done:
+    ht_lockstep_watch(ls, NULL);
+    return status;
 }
 
 /* Figures of files that changed under the reader belong to no file. */

@@ -82,6 +82,14 @@ void ht_lockstep_deinit(struct ht_lockstep *ls) {
     *ls = (struct ht_lockstep){0};
 }
 
+void ht_lockstep_watch(struct ht_lockstep *ls, struct ht_meter *meter) {
+    ht_watch_fn *fn = meter != NULL ? ht_run_watch_meter : NULL;
+    ht_run_watch(ls->model.run, fn, meter);
+    if (ls->reference.run != NULL) {
+        ht_run_watch(ls->reference.run, fn, meter);
+    }
+}
+
 static ht_status feed(struct ht_eval_side *side, const int32_t *ids, uint32_t n, bool logits, ht_err *err) {
     double start = ht_sys_now();
     ht_status status = ht_run_feed(side->run, ids, n, logits ? n : 0, logits ? side->logits : NULL, err);

@@ -27,6 +27,8 @@ struct ht_lockstep {
 ht_status ht_lockstep_init(struct ht_lockstep *ls, struct ht_context *ctx, const ht_eval_options *options,
                            ht_err *err);
 void ht_lockstep_deinit(struct ht_lockstep *ls);
+/* Both runs tell the meter between their steps, so that a window can be cancelled; NULL: no more. */
+void ht_lockstep_watch(struct ht_lockstep *ls, struct ht_meter *meter);
 
 /* Scores ids [window]: ls->scores holds the result. number and path are for errors. */
 ht_status ht_lockstep_window(struct ht_lockstep *ls, const int32_t *ids, uint64_t number, const char *path,

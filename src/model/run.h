@@ -13,6 +13,8 @@ struct ht_run {
     uint32_t batch; /* most tokens at once */
     uint32_t pos;   /* tokens in the cache */
     int threads;
+    ht_watch_fn *watch; /* or NULL */
+    void *watch_user;
 
     unsigned char *cache; /* [n_layers, 2 (K, V), Hkv, ctx, D] */
     void *cache_block;    /* as allocated */

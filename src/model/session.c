@@ -143,6 +143,16 @@ uint32_t ht_run_ctx(const struct ht_run *run) {
     return run->options.ctx;
 }
 
+void ht_run_watch(struct ht_run *run, ht_watch_fn *fn, void *user) {
+    run->watch = fn;
+    run->watch_user = user;
+}
+
+ht_status ht_run_watch_meter(void *meter, uint32_t pos, ht_err *err) {
+    (void)pos;
+    return ht_meter_again(meter, err);
+}
+
 void ht_run_rewind(struct ht_run *run, uint32_t pos) {
     run->pos = pos < run->pos ? pos : run->pos;
 }
@@ -155,6 +165,16 @@ struct sink {
     void *user;
 };
 
+static ht_status run_steps(struct ht_run *run, size_t from, size_t to, ht_err *err) {
+    for (size_t i = from; i < to; i++) {
+        if (run->watch != NULL) {
+            HT_TRY(run->watch(run->watch_user, run->pos, err));
+        }
+        ht_run_step(run, &run->model->plan.steps[i]);
+    }
+    return HT_OK;
+}
+
 /* Rows [row, row + n_rows) of the batch, which are [first, ...) of those wanted. */
 static ht_status run_head(struct ht_run *run, const struct sink *sink, size_t row, size_t n_rows,
                           size_t first, ht_err *err) {
@@ -165,9 +185,7 @@ static ht_status run_head(struct ht_run *run, const struct sink *sink, size_t ro
         run->acts[HT_ACT_LOGITS] = logits;
         run->row0 = row;
         run->n_rows = n;
-        for (size_t i = plan->n_body; i < plan->n; i++) {
-            ht_run_step(run, &plan->steps[i]);
-        }
+        HT_TRY(run_steps(run, plan->n_body, plan->n, err));
         if (sink->fn != NULL && sink->fn(sink->user, first, n, logits) != 0) {
             return ht_fail(err, HT_CANCELLED, NULL, HT_NO_POS, "cancelled by the receiver of the logits");
         }
@@ -187,9 +205,7 @@ static ht_status run_batch(struct ht_run *run, const int32_t *ids, const struct 
     run->row0 = 0;
     run->n_rows = n;
     ht_rope_angles(run->model->rope_inv_freq, run->model->hp.rope_dim / 2, run->pos, n, run->angles);
-    for (size_t i = 0; i < plan->n_body; i++) {
-        ht_run_step(run, &plan->steps[i]);
-    }
+    HT_TRY(run_steps(run, 0, plan->n_body, err));
     size_t wanted_from = sink->n - sink->n_out; /* first token of the call with logits */
     if (at + n > wanted_from) {
         size_t row = wanted_from > at ? wanted_from - at : 0;

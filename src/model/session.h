@@ -25,6 +25,10 @@ struct ht_run_options {
 
 struct ht_run; /* ht_session of the API wraps this */
 
+/* Called between the steps of a batch: a batch of a large model takes minutes. pos: tokens in the cache. What is not
+ * HT_OK ends the feed with that status. */
+typedef ht_status ht_watch_fn(void *user, uint32_t pos, ht_err *err);
+
 /* pool and model must outlive the run. HT_INVAL for ctx 0, HT_LIMIT when the cache is beyond any address
  * space, HT_NOMEM. */
 ht_status ht_run_new(struct ht_pool *pool, const struct ht_model *model, const struct ht_run_options *options,
@@ -32,6 +36,8 @@ ht_status ht_run_new(struct ht_pool *pool, const struct ht_model *model, const s
 void ht_run_free(struct ht_run *run); /* NULL is fine */
 uint32_t ht_run_pos(const struct ht_run *run);
 uint32_t ht_run_ctx(const struct ht_run *run);
+void ht_run_watch(struct ht_run *run, ht_watch_fn *fn, void *user); /* NULL: nobody, as at the start */
+ht_status ht_run_watch_meter(void *meter, uint32_t pos, ht_err *err); /* a watch: user is a struct ht_meter */
 void ht_run_rewind(struct ht_run *run,
                    uint32_t pos); /* forgets positions from pos on; later ones: no change */
 /* Bytes that ht_run_new allocates with these options: activations and scratch; *kv (may be NULL): the cache,
@@ -40,8 +46,8 @@ uint64_t ht_run_bytes(uint64_t *kv, const struct ht_model *model, const struct h
                       int threads);
 
 /* Appends n tokens. logits: [n_out, V] of the last n_out of them (n_out <= n, 0: none).
- * HT_LIMIT when the cache has no room for n more, HT_INVAL for an id outside the vocabulary; nothing is
- * appended then. */
+ * HT_LIMIT when the cache has no room for n more, HT_INVAL for an id outside the vocabulary, the watch's status;
+ * nothing is appended then. */
 ht_status ht_run_feed(struct ht_run *run, const int32_t *ids, size_t n, size_t n_out, float *logits,
                       ht_err *err);
 

@@ -226,6 +226,95 @@ static void feeding(void **state) {
     ht_model_close(model);
 }
 
+/* What reads tokens stops between the steps of one batch, and nothing of it stays. */
+struct stopper {
+    const char *stage;
+    uint64_t calls, stop_at; /* 0: never */
+};
+
+static int stop_in_stage(void *user, const ht_progress *p) {
+    struct stopper *s = user;
+    if (strcmp(p->stage, s->stage) != 0) {
+        return 0;
+    }
+    assert_true(p->done <= p->total);
+    return ++s->calls == s->stop_at;
+}
+
+static void stopped_while_reading(void **state) {
+    (void)state;
+    struct stopper stopper = {.stage = "prompt", .stop_at = 1};
+    ht_context_options c;
+    ht_context *ctx;
+    ht_model *model;
+    ht_session *session;
+    ht_err err;
+    static int32_t ids[200];
+    for (int32_t i = 0; i < 200; i++) {
+        ids[i] = 100 + i;
+    }
+    ht_context_options_defaults(&c);
+    c.progress = stop_in_stage;
+    c.user = &stopper;
+    ASSERT_OK(ht_context_new(&c, &ctx, &err), &err);
+    ASSERT_OK(ht_model_open(ctx, TINY, &model, &err), &err);
+    ASSERT_OK(ht_session_new(ctx, model, NULL, &session, &err), &err);
+    ASSERT_OK(ht_session_feed(session, ids, 1, false, NULL, &err), &err);
+    assert_int_equal(ht_session_feed(session, ids, 200, false, NULL, &err), HT_CANCELLED);
+    assert_int_equal(ht_session_pos(session), 1);
+    stopper.stop_at = stopper.calls + 1;
+    assert_int_equal(ht_generate(session, ids, 200, NULL, NULL, NULL, NULL, &err), HT_CANCELLED);
+    assert_int_equal(ht_session_pos(session), 1);
+    stopper.stop_at = 0;
+    ASSERT_OK(ht_session_feed(session, ids, 200, false, NULL, &err), &err);
+    assert_int_equal(ht_session_pos(session), 201);
+    ht_session_free(session);
+    ht_model_close(model);
+    ht_context_free(ctx);
+}
+
+/* One window, stopped before it is done. */
+static void stopped_in_a_window(void **state) {
+    struct fixture *f = *state;
+    struct stopper stopper = {.stage = "evaluate", .stop_at = 1};
+    ht_context_options c;
+    ht_context *ctx;
+    ht_err err;
+    const char *text = in_dir(f, "window-text");
+    char words[3000];
+    memset(words, 'b', sizeof words);
+    for (size_t i = 0; i < sizeof words; i += 3) {
+        words[i] = ' ';
+    }
+    ASSERT_OK(ht_write_file(text, words, sizeof words, true, &err), &err);
+    ht_context_options_defaults(&c);
+    c.progress = stop_in_stage;
+    c.user = &stopper;
+    ASSERT_OK(ht_context_new(&c, &ctx, &err), &err);
+    ht_eval_options e;
+    ht_eval_options_defaults(&e);
+    e.model = TINY;
+    e.texts = &text;
+    e.n_texts = 1;
+    e.tokens = e.ctx = 512;
+    stopper.stop_at = 0;
+    ASSERT_OK(ht_eval(ctx, &e, NULL, NULL, &err), &err);
+    assert_true(stopper.calls >= 2); /* before the window's end, and at it */
+    stopper.stop_at = stopper.calls + 1;
+    assert_int_equal(ht_eval(ctx, &e, NULL, NULL, &err), HT_CANCELLED);
+    ht_imatrix_options m;
+    ht_imatrix_options_defaults(&m);
+    m.model = TINY;
+    m.texts = &text;
+    m.n_texts = 1;
+    m.tokens = 512;
+    m.output = in_dir(f, "never.gguf");
+    stopper = (struct stopper){.stage = "calibrate"};
+    ASSERT_OK(ht_imatrix_collect(ctx, &m, NULL, &err), &err);
+    assert_true(stopper.calls >= 2);
+    ht_context_free(ctx);
+}
+
 /* ---- a model that changes while it is read ---------------------------------------------------------- */
 
 static int touch_model(void *user, const ht_progress *p) {
@@ -354,6 +443,7 @@ int main(void) {
         cmocka_unit_test(wrong_arguments), cmocka_unit_test(option_sizes), cmocka_unit_test(lists),
         cmocka_unit_test(tokens),          cmocka_unit_test(chat_is_safe), cmocka_unit_test(generation),
         cmocka_unit_test(feeding),         cmocka_unit_test(changed_while_read),
+        cmocka_unit_test(stopped_while_reading), cmocka_unit_test(stopped_in_a_window),
                cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

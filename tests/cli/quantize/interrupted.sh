@@ -37,4 +37,8 @@ interrupt INT 130 0.3 eval in.gguf --text long.txt -t 1 || fail "eval was too qu
 no_out
 interrupt INT 130 0.3 imatrix collect in.gguf --text long.txt -o i.gguf -t 1 || fail "imatrix was too quick"
 gone i.gguf
+# A prompt that takes seconds to read: tens of thousands of tokens.
+text=$(head -c 100000 "$story")
+interrupt INT 130 0.3 run in.gguf -p "$text" -n 1 -t 1 --ctx 60000 || fail "the prompt was read too quickly"
+no_out
 finish

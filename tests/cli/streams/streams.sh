@@ -24,9 +24,9 @@ if have script; then # a terminal: progress is drawn there, never on stdout
     script -qec "$HALFTONE eval m.gguf --text a.txt --json 2>progress >result" /dev/null >/dev/null 2>&1
     cp result .out
     json 'd["schema"] == "halftone.eval/1"'
-    script -qec "stty cols 100; $HALFTONE quantize m.gguf -o q2.gguf --format IQ4_XS >result" /dev/null >terminal 2>&1
-    check grep -q '\[#*\.*\]' terminal
-    check [ "$(grep -c 'quantize  *\[' result)" -eq 0 ]
+    script -qec "stty cols 100; $HALFTONE eval m.gguf --text $story --tokens 6144 -t 1 >result" /dev/null >terminal 2>&1
+    check grep -q 'evaluate  *\[#*\.*\]' terminal
+    check [ "$(grep -c 'evaluate  *\[' result)" -eq 0 ]
     NO_COLOR=1 script -qec "$HALFTONE inspect m.gguf" /dev/null >terminal 2>&1
     check [ "$(grep -c "$esc\[1m" terminal)" -eq 0 ]
     script -qec "$HALFTONE inspect m.gguf" /dev/null >terminal 2>&1
