@@ -111,12 +111,13 @@ static int32_t pick(const float *logits, uint32_t vocab) {
     return (int32_t)best;
 }
 
-static ht_status prefill(struct bench *b, size_t t, uint32_t vocab, double *seconds, ht_err *err) {
+static ht_status prefill(struct bench *b, size_t t, uint32_t vocab, double *seconds, double *cpu, ht_err *err) {
     ht_run_rewind(b->runs[t], 0);
-    double start = ht_sys_now();
+    double start = ht_sys_now(), cpu_start = ht_sys_cpu_seconds();
     HT_TRY(feed(b, t, b->options->prompt, true, err));
     int32_t first = pick(b->logits, vocab);
     *seconds = ht_sys_now() - start;
+    *cpu = ht_sys_cpu_seconds() - cpu_start;
     b->ids[0] = first; /* the picked token is used, so that picking it cannot be left out */
     return HT_OK;
 }
@@ -136,22 +137,25 @@ static ht_status decode(struct bench *b, size_t t, uint32_t n, double *seconds, 
 static ht_status measure(struct bench *b, struct ht_bench_model *bm, size_t t, size_t round, ht_err *err) {
     const ht_bench_options *o = b->options;
     struct ht_bench_threads *bt = &bm->threads[t];
-    double figures[HT_BENCH_FIGURES] = {0}, seconds, cpu;
-    figures[HT_BENCH_READ] = ht_ceiling_read(&b->ceiling, b->pools[t], b->ways[t]);
+    double figures[HT_BENCH_FIGURES] = {0}, seconds, cpu, read_cpu, read_cpu_after;
+    figures[HT_BENCH_READ] = ht_ceiling_read(&b->ceiling, b->pools[t], b->ways[t], &read_cpu);
     if (o->gen > 0) {
         HT_TRY(decode(b, t, o->gen, &seconds, &cpu, err));
-        double after = ht_ceiling_read(&b->ceiling, b->pools[t], b->ways[t]);
+        double after = ht_ceiling_read(&b->ceiling, b->pools[t], b->ways[t], &read_cpu_after);
         figures[HT_BENCH_READ] = 0.5 * (figures[HT_BENCH_READ] + after);
         figures[HT_BENCH_DECODE] = o->gen / seconds;
         figures[HT_BENCH_DECODE_BYTES] = o->gen * (double)bm->weight_bytes / seconds;
         figures[HT_BENCH_DECODE_SHARE] = figures[HT_BENCH_DECODE_BYTES] / figures[HT_BENCH_READ];
         figures[HT_BENCH_CPU_SHARE] = cpu / (seconds * bt->threads);
+        figures[HT_BENCH_DECODE_CPU] = o->gen / cpu;
+        figures[HT_BENCH_DECODE_CPU_SHARE] =
+            o->gen * (double)bm->weight_bytes / cpu / (0.5 * (read_cpu + read_cpu_after));
     }
     figures[HT_BENCH_F32] = ht_ceiling_product(&b->ceiling, b->pools[t], HT_CEILING_F32);
     figures[HT_BENCH_INT8] = ht_ceiling_product(&b->ceiling, b->pools[t], HT_CEILING_INT8);
     if (o->prompt > 0) {
         double ops = 0, least = 0;
-        HT_TRY(prefill(b, t, bm->model->hp.vocab, &seconds, err));
+        HT_TRY(prefill(b, t, bm->model->hp.vocab, &seconds, &cpu, err));
         for (int c = 0; c < 2; c++) {
             double here = bm->body_ops[c] * o->prompt + bm->head_ops[c];
             ops += here;
@@ -159,6 +163,7 @@ static ht_status measure(struct bench *b, struct ht_bench_model *bm, size_t t, s
         }
         figures[HT_BENCH_TTFT] = seconds;
         figures[HT_BENCH_PREFILL] = o->prompt / seconds;
+        figures[HT_BENCH_PREFILL_CPU] = o->prompt / cpu;
         figures[HT_BENCH_PREFILL_FLOPS] = ops / seconds;
         figures[HT_BENCH_PREFILL_SHARE] = least / seconds;
     }
@@ -173,7 +178,7 @@ static ht_status measure(struct bench *b, struct ht_bench_model *bm, size_t t, s
 static ht_status warm_up(struct bench *b, struct ht_bench_model *bm, size_t t, ht_err *err) {
     double seconds, cpu;
     if (b->options->prompt > 0) {
-        HT_TRY(prefill(b, t, bm->model->hp.vocab, &seconds, err));
+        HT_TRY(prefill(b, t, bm->model->hp.vocab, &seconds, &cpu, err));
         bm->first_ttft_s = t == 0 ? seconds : bm->first_ttft_s;
     }
     if (b->options->gen > 0) {

@@ -15,6 +15,7 @@ static const char *const keys[HT_BENCH_FIGURES] = {
 static bool measured(const ht_bench_options *o, enum ht_bench_figure f) {
     switch (f) {
     case HT_BENCH_TTFT:
+    case HT_BENCH_PREFILL_CPU:
     case HT_BENCH_PREFILL:
     case HT_BENCH_PREFILL_FLOPS:
     case HT_BENCH_PREFILL_SHARE:
@@ -23,6 +24,8 @@ static bool measured(const ht_bench_options *o, enum ht_bench_figure f) {
     case HT_BENCH_DECODE_BYTES:
     case HT_BENCH_DECODE_SHARE:
     case HT_BENCH_CPU_SHARE:
+    case HT_BENCH_DECODE_CPU:
+    case HT_BENCH_DECODE_CPU_SHARE:
         return o->gen > 0;
     default:
         return true;

@@ -21,6 +21,9 @@
     X(DECODE, "decode_tokens_per_s")                                                          \
     X(DECODE_BYTES, "decode_bytes_per_s")  /* weights */                                      \
     X(DECODE_SHARE, "decode_read_share")   /* of the bytes per second read in this round */   \
+    X(PREFILL_CPU, "prefill_tokens_per_cpu_s")                                                \
+    X(DECODE_CPU, "decode_tokens_per_cpu_s")                                                  \
+    X(DECODE_CPU_SHARE, "decode_read_share_cpu") /* both per second of CPU time */            \
     X(CPU_SHARE, "cpu_share")              /* CPU time / (wall time * threads), decoding */
 
 enum ht_bench_figure {

@@ -43,13 +43,17 @@ static void read_task(void *ctx, size_t task, int thread) {
     r->sums[task] = sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
 }
 
-static double read_rate(const struct ht_ceiling *c, struct ht_pool *pool, size_t way) {
-    double rates[PASSES];
+static double read_rate(const struct ht_ceiling *c, struct ht_pool *pool, size_t way, double *per_cpu_s) {
+    double rates[PASSES], cpu_rates[PASSES];
     struct reading r = {.c = c, .ahead = ahead[way], .sums = (uint64_t *)(void *)c->y};
     for (int i = 0; i < PASSES; i++) {
-        double start = ht_sys_now();
+        double start = ht_sys_now(), cpu = ht_sys_cpu_seconds();
         ht_pool_run(pool, c->bytes / PIECE, read_task, &r);
         rates[i] = (double)c->bytes / (ht_sys_now() - start);
+        cpu_rates[i] = (double)c->bytes / (ht_sys_cpu_seconds() - cpu);
+    }
+    if (per_cpu_s != NULL) {
+        *per_cpu_s = ht_spread_of(cpu_rates, PASSES).median;
     }
     return ht_spread_of(rates, PASSES).median;
 }
@@ -58,15 +62,15 @@ size_t ht_ceiling_best_way(const struct ht_ceiling *c, struct ht_pool *pool) {
     size_t best = 0;
     double most = 0;
     for (size_t way = 0; way < WAYS; way++) {
-        double rate = read_rate(c, pool, way);
+        double rate = read_rate(c, pool, way, NULL);
         best = rate > most ? way : best;
         most = rate > most ? rate : most;
     }
     return best;
 }
 
-double ht_ceiling_read(const struct ht_ceiling *c, struct ht_pool *pool, size_t way) {
-    return read_rate(c, pool, way < WAYS ? way : 0);
+double ht_ceiling_read(const struct ht_ceiling *c, struct ht_pool *pool, size_t way, double *per_cpu_s) {
+    return read_rate(c, pool, way < WAYS ? way : 0, per_cpu_s);
 }
 
 double ht_ceiling_product(const struct ht_ceiling *c, struct ht_pool *pool, enum ht_ceiling_product kind) {

@@ -26,8 +26,9 @@ void ht_ceiling_deinit(struct ht_ceiling *c); /* fine after a failed init */
 
 /* The way of reading that is fastest with this pool; about 60 ms. */
 size_t ht_ceiling_best_way(const struct ht_ceiling *c, struct ht_pool *pool);
-/* Bytes per second read by all threads of the pool together, median of a few passes; about 20 ms. */
-double ht_ceiling_read(const struct ht_ceiling *c, struct ht_pool *pool, size_t way);
+/* Bytes per second read by all threads of the pool together, median of a few passes; about 20 ms. per_cpu_s (may be
+ * NULL): the same per second of CPU time, which other programs disturb less. */
+double ht_ceiling_read(const struct ht_ceiling *c, struct ht_pool *pool, size_t way, double *per_cpu_s);
 /* Operations (two per weight and token) per second of ht_matmul. About 20 ms. */
 double ht_ceiling_product(const struct ht_ceiling *c, struct ht_pool *pool, enum ht_ceiling_product kind);
 
