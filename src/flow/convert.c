@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/sys.h"
+#include "flow/checksums.h"
 #include "flow/flow.h"
 #include "flow/flow_doc.h"
 #include "flow/flow_finish.h"
@@ -99,23 +100,24 @@ static ht_status prepare(struct job *j, ht_err *err) {
     return ht_flow_predict(p, j->o->shard_bytes, &j->bytes, &j->n_files, err);
 }
 
-static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err) {
+/* Streams the weights and gives the files their names. sums: gets what a folder's checksums say of them, or NULL. */
+static ht_status write_weights(struct ht_context *ctx, const struct job *j, struct ht_doc *sums, ht_err *err) {
     struct ht_sink sink;
     struct ht_flow_plan *p = j->plan;
     const ht_convert_options *o = j->o;
-    if (p->target == HT_TARGET_HF) {
-        HT_TRY(ht_convert_check_hf(p, j->dtype, o->output, o->force, err));
-        j->made_folder = !ht_path_exists(o->output);
-        HT_TRY(ht_make_dir(o->output, err));
-    }
-    if (p->target == HT_TARGET_GGUF && o->shard_bytes > 0) {
-        HT_TRY(ht_flow_check_shards(p->source, o->output, j->n_files, o->force, err));
-    }
     HT_TRY(ht_sink_open(p, o->output, o->shard_bytes, o->force, &sink, err));
     const struct ht_stream_options options = {.stage = "convert"};
     ht_status status = ht_stream_run(ctx, p, &sink, &options, err);
-    if (status == HT_OK && p->target == HT_TARGET_GGUF) {
+    if (status == HT_OK && sums == NULL) {
         status = ht_flow_store_checksums(p, &sink, err);
+    }
+    for (size_t i = 0; sums != NULL && i < ht_safetensors_writer_files(sink.st); i++) {
+        struct ht_safetensors_file file;
+        ht_safetensors_writer_file(sink.st, i, &file);
+        ht_sums_add_file(sums, file.name, file.bytes, file.head_bytes, file.head_xxh3);
+    }
+    for (size_t i = 0; sums != NULL && i < p->n_tensors; i++) {
+        ht_sums_add_tensor(sums, p->tensors[i].out.name, p->tensors[i].hash);
     }
     if (status == HT_OK) {
         status = ht_source_check(p->source, err);
@@ -124,10 +126,37 @@ static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err
         status = ht_sink_commit(&sink, err);
     }
     ht_sink_close(&sink);
-    if (status == HT_OK && p->target == HT_TARGET_HF) {
-        status = ht_convert_write_hf(p, j->dtype, o->output, o->force, err);
-    }
     return status;
+}
+
+static ht_status write_folder(struct ht_context *ctx, struct job *j, ht_err *err) {
+    const ht_convert_options *o = j->o;
+    struct ht_side_files files = {.n = 0};
+    struct ht_doc sums = {NULL, false};
+    ht_status status;
+    HT_TRY_DONE(ht_side_files_make(j->plan, j->dtype, &files, err));
+    if (!o->force) {
+        HT_TRY_DONE(ht_side_files_check(&files, o->output, err));
+    }
+    j->made_folder = !ht_path_exists(o->output);
+    HT_TRY_DONE(ht_make_dir(o->output, err));
+    ht_sums_begin(&sums);
+    HT_TRY_DONE(write_weights(ctx, j, &sums, err));
+    HT_TRY_DONE(ht_side_files_write(&files, o->output, o->force, &sums, err));
+done:
+    ht_doc_deinit(&sums);
+    ht_side_files_deinit(&files);
+    return status;
+}
+
+static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err) {
+    if (j->plan->target == HT_TARGET_HF) {
+        return write_folder(ctx, j, err);
+    }
+    if (j->o->shard_bytes > 0) {
+        HT_TRY(ht_flow_check_shards(j->plan->source, j->o->output, j->n_files, j->o->force, err));
+    }
+    return write_weights(ctx, j, NULL, err);
 }
 
 static ht_status record(struct ht_context *ctx, const struct job *j, char **json, ht_err *err) {

@@ -5,8 +5,10 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/limits.h"
-#include "flow/flow_doc.h"
+#include "base/mem.h"
+#include "flow/checksums.h"
 #include "model/model.h"
 #include "token/pretokenizer.h"
 
@@ -248,26 +250,33 @@ static void set_dtype(struct ht_doc *d, json_t *config, const struct ht_format *
     ht_doc_set(d, config, "torch_dtype", json_string(torch_name(dtype)));
 }
 
-/* folder NULL: only makes sure that the text can be made. */
-static ht_status write_json(const char *folder, const char *name, const json_t *json, bool overwrite, ht_err *err) {
-    struct ht_buf buf;
-    ht_buf_init(&buf, 0);
-    char *path = folder != NULL ? ht_path_join(folder, name) : NULL;
-    ht_status status = folder != NULL && path == NULL ? ht_fail_nomem(err, 0) : ht_doc_dump(json, 2, &buf, err);
-    if (status == HT_OK && folder != NULL) {
-        ht_buf_putc(&buf, '\n');
-        status = ht_buf_ok(&buf) ? ht_write_file(path, buf.data, buf.len, overwrite, err)
-                                 : ht_fail_nomem(err, buf.len);
+/* ---- the files of the folder ------------------------------------------------------------------------- */
+
+static ht_status add_file(struct ht_side_files *files, const char *name, struct ht_buf *text, ht_err *err) {
+    size_t len = text->len;
+    char *data = ht_buf_ok(text) ? ht_buf_take(text) : NULL;
+    ht_buf_deinit(text);
+    if (data == NULL) {
+        return ht_fail_nomem(err, len);
     }
-    ht_buf_deinit(&buf);
-    ht_mem_free(path);
-    return status;
+    files->rows[files->n++] = (struct ht_side_file){name, data, len};
+    return HT_OK;
 }
 
-/* ---- the folder -------------------------------------------------------------------------------------- */
+static ht_status add_json(struct ht_side_files *files, const char *name, const json_t *json, ht_err *err) {
+    struct ht_buf buf;
+    ht_buf_init(&buf, 0);
+    ht_status status = ht_doc_dump(json, 2, &buf, err);
+    if (status != HT_OK) {
+        ht_buf_deinit(&buf);
+        return status;
+    }
+    ht_buf_putc(&buf, '\n');
+    return add_file(files, name, &buf, err);
+}
 
-static ht_status write_made(const struct ht_flow_plan *p, const struct ht_format *dtype, const char *folder,
-                            bool overwrite, ht_err *err) {
+static ht_status make_files(const struct ht_flow_plan *p, const struct ht_format *dtype, struct ht_side_files *files,
+                            ht_err *err) {
     struct ht_tokenizer *tokenizer = NULL;
     struct ht_doc d = {json_object(), false};
     json_t *config = NULL, *tokens = NULL, *tokens_config = NULL;
@@ -285,10 +294,10 @@ static ht_status write_made(const struct ht_flow_plan *p, const struct ht_format
     }
     HT_TRY_DONE(ht_convert_tokenizer_json(v, what, &tokens, err));
     HT_TRY_DONE(ht_convert_tokenizer_config(v, p->hp.context, &tokens_config, err));
-    HT_TRY_DONE(write_json(folder, "generation_config.json", d.root, overwrite, err));
-    HT_TRY_DONE(write_json(folder, "tokenizer.json", tokens, overwrite, err));
-    HT_TRY_DONE(write_json(folder, "tokenizer_config.json", tokens_config, overwrite, err));
-    HT_TRY_DONE(write_json(folder, "config.json", config, overwrite, err));
+    HT_TRY_DONE(add_json(files, "generation_config.json", d.root, err));
+    HT_TRY_DONE(add_json(files, "tokenizer.json", tokens, err));
+    HT_TRY_DONE(add_json(files, "tokenizer_config.json", tokens_config, err));
+    HT_TRY_DONE(add_json(files, "config.json", config, err));
 done:
     json_decref(config);
     json_decref(tokens);
@@ -298,60 +307,87 @@ done:
     return status;
 }
 
-static ht_status copy_file(const char *from_folder, const char *to_folder, const char *name, bool overwrite,
-                           ht_err *err) {
-    char *from = ht_path_join(from_folder, name), *to = ht_path_join(to_folder, name), *data = NULL;
+static ht_status read_side_file(const char *folder, const char *name, struct ht_side_files *files, ht_err *err) {
+    char *path = ht_path_join(folder, name), *data = NULL;
     size_t len = 0;
-    ht_status status = from == NULL || to == NULL ? ht_fail_nomem(err, 0) : HT_OK;
-    if (status == HT_OK && ht_path_exists(from)) {
-        status = ht_read_file(from, HT_MAX_JSON_BYTES, &data, &len, err);
+    ht_status status = path == NULL ? ht_fail_nomem(err, strlen(folder)) : HT_OK;
+    if (status == HT_OK && ht_path_exists(path)) {
+        status = ht_read_file(path, HT_MAX_JSON_BYTES, &data, &len, err);
         if (status == HT_OK) {
-            status = ht_write_file(to, data, len, overwrite, err);
+            files->rows[files->n++] = (struct ht_side_file){name, data, len};
         }
     }
-    ht_mem_free(data);
-    ht_mem_free(from);
-    ht_mem_free(to);
+    ht_mem_free(path);
     return status;
 }
 
 /* Between two folders only the numbers' type changes. */
-static ht_status write_copied(const struct ht_flow_plan *p, const struct ht_format *dtype, const char *folder,
-                              bool overwrite, ht_err *err) {
-    static const char *const names[] = {"generation_config.json", "tokenizer.json",      "tokenizer_config.json",
-                                        "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-                                        "vocab.json",              "merges.txt"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0] && folder != NULL; i++) {
-        HT_TRY(copy_file(p->source->path, folder, names[i], overwrite, err));
+static ht_status copy_files(const struct ht_flow_plan *p, const struct ht_format *dtype, struct ht_side_files *files,
+                            ht_err *err) {
+    static const char *const names[HT_SIDE_FILES - 1] = {
+        "generation_config.json",  "tokenizer.json",   "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json",       "chat_template.jinja", "vocab.json",         "merges.txt"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        HT_TRY(read_side_file(p->source->path, names[i], files, err));
     }
     struct ht_doc d = {json_deep_copy(p->source->config), false};
     set_dtype(&d, d.root, dtype);
     ht_status status = d.root == NULL || d.failed ? ht_fail_nomem(err, 0)
-                                                  : write_json(folder, "config.json", d.root, overwrite, err);
+                                                  : add_json(files, "config.json", d.root, err);
     ht_doc_deinit(&d);
     return status;
 }
 
-ht_status ht_convert_check_hf(const struct ht_flow_plan *plan, const struct ht_format *dtype, const char *folder,
-                              bool overwrite, ht_err *err) {
-    static const char *const names[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json",
-                                        "config.json"};
-    ht_status status = ht_convert_write_hf(plan, dtype, NULL, overwrite, err);
-    for (size_t i = 0; i < sizeof names / sizeof names[0] && !overwrite && status == HT_OK; i++) {
-        char *path = ht_path_join(folder, names[i]);
-        if (path == NULL) {
-            return ht_fail_nomem(err, strlen(folder));
-        }
-        if (ht_path_exists(path)) {
-            status = ht_fail(err, HT_EXISTS, path, HT_NO_POS, "the file exists already; --force replaces it");
-        }
-        ht_mem_free(path);
+ht_status ht_side_files_make(const struct ht_flow_plan *plan, const struct ht_format *dtype,
+                             struct ht_side_files *files, ht_err *err) {
+    files->n = 0;
+    return plan->from_gguf ? make_files(plan, dtype, files, err) : copy_files(plan, dtype, files, err);
+}
+
+static ht_status refuse_existing(const char *folder, const char *name, ht_err *err) {
+    char *path = ht_path_join(folder, name);
+    if (path == NULL) {
+        return ht_fail_nomem(err, strlen(folder));
     }
+    ht_status status = HT_OK;
+    if (ht_path_exists(path)) {
+        status = ht_fail(err, HT_EXISTS, path, HT_NO_POS, "the file exists already; --force replaces it");
+    }
+    ht_mem_free(path);
     return status;
 }
 
-ht_status ht_convert_write_hf(const struct ht_flow_plan *plan, const struct ht_format *dtype, const char *folder,
-                              bool overwrite, ht_err *err) {
-    return plan->from_gguf ? write_made(plan, dtype, folder, overwrite, err)
-                           : write_copied(plan, dtype, folder, overwrite, err);
+ht_status ht_side_files_check(const struct ht_side_files *files, const char *folder, ht_err *err) {
+    for (size_t i = 0; i < files->n; i++) {
+        HT_TRY(refuse_existing(folder, files->rows[i].name, err));
+    }
+    return refuse_existing(folder, HT_CHECKSUMS_FILE, err);
+}
+
+static ht_status write_one(const struct ht_side_file *file, const char *folder, bool overwrite, ht_err *err) {
+    char *path = ht_path_join(folder, file->name);
+    ht_status status = path == NULL ? ht_fail_nomem(err, strlen(folder))
+                                    : ht_write_file(path, file->data, file->len, overwrite, err);
+    ht_mem_free(path);
+    return status;
+}
+
+ht_status ht_side_files_write(const struct ht_side_files *files, const char *folder, bool overwrite,
+                              struct ht_doc *sums, ht_err *err) {
+    for (size_t i = 0; i < files->n; i++) {
+        const struct ht_side_file *f = &files->rows[i];
+        ht_sums_add_file(sums, f->name, f->len, f->len, ht_hash_xxh3(f->data, f->len));
+        if (i + 1 == files->n) { /* config.json: without it the folder is no model */
+            HT_TRY(ht_sums_write(sums, folder, overwrite, err));
+        }
+        HT_TRY(write_one(f, folder, overwrite, err));
+    }
+    return HT_OK;
+}
+
+void ht_side_files_deinit(struct ht_side_files *files) {
+    for (size_t i = 0; i < files->n; i++) {
+        ht_mem_free(files->rows[i].data);
+    }
+    files->n = 0;
 }

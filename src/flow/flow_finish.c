@@ -49,6 +49,7 @@ static ht_status set_checksums(struct ht_flow_plan *p, bool known, ht_err *err) 
 }
 
 ht_status ht_flow_reserve_checksums(struct ht_flow_plan *p, ht_err *err) {
+    HT_TRY(ht_meta_set_u64(&p->meta, HT_GGUF_HEADER_SUM, 0, err)); /* the writer fills it in */
     return set_checksums(p, false, err);
 }
 

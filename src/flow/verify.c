@@ -4,12 +4,14 @@
 
 #include "base/mem.h"
 #include "base/sys.h"
+#include "flow/checksums.h"
 #include "flow/flow.h"
 #include "flow/flow_doc.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_paths.h"
 #include "flow/flow_stream.h"
 #include "io/bytes.h"
+#include "io/gguf.h"
 #include "model/model.h"
 
 #define PIECE_ELEMS 16384u         /* decoded at once: 64 KiB, stays in the first caches */
@@ -29,7 +31,8 @@ struct scan {
     size_t n_tasks;
     float *scratch; /* [threads, scratch_elems] */
     uint64_t scratch_elems;
-    const struct ht_meta_kv *sums; /* stored checksums or NULL */
+    struct ht_sums sums; /* stored checksums of the tensors */
+    size_t n_compared;   /* checksums */
     size_t first;                  /* of the tasks in work */
     struct ht_doc doc;
     json_t *findings;
@@ -93,7 +96,7 @@ static ht_status make_tasks(struct scan *s, ht_err *err) {
                     s->tasks[n] = (struct task){.tensor = i, .row = r, .rows = rows - r < step ? rows - r : step};
                 }
             }
-            if (s->sums != NULL) {
+            if (s->sums.want != NULL && s->sums.has[i]) {
                 if (pass == 1) {
                     s->tasks[n] = (struct task){.tensor = i};
                 }
@@ -132,10 +135,6 @@ static ht_status run_tasks(struct scan *s, ht_err *err) {
     return HT_OK;
 }
 
-static uint64_t stored_sum(const struct scan *s, size_t tensor) {
-    return ht_le64((const unsigned char *)s->sums->elems + 8 * tensor);
-}
-
 static void report_tasks(struct scan *s) {
     char text[160];
     for (size_t i = 0; i < s->n_tasks;) {
@@ -145,9 +144,10 @@ static void report_tasks(struct scan *s) {
         for (; i < s->n_tasks && s->tasks[i].tensor == tensor; i++) {
             const struct task *k = &s->tasks[i];
             bad += k->n_nonfinite;
-            if (k->rows == 0 && k->hash != stored_sum(s, tensor)) {
+            s->n_compared += k->rows == 0;
+            if (k->rows == 0 && k->hash != s->sums.want[tensor]) {
                 snprintf(text, sizeof text, "checksum %016llx, stored %016llx: the data have changed",
-                         (unsigned long long)k->hash, (unsigned long long)stored_sum(s, tensor));
+                         (unsigned long long)k->hash, (unsigned long long)s->sums.want[tensor]);
                 found(s, HT_CHECKSUM, "checksum", t->name, text);
             }
         }
@@ -160,17 +160,81 @@ static void report_tasks(struct scan *s) {
 }
 
 static ht_status check_data(struct scan *s, ht_err *err) {
-    if (s->o->checksums) {
-        s->sums = ht_meta_find(&s->source->meta, HT_KEY_CHECKSUMS);
-        if (s->sums != NULL && (s->sums->type != HT_META_ARRAY || s->sums->elem_type != HT_META_U64 ||
-                                s->sums->n != s->source->n_tensors)) {
-            found(s, HT_FORMAT, "checksum", NULL, "the list of checksums does not fit the list of tensors");
-            s->sums = NULL;
-        }
-    }
     HT_TRY(make_tasks(s, err));
     HT_TRY(run_tasks(s, err));
     report_tasks(s);
+    return HT_OK;
+}
+
+/* ---- stored checksums -------------------------------------------------------------------------------- */
+
+/* Metadata and lists of tensors, file by file. Files written with checksums of tensors have one of the header too:
+ * without it, damage has hit its name. */
+static ht_status check_headers(struct scan *s, ht_err *err) {
+    const struct ht_source *src = s->source;
+    bool expected = ht_meta_find(&src->meta, HT_KEY_CHECKSUMS) != NULL;
+    char text[400];
+    for (size_t i = 0; i < src->n_maps; i++) {
+        struct ht_gguf_header_sum sum;
+        const char *name = ht_path_base(src->map_paths[i]);
+        HT_TRY(ht_gguf_header_sum(src->maps[i].data, src->maps[i].size, src->map_paths[i], &sum, err));
+        s->n_compared += sum.present;
+        if (sum.present && sum.found != sum.stored) {
+            snprintf(text, sizeof text,
+                     "header of %.200s: checksum %016llx, stored %016llx: metadata or the list of tensors have changed "
+                     "since halftone wrote the file (damage, or another program edited it)",
+                     name, (unsigned long long)sum.found, (unsigned long long)sum.stored);
+            found(s, HT_CHECKSUM, "checksum", NULL, text);
+        } else if (!sum.present && expected) {
+            snprintf(text, sizeof text, "header of %.200s: its checksum is missing", name);
+            found(s, HT_CHECKSUM, "checksum", NULL, text);
+        }
+        expected |= sum.present;
+    }
+    return HT_OK;
+}
+
+static ht_status read_gguf_sums(struct scan *s, ht_err *err) {
+    const struct ht_meta_kv *kv = ht_meta_find(&s->source->meta, HT_KEY_CHECKSUMS);
+    size_t n = s->source->n_tensors;
+    if (kv == NULL) {
+        return HT_OK;
+    }
+    if (kv->type != HT_META_ARRAY || kv->elem_type != HT_META_U64 || kv->n != n) {
+        found(s, HT_FORMAT, "checksum", NULL, "the list of checksums does not fit the list of tensors");
+        return HT_OK;
+    }
+    s->sums.want = ht_mem_calloc(n, sizeof *s->sums.want);
+    s->sums.has = ht_mem_calloc(n, sizeof *s->sums.has);
+    if (s->sums.want == NULL || s->sums.has == NULL) {
+        return ht_fail_nomem(err, n * sizeof *s->sums.want);
+    }
+    for (size_t i = 0; i < n; i++) {
+        s->sums.want[i] = ht_le64((const unsigned char *)kv->elems + 8 * i);
+        s->sums.has[i] = true;
+    }
+    return HT_OK;
+}
+
+static void found_in_folder(void *user, const char *file, const char *text) {
+    char message[400];
+    snprintf(message, sizeof message, "%.100s: %.280s", file, text);
+    found(user, HT_CHECKSUM, "checksum", NULL, message);
+}
+
+static ht_status check_sums(struct scan *s, ht_err *err) {
+    if (!s->o->checksums) {
+        return HT_OK;
+    }
+    const char *kind = s->source->container->name;
+    if (strcmp(kind, "gguf") == 0) {
+        HT_TRY(check_headers(s, err));
+        return read_gguf_sums(s, err);
+    }
+    if (strcmp(kind, "hf") == 0) {
+        HT_TRY(ht_sums_check(s->source, &s->sums, found_in_folder, s, err));
+        s->n_compared += s->sums.n_files;
+    }
     return HT_OK;
 }
 
@@ -232,7 +296,7 @@ static void add_summary(struct scan *s, double seconds) {
         ht_doc_set(&s->doc, s->doc.root, "tensors", json_integer((json_int_t)src->n_tensors));
         ht_doc_set(&s->doc, s->doc.root, "file_bytes", json_integer((json_int_t)src->file_bytes));
         ht_doc_set(&s->doc, s->doc.root, "data_scanned", json_boolean(s->o->data));
-        ht_doc_set(&s->doc, s->doc.root, "checksums", json_integer(s->sums != NULL ? (json_int_t)s->sums->n : 0));
+        ht_doc_set(&s->doc, s->doc.root, "checksums", json_integer((json_int_t)s->n_compared));
         ht_doc_set(&s->doc, s->doc.root, "bytes_per_second",
                    ht_doc_real(read && seconds > 0 ? (double)src->data_bytes / seconds : 0));
     }
@@ -260,6 +324,9 @@ ht_status ht_flow_verify(struct ht_context *ctx, const char *path, const ht_veri
         check_ends(&s);
         status = check_model(&s, err);
         if (status == HT_OK) {
+            status = check_sums(&s, err);
+        }
+        if (status == HT_OK) {
             status = check_data(&s, err);
         }
     } else if (err != NULL) {
@@ -276,6 +343,7 @@ ht_status ht_flow_verify(struct ht_context *ctx, const char *path, const ht_veri
         }
     }
     ht_doc_deinit(&s.doc);
+    ht_sums_deinit(&s.sums);
     ht_mem_free(s.tasks);
     ht_mem_free_aligned(s.scratch);
     ht_source_close(s.source);

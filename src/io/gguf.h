@@ -11,12 +11,17 @@
 
 #define HT_GGUF_ALIGNMENT 32u
 
+/* u64: XXH3-64 of the file from its magic to the padding in front of the data, this value itself taken as 0. A writer
+ * whose metadata have the key fills it in, in every file of a split; readers that do not know it ignore it. */
+#define HT_GGUF_HEADER_SUM "halftone.header_xxh3"
+
 /* Parses one file in memory (no splits): fuzz target and tests use it. Tensor data pointers are set relative
  * to data. Names and metadata are copied into the given meta and arena. */
 struct ht_gguf {
     uint32_t version;
     uint32_t alignment;
     uint64_t data_offset;
+    uint64_t header_sum_at; /* where the value of HT_GGUF_HEADER_SUM stands; 0: the file has none */
     struct ht_meta meta;
     struct ht_arena arena;
     struct ht_tensor *tensors;
@@ -26,6 +31,14 @@ struct ht_gguf {
 };
 ht_status ht_gguf_parse(const void *data, uint64_t size, const char *what, struct ht_gguf *gguf, ht_err *err);
 void ht_gguf_deinit(struct ht_gguf *gguf);
+
+struct ht_gguf_header_sum {
+    bool present;
+    uint64_t stored, found;
+};
+/* Hashes the header of one file as it is now. */
+ht_status ht_gguf_header_sum(const void *data, uint64_t size, const char *what, struct ht_gguf_header_sum *sum,
+                             ht_err *err);
 
 ht_status ht_gguf_open(const char *path, struct ht_source *source, ht_err *err); /* also splits */
 bool ht_gguf_probe(const char *path);

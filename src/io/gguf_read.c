@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "base/ckd.h"
+#include "base/hash.h"
 #include "io/bytes.h"
 #include "io/gguf.h"
 #include "io/name.h"
@@ -441,6 +442,10 @@ ht_status ht_gguf_parse(const void *data, uint64_t size, const char *what, struc
     for (uint64_t i = 0; i < n_kv; i++) {
         c.index = i;
         HT_TRY_DONE(read_kv(&c, &gguf->meta));
+        const struct ht_meta_kv *kv = &gguf->meta.kv[gguf->meta.n - 1];
+        if (kv->type == HT_META_U64 && strcmp(kv->key.s, HT_GGUF_HEADER_SUM) == 0) {
+            gguf->header_sum_at = c.at - 8;
+        }
     }
     HT_TRY_DONE(find_alignment(&c, gguf));
     HT_TRY_DONE(read_tensors(&c, gguf, n_tensors));
@@ -456,4 +461,26 @@ void ht_gguf_deinit(struct ht_gguf *gguf) {
     ht_arena_deinit(&gguf->arena);
     ht_mem_free(gguf->tensors);
     memset(gguf, 0, sizeof *gguf);
+}
+
+ht_status ht_gguf_header_sum(const void *data, uint64_t size, const char *what, struct ht_gguf_header_sum *sum,
+                             ht_err *err) {
+    static const unsigned char zeros[8];
+    const unsigned char *p = data;
+    struct ht_gguf gguf;
+    struct ht_xxh3 *xxh3;
+    *sum = (struct ht_gguf_header_sum){0};
+    HT_TRY(ht_gguf_parse(data, size, what, &gguf, err));
+    uint64_t at = gguf.header_sum_at, end = gguf.data_offset < size ? gguf.data_offset : size;
+    ht_gguf_deinit(&gguf);
+    if (at == 0) {
+        return HT_OK;
+    }
+    HT_TRY(ht_xxh3_new(&xxh3, err));
+    ht_xxh3_update(xxh3, p, at);
+    ht_xxh3_update(xxh3, zeros, sizeof zeros);
+    ht_xxh3_update(xxh3, p + at + 8, end - at - 8);
+    *sum = (struct ht_gguf_header_sum){true, ht_le64(p + at), ht_xxh3_final(xxh3)};
+    ht_xxh3_free(xxh3);
+    return HT_OK;
 }

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/ckd.h"
+#include "base/hash.h"
 #include "io/bytes.h"
 #include "io/fileset.h"
 #include "io/gguf.h"
@@ -48,6 +49,13 @@ static bool is_split_key(const struct ht_str *key) {
     return key->len > 6 && memcmp(key->s, "split.", 6) == 0;
 }
 
+/* Only the first file holds the full metadata; the others say which part they are, and what a file must say of
+ * itself. */
+static bool in_file(const struct ht_str *key, bool first) {
+    return !is_split_key(key) &&
+           (first || strcmp(key->s, ALIGNMENT_KEY) == 0 || strcmp(key->s, HT_GGUF_HEADER_SUM) == 0);
+}
+
 /* ---- sizes ------------------------------------------------------------------------------------------- */
 
 static uint64_t kv_bytes(const struct ht_meta_kv *kv) {
@@ -72,13 +80,12 @@ static uint64_t info_bytes(const struct ht_tensor *t) {
     return 8 + strlen(t->name) + 4 + 8 * (uint64_t)t->n_dims + 4 + 8;
 }
 
-/* Bytes of a header without tensor infos. Only the first shard holds the full metadata; the others say which
- * part they are, and the alignment when it is not the default. */
+/* Bytes of a header without tensor infos. */
 static uint64_t base_bytes(const struct layout *l, bool first) {
     uint64_t n = HEADER_BYTES;
     for (size_t i = 0; i < l->meta->n; i++) {
         const struct ht_meta_kv *kv = &l->meta->kv[i];
-        if (!is_split_key(&kv->key) && (first || strcmp(kv->key.s, ALIGNMENT_KEY) == 0)) {
+        if (in_file(&kv->key, first)) {
             n += kv_bytes(kv);
         }
     }
@@ -287,9 +294,9 @@ static void put_number(struct ht_buf *b, const char *key, enum ht_meta_type type
 static ht_status make_header(const struct layout *l, size_t i_shard, struct ht_buf *b, ht_err *err) {
     const struct shard *s = &l->shards[i_shard];
     uint64_t n_kv = l->split ? SPLIT_KEYS : 0, offset = 0;
+    size_t sum_at = 0; /* of the header's own checksum */
     for (size_t i = 0; i < l->meta->n; i++) {
-        const struct ht_str *key = &l->meta->kv[i].key;
-        n_kv += !is_split_key(key) && (i_shard == 0 || strcmp(key->s, ALIGNMENT_KEY) == 0);
+        n_kv += in_file(&l->meta->kv[i].key, i_shard == 0);
     }
     ht_buf_append(b, "GGUF", 4);
     put(b, 3, 4);
@@ -297,8 +304,11 @@ static ht_status make_header(const struct layout *l, size_t i_shard, struct ht_b
     put(b, n_kv, 8);
     for (size_t i = 0; i < l->meta->n; i++) {
         const struct ht_meta_kv *kv = &l->meta->kv[i];
-        if (!is_split_key(&kv->key) && (i_shard == 0 || strcmp(kv->key.s, ALIGNMENT_KEY) == 0)) {
+        if (in_file(&kv->key, i_shard == 0)) {
             put_kv(b, kv);
+            if (kv->type == HT_META_U64 && strcmp(kv->key.s, HT_GGUF_HEADER_SUM) == 0) {
+                sum_at = b->len - 8;
+            }
         }
     }
     if (l->split) { /* llama-gguf-split's order */
@@ -324,7 +334,14 @@ static ht_status make_header(const struct layout *l, size_t i_shard, struct ht_b
     while (b->len < s->header_bytes && ht_buf_ok(b)) {
         ht_buf_putc(b, '\0');
     }
-    return ht_buf_ok(b) ? HT_OK : ht_fail_nomem(err, s->header_bytes);
+    if (!ht_buf_ok(b)) {
+        return ht_fail_nomem(err, s->header_bytes);
+    }
+    if (sum_at != 0) {
+        memset(b->data + sum_at, 0, 8);
+        ht_le_store(b->data + sum_at, ht_hash_xxh3(b->data, b->len), 8);
+    }
+    return HT_OK;
 }
 
 /* ---- writer ------------------------------------------------------------------------------------------ */

@@ -38,6 +38,16 @@ ht_status ht_safetensors_plan(const struct ht_tensor *tensors, size_t n, uint64_
 ht_status ht_safetensors_writer_new(const char *folder, const struct ht_tensor *tensors, size_t n,
                                     uint64_t shard_bytes, bool overwrite,
                                     struct ht_safetensors_writer **writer, ht_err *err);
+/* Files of the set, the index first when there is one. */
+struct ht_safetensors_file {
+    char name[64];
+    uint64_t bytes;
+    uint64_t head_bytes; /* in front of the data; all of an index */
+    uint64_t head_xxh3;  /* XXH3-64 of these */
+};
+size_t ht_safetensors_writer_files(const struct ht_safetensors_writer *writer);
+void ht_safetensors_writer_file(const struct ht_safetensors_writer *writer, size_t i,
+                                struct ht_safetensors_file *file);
 ht_status ht_safetensors_writer_tensor(struct ht_safetensors_writer *writer, const void *data, uint64_t len,
                                        ht_err *err);
 ht_status ht_safetensors_writer_commit(struct ht_safetensors_writer *writer, ht_err *err);

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/ckd.h"
+#include "base/hash.h"
 #include "io/bytes.h"
 #include "io/fileset.h"
 #include "io/hf.h"
@@ -30,6 +31,7 @@ struct ht_safetensors_writer {
     struct shard *shards;
     size_t n_shards;
     struct ht_fileset files; /* the index first, when there is one, then the shards */
+    struct ht_safetensors_file *facts; /* [files.n] */
     char *stale;             /* other kind of weight file that the new set replaces; NULL: none */
     size_t shard, tensor;    /* in work */
     uint64_t got;            /* bytes of that tensor so far */
@@ -249,6 +251,11 @@ static ht_status open_file(struct ht_safetensors_writer *w, size_t i, const char
         ht_mem_free(path);
         return ht_fail_nomem(err, b->len);
     }
+    struct ht_safetensors_file *facts = &w->facts[i];
+    snprintf(facts->name, sizeof facts->name, "%s", name);
+    facts->bytes = b->len + data_bytes;
+    facts->head_bytes = b->len;
+    facts->head_xxh3 = ht_hash_xxh3(b->data, b->len);
     ht_status status = ht_fileset_open(&w->files, i, path, b->len + data_bytes, err);
     ht_mem_free(path);
     return status == HT_OK ? ht_writer_write(w->files.writers[i], b->data, b->len, err) : status;
@@ -364,6 +371,11 @@ ht_status ht_safetensors_writer_new(const char *folder, const struct ht_tensor *
     ht_status status;
     HT_TRY_DONE(new_layout(tensors, n, shard_bytes, &w, err));
     HT_TRY_DONE(find_stale(w, folder, overwrite, err));
+    w->facts = ht_mem_calloc(w->n_shards + has_index(w), sizeof *w->facts);
+    if (w->facts == NULL) {
+        status = ht_fail_nomem(err, w->n_shards * sizeof *w->facts);
+        goto done;
+    }
     HT_TRY_DONE(ht_fileset_init(&w->files, w->n_shards + has_index(w), overwrite, err));
     HT_TRY_DONE(open_files(w, folder, err));
     *writer = w;
@@ -371,6 +383,14 @@ ht_status ht_safetensors_writer_new(const char *folder, const struct ht_tensor *
 done:
     ht_safetensors_writer_abort(w);
     return status;
+}
+
+size_t ht_safetensors_writer_files(const struct ht_safetensors_writer *w) {
+    return w->files.n;
+}
+
+void ht_safetensors_writer_file(const struct ht_safetensors_writer *w, size_t i, struct ht_safetensors_file *file) {
+    *file = w->facts[i];
 }
 
 ht_status ht_safetensors_writer_tensor(struct ht_safetensors_writer *w, const void *data, uint64_t len,
@@ -428,6 +448,7 @@ void ht_safetensors_writer_abort(struct ht_safetensors_writer *w) {
         ht_mem_free(w->tensors);
         ht_mem_free(w->offsets);
         ht_mem_free(w->shards);
+        ht_mem_free(w->facts);
         ht_mem_free(w->stale);
         ht_mem_free(w);
     }

@@ -14,6 +14,16 @@ for at in $((size - 1000)) $((size / 2)); do
     t 8 verify flipped.gguf --json; json 'd["sound"] is False and len(d["findings"]) == 1 and d["findings"][0]["tensor"]'
     t 0 verify flipped.gguf --no-checksums
 done
+# Metadata: one letter of a value.
+LC_ALL=C sed 's/halftone.format\(.\{12\}\)Q8_0/halftone.format\1Q8_1/' q.gguf >edited.gguf
+check [ "$(cmp q.gguf edited.gguf | wc -l)" -eq 1 ]
+t 8 verify edited.gguf; out 'checksum: header of edited.gguf: '; out 'NOT sound'
+t 0 verify edited.gguf --no-checksums
+# Folders carry theirs in a file.
+t 0 convert q.gguf -o folder --to hf
+t 0 verify folder; out 'folder: sound.* 5[0-9] checksums compared'
+sed -i 's/"eos_token_id": [0-9]*/"eos_token_id": 7/' folder/generation_config.json
+t 8 verify folder; out 'generation_config.json: .*changed'; err 'generation_config.json'
 head -c $((size - 64)) q.gguf >short.gguf
 t 3 verify short.gguf; err 'short.gguf'
 finish
