@@ -288,12 +288,16 @@ static ht_status make_files(const struct ht_flow_plan *p, const struct ht_format
     set_ids(&d, config, v);
     set_dtype(&d, config, dtype);
     set_ids(&d, d.root, v);
+    HT_TRY_DONE(ht_convert_tokenizer_json(v, what, &tokens, err));
+    HT_TRY_DONE(ht_convert_tokenizer_config(v, p->hp.context, &tokens_config, err));
+    const struct ht_meta_kv *prefix = ht_meta_find(&p->source->meta, "tokenizer.ggml.add_space_prefix");
+    if (prefix != NULL && prefix->type == HT_META_BOOL) {
+        ht_doc_set(&d, tokens_config, "add_prefix_space", json_boolean(prefix->v.u != 0));
+    }
     if (d.failed) {
         status = ht_fail_nomem(err, 0);
         goto done;
     }
-    HT_TRY_DONE(ht_convert_tokenizer_json(v, what, &tokens, err));
-    HT_TRY_DONE(ht_convert_tokenizer_config(v, p->hp.context, &tokens_config, err));
     HT_TRY_DONE(add_json(files, "generation_config.json", d.root, err));
     HT_TRY_DONE(add_json(files, "tokenizer.json", tokens, err));
     HT_TRY_DONE(add_json(files, "tokenizer_config.json", tokens_config, err));

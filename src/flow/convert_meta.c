@@ -2,6 +2,10 @@
  * that stock tools find all they look for. */
 #include <stdio.h>
 
+#include "base/file.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/mem.h"
 #include "flow/flow_paths.h"
 #include "flow/flow_plan.h"
 
@@ -99,9 +103,46 @@ static ht_status set_tokenizer(struct ht_flow_plan *p, const struct ht_vocab *v,
     return HT_OK;
 }
 
+/* llama.cpp's converter states the size of heads whenever config.json does, also where it follows from the width. */
+static ht_status set_head_dim(struct ht_flow_plan *p, ht_err *err) {
+    static const char *const names[] = {"key_length", "value_length"};
+    if (!json_is_integer(json_object_get(p->source->config, "head_dim"))) {
+        return HT_OK;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        char key[128];
+        snprintf(key, sizeof key, "%s.attention.%s", p->arch->name, names[i]);
+        HT_TRY(ht_meta_set_u32(&p->meta, key, p->hp.head_dim, err));
+    }
+    return HT_OK;
+}
+
+/* As tokenizer_config.json says it, for llama only: the converter's other architectures do not look. Readers use it
+ * with SentencePiece vocabularies. */
+static ht_status set_space_prefix(struct ht_flow_plan *p, ht_err *err) {
+    if (strcmp(p->arch->name, "llama") != 0) {
+        return HT_OK;
+    }
+    json_t *config = NULL;
+    char *path = ht_path_join(p->source->path, "tokenizer_config.json");
+    ht_status status = path == NULL ? ht_fail_nomem(err, strlen(p->source->path)) : HT_OK;
+    if (status == HT_OK && ht_path_exists(path)) {
+        status = ht_json_load_file(path, HT_MAX_JSON_BYTES, &config, err);
+    }
+    if (status == HT_OK && json_is_boolean(json_object_get(config, "add_prefix_space"))) {
+        status = ht_meta_set_bool(&p->meta, "tokenizer.ggml.add_space_prefix",
+                                  json_is_true(json_object_get(config, "add_prefix_space")), err);
+    }
+    json_decref(config);
+    ht_mem_free(path);
+    return status;
+}
+
 ht_status ht_flow_meta_from_hf(struct ht_flow_plan *p, ht_err *err) {
     HT_TRY(set_general(p, err));
     HT_TRY(ht_arch_meta_from_hparams(p->arch, &p->hp, &p->meta, err));
+    HT_TRY(set_head_dim(p, err));
+    HT_TRY(set_space_prefix(p, err));
     HT_TRY(ht_hf_vocab_pad(p->hf_vocab, p->hp.vocab, p->source->path, err));
     return set_tokenizer(p, ht_hf_vocab_view(p->hf_vocab), err);
 }

@@ -429,6 +429,54 @@ static void wrong_imatrix(void **state) {
     assert_false(ht_path_exists(o.output));
 }
 
+/* --calib: the same as collecting first and then quantizing with the matrix. */
+static void calibration_inside(void **state) {
+    struct fixture *f = *state;
+    ht_err err;
+    char matrix[256];
+    static const char *const text = HT_MODEL_DIR "/text/persuasion.txt";
+    snprintf(matrix, sizeof matrix, "%s", in_dir(f, "first.gguf"));
+    ht_imatrix_options m;
+    ht_imatrix_options_defaults(&m);
+    m.model = TINY;
+    m.texts = &text;
+    m.n_texts = 1;
+    m.ctx = 128;
+    m.tokens = 700; /* five windows */
+    m.output = matrix;
+    ASSERT_OK(ht_imatrix_collect(f->ctx, &m, NULL, &err), &err);
+    ht_quantize_options o = options(TINY, in_dir(f, "inside.gguf"), "Q3_K_S");
+    o.calib = &text;
+    o.n_calib = 1;
+    o.calib_tokens = 700;
+    o.ctx = 128;
+    json_t *record = quantize(f->ctx, &o);
+    assert_string_equal(json_string_value(json_object_get(record, "method")), "imatrix");
+    const json_t *im = json_object_get(record, "imatrix");
+    assert_int_equal(json_integer_value(json_object_get(im, "chunks")), 5);
+    assert_int_equal(json_integer_value(json_object_get(im, "entries")), 35);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(im, "texts"), 0)), "persuasion.txt");
+    json_decref(record);
+    ht_quantize_options two = options(TINY, in_dir(f, "two-steps.gguf"), "Q3_K_S");
+    two.imatrix = matrix;
+    json_decref(quantize(f->ctx, &two));
+    ht_quantize_options none = options(TINY, in_dir(f, "no-weights.gguf"), "Q3_K_S");
+    json_decref(quantize(f->ctx, &none));
+    struct ht_source *a = open_source(o.output), *b = open_source(two.output), *c = open_source(none.output);
+    size_t differ = 0;
+    assert_int_equal(a->n_tensors, b->n_tensors);
+    for (size_t i = 0; i < a->n_tensors; i++) {
+        assert_memory_equal(a->tensors[i].data, b->tensors[i].data, a->tensors[i].bytes);
+        differ += memcmp(a->tensors[i].data, c->tensors[i].data, a->tensors[i].bytes) != 0;
+    }
+    assert_int_equal(differ, 35); /* all linears; the embedding has no importance */
+    const struct ht_meta_kv *chunks = ht_meta_find(&a->meta, "quantize.imatrix.chunks_count");
+    assert_int_equal(chunks->v.u, 5);
+    ht_source_close(a);
+    ht_source_close(b);
+    ht_source_close(c);
+}
+
 /* Writes a copy of the tiny model in f32 with one changed value. */
 static void make_damaged(struct fixture *f, const char *path, const char *dtype, float value) {
     ht_convert_options c;
@@ -664,7 +712,7 @@ int main(void) {
         cmocka_unit_test(bad_names),          cmocka_unit_test(same_path),
         cmocka_unit_test(existing_output),    cmocka_unit_test(requantizing),
         cmocka_unit_test(wrong_imatrix),      cmocka_unit_test(damaged_values),
-        cmocka_unit_test(damaged_and_kept),
+        cmocka_unit_test(damaged_and_kept),   cmocka_unit_test(calibration_inside),
         cmocka_unit_test(killed),             cmocka_unit_test(cancelled),
         cmocka_unit_test(no_space),
     };
