@@ -86,6 +86,8 @@ const struct option_row *common_options_of(const struct command *command);
 /* options.c: fills args and cli from argv; returns 0 or EXIT_USAGE with a message on stderr. */
 int options_parse(struct cli *cli, const struct command *command, void *args, int argc, char **argv);
 void options_release(const struct command *command, void *args);
+/* "halftone NAME: ..." and where to read more, on stderr; gives EXIT_USAGE. */
+int usage_error(const struct command *command, const char *fmt, ...) HT_PRINTF(2, 3);
 
 /* help.c */
 void help_program(FILE *out, bool color);

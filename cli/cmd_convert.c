@@ -47,8 +47,7 @@ static int run(struct cli *cli, void *p) {
     char *json = NULL;
     o->input = cli->positional[0];
     if (o->output == NULL) {
-        fprintf(stderr, "halftone convert: missing -o OUT\n");
-        return EXIT_USAGE;
+        return usage_error(cli->command, "missing -o OUT");
     }
     ht_status status = ht_convert(cli->ctx, o, &json, &err);
     return finish(cli, status, &err, json, show);

@@ -96,8 +96,7 @@ static int run(struct cli *cli, void *p) {
     a->o.n_texts = a->texts.n;
     a->o.windows_all = strcmp(a->windows, "all") == 0;
     if (a->texts.n == 0) {
-        fprintf(stderr, "halftone eval: missing --text FILE\n");
-        return EXIT_USAGE;
+        return usage_error(cli->command, "missing --text FILE");
     }
     ht_status status = ht_eval(cli->ctx, &a->o, NULL, &json, &err);
     return finish(cli, status, &err, json, show);

@@ -43,8 +43,7 @@ static void show(const struct cli *cli, const json_t *d) {
 
 static int collect(struct cli *cli, struct args *a, char **json, ht_err *err, ht_status *status) {
     if (cli->n_positional != 2 || a->texts.n == 0) {
-        fprintf(stderr, "halftone imatrix collect: needs one MODEL and --text FILE\n");
-        return EXIT_USAGE;
+        return usage_error(cli->command, "collect needs one MODEL and --text FILE");
     }
     a->o.model = cli->positional[1];
     a->o.texts = a->texts.items;
@@ -71,14 +70,11 @@ static const char *action_name(const void *unused, size_t i) {
     return actions[i].name;
 }
 
-static int unknown_action(const char *name) {
+static int unknown_action(const struct command *command, const char *name) {
     char near[64];
-    fprintf(stderr, "halftone imatrix: expected collect, merge or convert, found '%s'", name);
-    if (ht_nearest(name, action_name, NULL, N_ACTIONS, near, sizeof near)[0] != '\0') {
-        fprintf(stderr, "; did you mean: %s?", near);
-    }
-    fprintf(stderr, "\nSee 'halftone imatrix --help'.\n");
-    return EXIT_USAGE;
+    ht_nearest(name, action_name, NULL, N_ACTIONS, near, sizeof near);
+    return usage_error(command, "expected collect, merge or convert, found '%s'%s%s%s", name,
+                       near[0] != '\0' ? "; did you mean: " : "", near, near[0] != '\0' ? "?" : "");
 }
 
 static int run(struct cli *cli, void *p) {
@@ -91,11 +87,10 @@ static int run(struct cli *cli, void *p) {
         i++;
     }
     if (i == N_ACTIONS) {
-        return unknown_action(cli->positional[0]);
+        return unknown_action(cli->command, cli->positional[0]);
     }
     if (a->o.output == NULL) {
-        fprintf(stderr, "halftone imatrix: missing -o FILE\n");
-        return EXIT_USAGE;
+        return usage_error(cli->command, "missing -o FILE");
     }
     int rc = actions[i].run(cli, a, &json, &err, &status);
     return rc != 0 ? rc : finish(cli, status, &err, json, show);

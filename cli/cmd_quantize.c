@@ -109,8 +109,7 @@ static int run(struct cli *cli, void *p) {
     a->o.tensor_rules = a->rules.items;
     a->o.n_tensor_rules = a->rules.n;
     if (a->o.output == NULL && !a->o.dry_run) {
-        fprintf(stderr, "halftone quantize: missing -o FILE (or --dry-run for the plan only)\n");
-        return EXIT_USAGE;
+        return usage_error(cli->command, "missing -o FILE (or --dry-run for the plan only)");
     }
     if (a->o.output == NULL) { /* a plan needs a name to speak of */
         snprintf(planned, sizeof planned, "%s-%s.gguf", ht_path_base(a->o.input), a->o.format);

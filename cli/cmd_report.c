@@ -49,8 +49,7 @@ static int run(struct cli *cli, void *p) {
     ht_err err = {0};
     char *json = NULL;
     if (a->output == NULL) {
-        fprintf(stderr, "halftone report: missing -o FILE\n");
-        return EXIT_USAGE;
+        return usage_error(cli->command, "missing -o FILE");
     }
     ht_status status =
         ht_report(cli->ctx, a->title, cli->positional, cli->n_positional, a->output, a->force, &json, &err);

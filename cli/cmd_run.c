@@ -251,9 +251,8 @@ static int run(struct cli *cli, void *p) {
     ht_buf_init(&sink.text, HT_MAX_STRING_BYTES);
     ht_buf_init(&input, HT_MAX_STRING_BYTES);
     if (a->prompt == NULL && (!a->chat || cli->json)) {
-        fprintf(stderr, "halftone run: missing --prompt TEXT%s\n",
-                cli->json ? "" : " (or --chat to talk line by line)");
-        return EXIT_USAGE;
+        return usage_error(cli->command, "missing --prompt TEXT%s",
+                           cli->json ? "" : " (or --chat to talk line by line)");
     }
     ht_status status = ht_model_open(cli->ctx, cli->positional[0], &model, &err);
     if (status == HT_OK) {

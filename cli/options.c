@@ -27,9 +27,7 @@ const struct option_row *common_options_of(const struct command *command) {
     return common_options + (own != NULL && own->name != NULL);
 }
 
-static int usage_error(const struct command *command, const char *fmt, ...) HT_PRINTF(2, 3);
-
-static int usage_error(const struct command *command, const char *fmt, ...) {
+int usage_error(const struct command *command, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
     fprintf(stderr, "halftone %s: ", command->name);

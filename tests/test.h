@@ -29,4 +29,17 @@ static inline const char *ref_dir(void) {
     return getenv("HT_REF_DIR");
 }
 
+/* progress may be NULL. */
+static inline ht_context *make_context(int threads, ht_progress_fn *progress, void *user) {
+    ht_context_options o;
+    ht_context *ctx;
+    ht_err err = {0};
+    ht_context_options_defaults(&o);
+    o.threads = threads;
+    o.progress = progress;
+    o.user = user;
+    ASSERT_OK(ht_context_new(&o, &ctx, &err), &err);
+    return ctx;
+}
+
 #endif

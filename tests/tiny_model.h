@@ -20,6 +20,12 @@ static inline const char *tiny_model(void) {
     return ref_dir() != NULL && ht_path_exists(path) ? path : NULL;
 }
 
+static inline void need_tiny(void) {
+    if (tiny_model() == NULL) {
+        skip();
+    }
+}
+
 static const char *const tiny_files[] = {"config.json", "generation_config.json", "tokenizer.json",
                                          "tokenizer_config.json", "model.safetensors"};
 

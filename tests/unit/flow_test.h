@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "io/container.h"
 
 #define TINY HT_MODEL_DIR "/tiny"
 
@@ -17,23 +18,13 @@ struct fixture {
     char dir[64];
 };
 
-static inline ht_context *new_context(int threads) {
-    ht_context_options o;
-    ht_err err;
-    ht_context *ctx;
-    ht_context_options_defaults(&o);
-    o.threads = threads;
-    ASSERT_OK(ht_context_new(&o, &ctx, &err), &err);
-    return ctx;
-}
-
 static inline int setup(void **state) {
     static struct fixture f;
     snprintf(f.dir, sizeof f.dir, "/tmp/ht-flow-XXXXXX");
     if (mkdtemp(f.dir) == NULL) {
         return -1;
     }
-    f.ctx = new_context(2);
+    f.ctx = make_context(2, NULL, NULL);
     *state = &f;
     return 0;
 }
@@ -95,6 +86,26 @@ static inline json_t *parse(char *text) {
     ASSERT_OK(ht_json_parse(text, strlen(text), 0, "record", &json, &err), &err);
     ht_string_free(text);
     return json;
+}
+
+static inline struct ht_source *open_source(const char *path) {
+    struct ht_source *s;
+    ht_err err = {0};
+    ASSERT_OK(ht_source_open(path, &s, &err), &err);
+    return s;
+}
+
+/* The row of one tensor in a record of quantize or inspect. */
+static inline const json_t *tensor_row(const json_t *record, const char *name) {
+    json_t *row;
+    size_t i;
+    json_array_foreach(json_object_get(record, "tensors"), i, row) {
+        if (strcmp(json_string_value(json_object_get(row, "name")), name) == 0) {
+            return row;
+        }
+    }
+    fail_msg("the record has no tensor %s", name);
+    return NULL;
 }
 
 static inline uint64_t file_size(const char *path) {

@@ -244,8 +244,6 @@ static int stop_in_stage(void *user, const ht_progress *p) {
 static void stopped_while_reading(void **state) {
     (void)state;
     struct stopper stopper = {.stage = "prompt", .stop_at = 1};
-    ht_context_options c;
-    ht_context *ctx;
     ht_model *model;
     ht_session *session;
     ht_err err;
@@ -253,10 +251,7 @@ static void stopped_while_reading(void **state) {
     for (int32_t i = 0; i < 200; i++) {
         ids[i] = 100 + i;
     }
-    ht_context_options_defaults(&c);
-    c.progress = stop_in_stage;
-    c.user = &stopper;
-    ASSERT_OK(ht_context_new(&c, &ctx, &err), &err);
+    ht_context *ctx = make_context(2, stop_in_stage, &stopper);
     ASSERT_OK(ht_model_open(ctx, TINY, &model, &err), &err);
     ASSERT_OK(ht_session_new(ctx, model, NULL, &session, &err), &err);
     ASSERT_OK(ht_session_feed(session, ids, 1, false, NULL, &err), &err);
@@ -277,8 +272,6 @@ static void stopped_while_reading(void **state) {
 static void stopped_in_a_window(void **state) {
     struct fixture *f = *state;
     struct stopper stopper = {.stage = "evaluate", .stop_at = 1};
-    ht_context_options c;
-    ht_context *ctx;
     ht_err err;
     const char *text = in_dir(f, "window-text");
     char words[3000];
@@ -287,10 +280,7 @@ static void stopped_in_a_window(void **state) {
         words[i] = ' ';
     }
     ASSERT_OK(ht_write_file(text, words, sizeof words, true, &err), &err);
-    ht_context_options_defaults(&c);
-    c.progress = stop_in_stage;
-    c.user = &stopper;
-    ASSERT_OK(ht_context_new(&c, &ctx, &err), &err);
+    ht_context *ctx = make_context(2, stop_in_stage, &stopper);
     ht_eval_options e;
     ht_eval_options_defaults(&e);
     e.model = TINY;
@@ -331,8 +321,6 @@ static void changed_while_read(void **state) {
     const char *text = in_dir(f, "text");
     snprintf(model, sizeof model, "%s", in_dir(f, "changing.gguf"));
     ht_err err;
-    ht_context_options c;
-    ht_context *ctx;
     ht_convert_options o;
     ht_convert_options_defaults(&o);
     o.input = TINY;
@@ -344,10 +332,7 @@ static void changed_while_read(void **state) {
         words[i] = ' ';
     }
     ASSERT_OK(ht_write_file(text, words, sizeof words, true, &err), &err);
-    ht_context_options_defaults(&c);
-    c.progress = touch_model;
-    c.user = model;
-    ASSERT_OK(ht_context_new(&c, &ctx, &err), &err);
+    ht_context *ctx = make_context(2, touch_model, model);
     for (int as_reference = 0; as_reference < 2; as_reference++) {
         ht_eval_options e;
         ht_eval_options_defaults(&e);

@@ -8,25 +8,9 @@
 #define TEXT HT_TEST_DIR "/golden/token/corpus.jsonl"
 #define TEXT2 HT_TEST_DIR "/golden/token/edge.jsonl"
 
-static void need_tiny(void) {
-    if (tiny_model() == NULL) {
-        skip();
-    }
-}
-
-static ht_context *context(int threads) {
-    ht_context_options o;
-    ht_context *ctx;
-    ht_err err = {0};
-    ht_context_options_defaults(&o);
-    o.threads = threads;
-    ASSERT_OK(ht_context_new(&o, &ctx, &err), &err);
-    return ctx;
-}
-
 static struct ht_imatrix *collect(const struct ht_model *m, const char *const *texts, size_t n, uint64_t tokens,
                                   int threads) {
-    ht_context *ctx = context(threads);
+    ht_context *ctx = make_context(threads, NULL, NULL);
     struct ht_imatrix *im;
     ht_err err = {0};
     ASSERT_OK(ht_calib_imatrix(ctx, m, texts, n, tokens, 64, HT_MATH_EXACT, &im, &err), &err);
@@ -141,7 +125,7 @@ static void test_refused(void **state) {
     ht_err err = {0};
     struct ht_model *m;
     struct ht_imatrix *im;
-    ht_context *ctx = context(1);
+    ht_context *ctx = make_context(1, NULL, NULL);
     static const char *const missing[] = {"/nonexistent/text"};
     ASSERT_OK(ht_model_load(tiny_model(), &m, &err), &err);
     assert_int_equal(ht_calib_imatrix(ctx, m, one_text, 1, 63, 64, HT_MATH_EXACT, &im, &err), HT_INVAL);
@@ -171,7 +155,7 @@ static void test_nan_is_located(void **state) {
     ht_err err = {0};
     struct ht_model *m;
     struct ht_imatrix *im;
-    ht_context *ctx = context(2);
+    ht_context *ctx = make_context(2, NULL, NULL);
     ASSERT_OK(ht_model_load(folder, &m, &err), &err);
     assert_int_equal(ht_calib_imatrix(ctx, m, one_text, 1, 64, 64, HT_MATH_EXACT, &im, &err), HT_NUMERIC);
     assert_string_equal(err.what, "blk.1.ffn_down.weight"); /* the first linear that meets it */
@@ -201,7 +185,7 @@ static void test_files(void **state) {
         snprintf(path[i], sizeof path[i], "%s/%s", dir, names[i]);
     }
     ht_err err = {0};
-    ht_context *ctx = context(2);
+    ht_context *ctx = make_context(2, NULL, NULL);
     char *json;
     ht_imatrix_options o = {.size = sizeof o, .model = tiny_model(), .ctx = 32, .tokens = 96, .exact = true};
     for (size_t i = 0; i < 2; i++) {

@@ -34,29 +34,13 @@ static int teardown(void **state) {
     return 0;
 }
 
-static void need_tiny(void) {
-    if (tiny_model() == NULL) {
-        skip();
-    }
-}
-
-static ht_context *context(int threads) {
-    ht_context_options o;
-    ht_context *ctx;
-    ht_err err = {0};
-    ht_context_options_defaults(&o);
-    o.threads = threads;
-    ASSERT_OK(ht_context_new(&o, &ctx, &err), &err);
-    return ctx;
-}
-
 static ht_eval_options options(const char *const *texts, size_t n) {
     return (ht_eval_options){.size = sizeof(ht_eval_options), .model = tiny_model(), .texts = texts, .n_texts = n,
                              .tokens = 512, .ctx = 64, .exact = true, .resamples = 200};
 }
 
 static ht_status run(const ht_eval_options *o, int threads, ht_eval_result *result, json_t **json, ht_err *err) {
-    ht_context *ctx = context(threads);
+    ht_context *ctx = make_context(threads, NULL, NULL);
     char *text = NULL;
     ht_status status = ht_eval_run(ctx, o, result, json != NULL ? &text : NULL, err);
     if (json != NULL) {
@@ -337,13 +321,8 @@ static int stop(void *user, const ht_progress *p) {
 static void test_cancel(void **state) {
     (void)state;
     need_tiny();
-    ht_context_options co;
-    ht_context *ctx;
     ht_err err = {0};
-    ht_context_options_defaults(&co);
-    co.progress = stop;
-    co.threads = 1;
-    ASSERT_OK(ht_context_new(&co, &ctx, &err), &err);
+    ht_context *ctx = make_context(1, stop, NULL);
     ht_eval_options o = options(one_text, 1);
     assert_int_equal(ht_eval_run(ctx, &o, NULL, NULL, &err), HT_CANCELLED);
     ht_context_free(ctx);
@@ -354,7 +333,7 @@ static void test_cancel(void **state) {
 static void test_out_of_memory(void **state) {
     (void)state;
     need_tiny();
-    ht_context *ctx = context(1);
+    ht_context *ctx = make_context(1, NULL, NULL);
     ht_eval_options o = options(one_text, 1);
     o.reference = tiny_model();
     o.ctx = 8;

@@ -19,13 +19,6 @@ static json_t *convert(ht_context *ctx, const char *input, const char *output, c
     return parse(json);
 }
 
-static struct ht_source *open_source(const char *path) {
-    struct ht_source *s;
-    ht_err err = {0};
-    ASSERT_OK(ht_source_open(path, &s, &err), &err);
-    return s;
-}
-
 static void hash_of(const void *data, size_t len, char hex[65]) {
     struct ht_sha256 *sha;
     ht_err err = {0};

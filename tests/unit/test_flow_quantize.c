@@ -43,13 +43,6 @@ static void refused(ht_context *ctx, const ht_quantize_options *o, ht_status sta
     }
 }
 
-static struct ht_source *open_source(const char *path) {
-    struct ht_source *s;
-    ht_err err = {0};
-    ASSERT_OK(ht_source_open(path, &s, &err), &err);
-    return s;
-}
-
 /* Importance 1 + (column mod 7) for every linear of the tiny model. */
 static void make_imatrix(const char *path, uint64_t wrong_by) {
     struct ht_imatrix *m;
@@ -127,7 +120,7 @@ static void same_bytes_for_any_threads(void **state) {
     json_t *first_tensors = NULL;
     static const int threads[] = {1, 2, 7};
     for (size_t i = 0; i < 3; i++) {
-        ht_context *ctx = new_context(threads[i]);
+        ht_context *ctx = make_context(threads[i], NULL, NULL);
         ht_quantize_options o = options(TINY, in_dir(f, "same.gguf"), "Q4_K_M");
         o.imatrix = in_dir(f, "i.gguf");
         o.force = true;
@@ -157,13 +150,8 @@ static void errors_are_true(void **state) {
     make_imatrix(in_dir(f, "w.gguf"), 0);
     ht_quantize_options o = options(TINY, in_dir(f, "err.gguf"), "Q4_0");
     o.imatrix = in_dir(f, "w.gguf");
-    json_t *record = quantize(f->ctx, &o), *row, *found = NULL;
-    size_t i;
-    json_array_foreach(json_object_get(record, "tensors"), i, row) {
-        if (strcmp(json_string_value(json_object_get(row, "name")), "blk.4.ffn_up.weight") == 0) {
-            found = row;
-        }
-    }
+    json_t *record = quantize(f->ctx, &o);
+    const json_t *found = tensor_row(record, "blk.4.ffn_up.weight");
     struct ht_source *a = open_source(TINY), *b = open_source(o.output);
     const struct ht_tensor *x = ht_source_find(a, "model.layers.4.mlp.up_proj.weight");
     const struct ht_tensor *y = ht_source_find(b, "blk.4.ffn_up.weight");
@@ -556,13 +544,8 @@ static void damaged_and_kept(void **state) {
     close(fd);
     o = options(bad, again, "q4_k");
     o.allow_nonfinite = true;
-    json_t *record = quantize(f->ctx, &o), *row = NULL;
-    size_t i;
-    json_array_foreach(json_object_get(record, "tensors"), i, row) {
-        if (strcmp(json_string_value(json_object_get(row, "name")), name) == 0) {
-            break;
-        }
-    }
+    json_t *record = quantize(f->ctx, &o);
+    const json_t *row = tensor_row(record, name);
     a = open_source(bad);
     struct ht_source *b = open_source(again);
     t = ht_source_find(a, name);
@@ -618,14 +601,7 @@ static int stop_at_last_hash(void *user, const ht_progress *p) {
 }
 
 static ht_status quantize_with(ht_progress_fn *progress, const char *output, bool force) {
-    ht_context_options c;
-    ht_context *ctx;
-    ht_context_options_defaults(&c);
-    c.threads = 2;
-    c.progress = progress;
-    if (ht_context_new(&c, &ctx, NULL) != HT_OK) {
-        return HT_INTERNAL;
-    }
+    ht_context *ctx = make_context(2, progress, NULL);
     ht_quantize_options o = options(TINY, output, "Q4_K_M");
     o.force = force;
     ht_status status = ht_quantize(ctx, &o, NULL, NULL);

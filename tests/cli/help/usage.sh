@@ -41,7 +41,7 @@ t 2 imatrix collect a -o b; err 'needs one MODEL and --text FILE'
 t 2 imatrix frobnicate a -o b; err "expected collect, merge or convert, found 'frobnicate'"
 t 2 imatrix colect a -o b; err "found 'colect'; did you mean: collect"
 t 2 imatrix merg a; err 'did you mean: merge'
-t 2 imatrix merge a; err 'missing -o FILE'
+t 2 imatrix merge a; err 'missing -o FILE'; err "See 'halftone imatrix --help'"
 t 2 report a; err 'missing -o FILE'
 t 2 list; err 'missing argument'
 # Joined letters, a value glued to its letter, and -- before a name that starts with a dash.
