@@ -20,6 +20,7 @@
 #ifndef HT_FORMAT_FORMAT_H
 #define HT_FORMAT_FORMAT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -104,5 +105,8 @@ static inline uint64_t ht_format_row_bytes(const struct ht_format *f, uint64_t n
 int ht_grid_nearest(const struct ht_grid *grid, int s, float x);
 /* Value of a code in sub-block s. */
 float ht_grid_value(const struct ht_grid *grid, int s, int code);
+/* Changes the block's d and dmin by this much, rounded to f16, and with them scale[] and min[]; sub-scales stay.
+ * False: nothing would change, or the format's scales are of another form; the grid is then as it was. */
+bool ht_grid_move(struct ht_grid *grid, float d, float dmin);
 
 #endif

@@ -55,6 +55,22 @@ float ht_grid_value(const struct ht_grid *grid, int s, int code) {
     return grid->scale[s] * level - grid->min[s];
 }
 
+bool ht_grid_move(struct ht_grid *grid, float d, float dmin) {
+    if (!ht_grid_is_stored(grid)) {
+        return false;
+    }
+    uint16_t to_d = ht_f16_from_f32(ht_f16_to_f32(grid->d) + d);
+    uint16_t to_dmin = ht_f16_from_f32(ht_f16_to_f32(grid->dmin) + dmin);
+    bool finite = (to_d & 0x7c00u) != 0x7c00u && (to_dmin & 0x7c00u) != 0x7c00u;
+    if (!finite || (to_d == grid->d && to_dmin == grid->dmin)) {
+        return false;
+    }
+    grid->d = to_d;
+    grid->dmin = to_dmin;
+    ht_grid_restore(grid);
+    return true;
+}
+
 HT_CLONES
 static void round_ints(const float *x, const struct ht_grid *grid, int8_t *codes) {
     float lo = (float)grid->lo, hi = (float)grid->hi;

@@ -1,0 +1,211 @@
+/* Error feedback in its LDL form. With H = R R^T, R upper triangular in the visiting order,
+ *
+ *     e H e^T = sum_j R_jj^2 (e_j + sum_{i<j} e_i R_ij / R_jj)^2,
+ *
+ * so the best code of column j, those before it given, is the nearest to w_j + sum_{i<j} e_i R_ij / R_jj. Within a
+ * step of columns the errors are handed on at once; all later columns get those of a whole step by one matrix
+ * product. */
+#include <string.h>
+
+#include "quant/round/dense.h"
+#include "quant/round/round_impl.h"
+
+#define LANES HT_ROUND_LANES
+#define ROUND_MAGIC 12582912.0f /* 1.5 * 2^23: adding and subtracting it rounds |v| < 2^22 to nearest even */
+
+struct step {
+    struct ht_rounding *r;
+    uint64_t at, width; /* turns */
+};
+
+struct tile {
+    HT_ALIGNED(64) float t[HT_ROUND_BLOCK][LANES]; /* targets */
+    HT_ALIGNED(64) float e[LANES];
+    HT_ALIGNED(64) float scale[LANES], min[LANES], inverse[LANES];
+    HT_ALIGNED(64) float code[LANES], value[LANES], w[LANES];
+};
+
+/* Scale and min of one column in each lane; lanes beyond the rows repeat the last row. */
+static void gather(const struct ht_rounding *r, struct tile *k, uint64_t row, uint64_t n, uint64_t col) {
+    uint64_t elems = r->format->block_elems, block = col / elems;
+    for (uint64_t l = 0; l < LANES; l++) {
+        uint64_t at = row + (l < n ? l : n - 1);
+        const struct ht_grid *grid = &r->grids[at * r->n_grids + block];
+        int s = (int)(col % elems) / grid->sub_len;
+        float scale = grid->scale[s];
+        k->scale[l] = scale;
+        k->min[l] = grid->min[s];
+        k->inverse[l] = scale > 1e-36f || scale < -1e-36f ? 1.0f / scale : 0.0f;
+        k->w[l] = r->w[at * r->cols + col];
+    }
+}
+
+HT_CLONES
+static void nearest_lanes(struct tile *k, const float *t, const struct ht_grid *shape) {
+    float lo = (float)shape->lo, hi = (float)shape->hi;
+    HT_LANE_LOOP
+    for (unsigned l = 0; l < LANES; l++) {
+        float p = (t[l] + k->min[l]) * k->inverse[l];
+        p = p > lo ? p : lo;
+        p = p < hi ? p : hi;
+        k->code[l] = (p + ROUND_MAGIC) - ROUND_MAGIC;
+        k->value[l] = k->scale[l] * k->code[l] - k->min[l];
+        k->e[l] = k->w[l] - k->value[l];
+    }
+}
+
+/* The same for a table of levels: counts the midpoints below. */
+HT_CLONES
+static void nearest_levels(struct tile *k, const float *t, const struct ht_grid *shape) {
+    const float *levels = shape->levels;
+    int n = shape->hi - shape->lo;
+    float level[LANES];
+    for (unsigned l = 0; l < LANES; l++) {
+        level[l] = levels[0];
+        k->code[l] = (float)shape->lo;
+    }
+    for (int c = 0; c < n; c++) {
+        float mid = 0.5f * (levels[c] + levels[c + 1]), next = levels[c + 1];
+        HT_LANE_LOOP
+        for (unsigned l = 0; l < LANES; l++) {
+            bool above = (t[l] + k->min[l]) * k->inverse[l] > mid;
+            level[l] = above ? next : level[l];
+            k->code[l] = above ? (float)(shape->lo + c + 1) : k->code[l];
+        }
+    }
+    for (unsigned l = 0; l < LANES; l++) {
+        k->value[l] = k->scale[l] * level[l] - k->min[l];
+        k->e[l] = k->w[l] - k->value[l];
+    }
+}
+
+/* The later targets of the step: t[j] += e * m[j], m the step's row of the column just rounded. */
+HT_CLONES
+static void hand_on(float (*t)[LANES], const float *e, const float *m, uint64_t from, uint64_t to) {
+    for (uint64_t j = from; j < to; j++) {
+        float c = m[j];
+        HT_LANE_LOOP
+        for (unsigned l = 0; l < LANES; l++) {
+            t[j][l] += c * e[l];
+        }
+    }
+}
+
+static void store(const struct step *s, const struct tile *k, uint64_t row, uint64_t n, uint64_t i, uint64_t col) {
+    struct ht_rounding *r = s->r;
+    for (uint64_t l = 0; l < n; l++) {
+        r->codes[(row + l) * r->cols + col] = (int8_t)(int)k->code[l];
+        r->v[(row + l) * r->cols + col] = k->value[l];
+        r->e[(row + l) * s->width + i] = k->e[l];
+    }
+}
+
+/* The vector of columns at turns at + i ..., which are neighbours: all lanes' targets to codes. */
+static void round_vectors(const struct step *s, const struct tile *k, uint64_t row, uint64_t n, uint64_t i) {
+    struct ht_rounding *r = s->r;
+    const struct ht_format *f = r->format;
+    uint64_t col = r->order[s->at + i], block = col / f->block_elems, in = col % f->block_elems;
+    float x[HT_BLOCK_MAX] = {0}, weight[HT_BLOCK_MAX] = {0};
+    for (uint64_t j = 0; j < f->vector; j++) {
+        weight[in + j] = r->cond[s->at + i + j];
+    }
+    for (uint64_t l = 0; l < n; l++) {
+        const struct ht_grid *grid = &r->grids[(row + l) * r->n_grids + block];
+        uint64_t start = (row + l) * r->cols + block * f->block_elems;
+        for (uint64_t j = 0; j < f->vector; j++) {
+            x[in + j] = k->t[i + j][l];
+        }
+        f->round_vector(x, weight, grid, (uint32_t)in, r->codes + start);
+        ht_rounding_values(f, grid, r->codes + start + in, in, f->vector, r->v + start + in);
+        for (uint64_t j = 0; j < f->vector; j++) {
+            r->e[(row + l) * s->width + i + j] = r->w[start + in + j] - r->v[start + in + j];
+        }
+    }
+}
+
+static void vectors_of_tile(const struct step *s, struct tile *k, uint64_t row, uint64_t n) {
+    struct ht_rounding *r = s->r;
+    for (uint64_t i = 0; i < s->width; i += r->format->vector) {
+        round_vectors(s, k, row, n, i);
+        for (uint64_t j = i; j < i + r->format->vector; j++) {
+            for (uint64_t l = 0; l < LANES; l++) {
+                k->e[l] = l < n ? r->e[(row + l) * s->width + j] : 0.0f;
+            }
+            hand_on(k->t, k->e, r->m + j * s->width, i + r->format->vector, s->width);
+        }
+    }
+}
+
+static void columns_of_tile(const struct step *s, struct tile *k, uint64_t row, uint64_t n) {
+    struct ht_rounding *r = s->r;
+    const struct ht_grid *shape = &r->grids[row * r->n_grids];
+    for (uint64_t i = 0; i < s->width; i++) {
+        uint64_t col = r->order[s->at + i];
+        gather(r, k, row, n, col);
+        if (shape->levels != NULL) {
+            nearest_levels(k, k->t[i], shape);
+        } else {
+            nearest_lanes(k, k->t[i], shape);
+        }
+        store(s, k, row, n, i, col);
+        hand_on(k->t, k->e, r->m + i * s->width, i + 1, s->width);
+    }
+}
+
+static void tile_task(void *ctx, size_t task, int thread) {
+    (void)thread;
+    const struct step *s = ctx;
+    struct ht_rounding *r = s->r;
+    uint64_t row = task * LANES, n = r->rows - row < LANES ? r->rows - row : LANES;
+    struct tile k;
+    for (uint64_t i = 0; i < s->width; i++) {
+        for (uint64_t l = 0; l < LANES; l++) {
+            k.t[i][l] = r->g[(row + (l < n ? l : n - 1)) * r->cols + s->at + i];
+        }
+    }
+    if (r->format->vector != 0) {
+        vectors_of_tile(s, &k, row, n);
+    } else {
+        columns_of_tile(s, &k, row, n);
+    }
+}
+
+/* Targets by turn start as the weights. */
+static void start_task(void *ctx, size_t row, int thread) {
+    (void)thread;
+    struct ht_rounding *r = ctx;
+    for (uint64_t i = 0; i < r->cols; i++) {
+        r->g[row * r->cols + i] = r->w[row * r->cols + r->order[i]];
+    }
+}
+
+static void rest_task(void *ctx, size_t row, int thread) {
+    (void)thread;
+    const struct step *s = ctx;
+    uint64_t from = s->at + s->width, n = s->r->cols - from;
+    float *t = s->r->g + row * s->r->cols + from;
+    const float *y = s->r->y + row * n;
+    for (uint64_t j = 0; j < n; j++) {
+        t[j] += y[j];
+    }
+}
+
+void ht_rounding_feedback(struct ht_rounding *r) {
+    ht_pool_run(r->pool, r->rows, start_task, r);
+    struct step s = {.r = r};
+    for (s.at = 0; s.at < r->cols; s.at += s.width) {
+        s.width = r->cols - s.at < r->step ? r->cols - s.at : r->step;
+        for (uint64_t i = 0; i < s.width; i++) {
+            for (uint64_t j = 0; j < s.width; j++) {
+                r->m[i * s.width + j] = j > i ? r->mt[(s.at + j) * r->cols + s.at + i] : 0.0f;
+            }
+        }
+        ht_pool_run(r->pool, (r->rows + LANES - 1) / LANES, tile_task, &s);
+        uint64_t from = s.at + s.width;
+        if (from < r->cols) {
+            ht_dense_product(r->pool, r->e, r->rows, s.width, r->mt + from * r->cols + s.at, r->cols, r->cols - from,
+                             r->y, r->scratch);
+            ht_pool_run(r->pool, r->rows, rest_task, &s);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+/* AXIS 4, rounding with the layer's own inputs in view. One linear y = W x is given with H = E[x x^T]; what counts
+ * is the loss of its output,
+ *
+ *     tr(E H E^T),  E = W - W^                                   (mean squared error of y, summed over outputs)
+ *
+ * not the error of the weights themselves. Rows of W are independent of each other and share H.
+ *
+ *     feedback   columns are rounded one after the other; the error of each is made up for by those that follow
+ *     descent    codes move by single steps while that lowers the loss
+ *     refit      block scales move to their best value for the codes there are
+ *
+ * Grids (scales and mins) come from the format's own weighted search on the original weights, with diag(H) as
+ * importance, before any code is chosen: the visiting order is then free, and files keep the natural order.
+ *
+ * Sources: GPTQ, Frantar et al. 2023, arXiv 2210.17323 (feedback, damping, act-order, lazy batches); QuIP, Chee et
+ * al. 2023, arXiv 2307.13304, section 3 (the same in its LDL form, used here); CDQuant, Nair and Suggala 2024,
+ * arXiv 2406.17542 (descent). */
+#ifndef HT_QUANT_ROUND_ROUND_H
+#define HT_QUANT_ROUND_ROUND_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "base/pool.h"
+#include "format/format.h"
+
+struct ht_round_options {
+    double damping;   /* added to the diagonal of H, times its mean; more when H is not positive definite */
+    bool natural;     /* visit columns in their order instead of by falling diag(H) */
+    uint32_t descents; /* sweeps of descent; refit goes between them */
+};
+
+struct ht_round_report {
+    double loss_nearest; /* tr(E H E^T) of rounding to nearest on the same grids */
+    double loss;         /* of what was written */
+    double damping;      /* taken; above the one asked for when the factorization failed first */
+    uint32_t dampings;   /* times it was raised */
+    uint64_t dead;       /* columns whose input was always 0 */
+    bool kept_nearest;   /* nearest was no worse and was written */
+};
+
+void ht_round_defaults(struct ht_round_options *options);
+
+/* w [rows, cols] f32, finite; hessian [cols, cols] symmetric, mean of x x^T; dst: rows of the format, natural order.
+ * format is a grid format and cols a multiple of its block. HT_NUMERIC when hessian holds NaN or Inf; HT_NOMEM. */
+ht_status ht_round_feedback(struct ht_pool *pool, const struct ht_format *format, const float *w, uint64_t rows,
+                            uint64_t cols, const float *hessian, const struct ht_round_options *options, void *dst,
+                            struct ht_round_report *report, ht_err *err);
+
+/* Bytes that ht_round_feedback allocates. */
+uint64_t ht_round_memory(const struct ht_format *format, uint64_t rows, uint64_t cols, int threads);
+
+#endif
