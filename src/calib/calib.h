@@ -27,6 +27,18 @@ ht_status ht_calib_tokens(const struct ht_model *model, const char *path, struct
 /* Copies a window of ids; the first one becomes BOS when the model adds BOS. */
 void ht_calib_window(const struct ht_model *model, const int32_t *ids, uint32_t n, int32_t *window);
 
+/* Whole windows of ids from several texts, one behind the other; each text starts a new window and its remainder is
+ * left out. At most `tokens` in all (0: all). HT_INVAL when there is not one full window. */
+struct ht_calib_windows {
+    int32_t *ids; /* [n, window] */
+    uint64_t n;
+    uint32_t window;
+};
+
+ht_status ht_calib_windows(const struct ht_model *model, const char *const *texts, size_t n_texts, uint64_t tokens,
+                           uint32_t window, struct ht_calib_windows *windows, ht_err *err);
+void ht_calib_windows_deinit(struct ht_calib_windows *windows);
+
 /* ---- importance matrix ------------------------------------------------------------------------------- */
 
 /* Sum over tokens of the square of each input of each linear, all but the output head (as llama-imatrix does
@@ -37,5 +49,32 @@ void ht_calib_window(const struct ht_model *model, const int32_t *ids, uint32_t 
 ht_status ht_calib_imatrix(struct ht_context *ctx, const struct ht_model *model, const char *const *texts,
                            size_t n_texts, uint64_t tokens, uint32_t window, enum ht_math math,
                            struct ht_imatrix **imatrix, ht_err *err);
+
+/* ---- layer by layer ---------------------------------------------------------------------------------- */
+
+/* All calibration text on its way through a model, one layer at a time, so that weights of earlier layers can be
+ * replaced by their quantized form and later layers are calibrated on what they will really see. */
+struct ht_calib_gram {
+    uint64_t cols, tokens;
+    float *h; /* [cols, cols] mean of x x^T over the tokens */
+};
+
+struct ht_calib_layers;
+
+/* model's linears may be changed between calls: their data and format. Hidden states start as the embedding. */
+ht_status ht_calib_layers_new(struct ht_context *ctx, struct ht_model *model, const struct ht_calib_windows *windows,
+                              enum ht_math math, struct ht_calib_layers **layers, ht_err *err);
+void ht_calib_layers_free(struct ht_calib_layers *layers);
+/* Hidden states before the layer in work: [tokens, C]. */
+float *ht_calib_layers_hidden(struct ht_calib_layers *layers, uint64_t *tokens);
+/* Runs the layer in work on all windows and collects the inputs of its linears; hidden states stay. HT_NUMERIC names
+ * the linear whose inputs are not finite. */
+ht_status ht_calib_layers_collect(struct ht_calib_layers *layers, int32_t layer, ht_err *err);
+/* What collect saw of this linear: linears that read the same vectors share it. */
+const struct ht_calib_gram *ht_calib_layers_gram(const struct ht_calib_layers *layers, const struct ht_linear *linear);
+/* Hidden states become those behind the layer, with its present weights. */
+ht_status ht_calib_layers_advance(struct ht_calib_layers *layers, int32_t layer, ht_err *err);
+/* Bytes that calibration of this many tokens will take. */
+uint64_t ht_calib_layers_memory(const struct ht_model *model, uint64_t tokens, uint32_t window, int threads);
 
 #endif

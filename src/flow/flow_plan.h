@@ -7,6 +7,7 @@
 #define HT_FLOW_FLOW_PLAN_H
 
 #include "model/arch.h"
+#include "quant/round/round.h"
 #include "token/tokenizer.h"
 
 enum ht_target { HT_TARGET_GGUF, HT_TARGET_HF };
@@ -23,6 +24,8 @@ struct ht_plan_tensor {
     bool to_pairs;
     const struct ht_format *wanted; /* the format asked for; another than out.format: a fallback was taken */
     const float *importance;        /* [ne[0]] or NULL */
+    unsigned char *stored;          /* finished rows in out.format, in the input's row order; NULL: to be encoded */
+    const struct ht_round_report *round; /* how stored came to be, or NULL */
     /* Filled while streaming. Sums over all elements. */
     double sum_sq, err_sq;         /* x^2, (x - y)^2 */
     double weight_sum, weight_err; /* importance, importance * (x - y)^2 */

@@ -87,10 +87,10 @@ static void read_rows(const struct ht_plan_tensor *t, uint64_t row, uint64_t row
     }
 }
 
-/* Copies stored rows where input and output have the same format. */
-static void copy_rows(const struct ht_plan_tensor *t, uint64_t row, uint64_t rows, unsigned char *dst) {
+/* Copies rows that are stored in the output's format already: the input's own, or finished ones. */
+static void copy_rows(const struct ht_plan_tensor *t, const unsigned char *data, uint64_t row, uint64_t rows,
+                      unsigned char *dst) {
     uint64_t row_bytes = ht_format_row_bytes(t->out.format, cols_of(t));
-    const unsigned char *data = t->in->data;
     if (t->heads == 0) {
         memcpy(dst, data + row * row_bytes, rows * row_bytes);
         return;
@@ -206,7 +206,7 @@ static void run_task(struct task *k, unsigned char *dst, const struct scratch *s
     uint64_t cols = cols_of(t), n = k->rows * cols;
     bool integers = t->in != NULL && t->in->format->kind == HT_KIND_INT;
     if (integers) { /* carried over as they are */
-        copy_rows(t, k->row, k->rows, dst);
+        copy_rows(t, t->in->data, k->row, k->rows, dst);
         return;
     }
     read_rows(t, k->row, k->rows, s->x);
@@ -216,10 +216,12 @@ static void run_task(struct task *k, unsigned char *dst, const struct scratch *s
             s->x[i] = isfinite(s->x[i]) ? s->x[i] : 0.0f;
         }
     } else if (t->in != NULL && t->in->format == f) {
-        copy_rows(t, k->row, k->rows, dst);
+        copy_rows(t, t->in->data, k->row, k->rows, dst);
         return;
     }
-    if (f->kind == HT_KIND_FLOAT) {
+    if (t->stored != NULL) {
+        copy_rows(t, t->stored, k->row, k->rows, dst);
+    } else if (f->kind == HT_KIND_FLOAT) {
         f->encode(s->x, NULL, dst, n);
     } else { /* row by row: encoders may look at the whole row that they are given */
         for (uint64_t r = 0; r < k->rows; r++) {

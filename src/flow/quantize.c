@@ -118,7 +118,11 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
         HT_TRY(ht_quant_estimate(ctx, j, err));
     } else {
         const struct ht_source *source = j->plan->source;
-        HT_TRY(ht_quant_collect_weights(ctx, j, err));
+        if ((j->method->needs & HT_NEEDS_GRAM) != 0) {
+            HT_TRY(ht_quant_layers(ctx, j, err));
+        } else {
+            HT_TRY(ht_quant_collect_weights(ctx, j, err));
+        }
         HT_TRY(hash_files(ctx, ht_path_base(source->path), source->maps, source->n_maps, j->source_xxh3, err));
         HT_TRY(ht_quant_set_meta(j, err));
         HT_TRY(write_output(ctx, j, err));
@@ -140,6 +144,7 @@ ht_status ht_flow_quantize(struct ht_context *ctx, const ht_quantize_options *o,
     json_decref(j.warnings);
     ht_imatrix_free(j.imatrix);
     ht_mem_free(j.rules);
+    ht_quant_layers_free(j.plan);
     ht_flow_plan_close(j.plan);
     return status;
 }

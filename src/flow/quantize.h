@@ -25,6 +25,7 @@ struct ht_quant_job {
     struct ht_quant_rule *rules;
     struct ht_imatrix *imatrix;          /* NULL: none */
     size_t n_unweighted;                 /* weights without an entry */
+    uint64_t calib_tokens;               /* that a method with ht_quant_layers saw */
     uint64_t bytes;                      /* predicted, exact */
     uint32_t n_files;
     char source_xxh3[17], output_xxh3[17]; /* hex; empty: not known (dry run; output in several files) */
@@ -44,6 +45,10 @@ ht_status ht_quant_check_input(const struct ht_quant_job *job, ht_err *err); /* 
 /* quantize_weights.c: reads the matrix of --imatrix; and, for --calib, collects one. Both give each tensor its row. */
 ht_status ht_quant_load_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_collect_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+
+/* quantize_layers.c: methods that need the second moments of inputs: fills stored of the layers' tensors. */
+ht_status ht_quant_layers(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+void ht_quant_layers_free(struct ht_flow_plan *plan);
 
 /* quantize_estimate.c: seconds and peak memory of the run, from a measurement on this model's rows. */
 ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);

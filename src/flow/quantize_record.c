@@ -109,6 +109,14 @@ static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tenso
         ht_doc_set(d, o, "rel_error_db",
                    t->err_sq > 0 ? ht_doc_real(10.0 * log10(t->err_sq / t->sum_sq)) : json_null());
     }
+    if (t->round != NULL) { /* mean squared error of the output, summed over outputs: tr(E H E^T) */
+        json_t *r = ht_doc_object(d, o, "round");
+        ht_doc_set(d, r, "loss_nearest", ht_doc_real(t->round->loss_nearest));
+        ht_doc_set(d, r, "loss", ht_doc_real(t->round->loss));
+        ht_doc_set(d, r, "damping", ht_doc_real(t->round->damping));
+        ht_doc_set(d, r, "damping_raised", json_integer(t->round->dampings));
+        ht_doc_set(d, r, "dead_inputs", json_integer((json_int_t)t->round->dead));
+    }
     ht_doc_append(d, all, o);
 }
 

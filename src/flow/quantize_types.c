@@ -80,7 +80,13 @@ static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
                        "method %s needs importance: give --imatrix FILE, or --calib TEXT to collect it first",
                        j->method->name);
     }
-    if (!wants_data && has_data) {
+    bool wants_text = (j->method->needs & HT_NEEDS_GRAM) != 0;
+    if (wants_text && o->n_calib == 0) {
+        return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
+                       "method %s looks at pairs of inputs, which no importance file holds: give --calib TEXT",
+                       j->method->name);
+    }
+    if (!wants_data && !wants_text && has_data) {
         return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
                        "method %s uses no importance: leave --imatrix and --calib away, or choose method imatrix",
                        j->method->name);

@@ -1,5 +1,7 @@
 #include "model/session.h"
 
+#include <string.h>
+
 #include "base/ckd.h"
 #include "base/mem.h"
 #include "model/rope.h"
@@ -266,4 +268,24 @@ ht_status ht_run_feed_each(struct ht_run *run, const int32_t *ids, size_t n, siz
     }
     struct sink sink = {n, n_out, NULL, fn, user};
     return feed(run, ids, &sink, err);
+}
+
+void ht_run_layer(struct ht_run *run, int32_t layer, const int32_t *ids, size_t n, float *hidden) {
+    const struct ht_plan *plan = &run->model->plan;
+    uint32_t pos = run->pos;
+    size_t bytes = n * ht_act_width(run->model, HT_ACT_RESIDUAL) * sizeof *hidden;
+    run->ids = ids;
+    run->n_tokens = n;
+    run->row0 = 0;
+    run->n_rows = n;
+    run->pos = 0;
+    ht_rope_angles(run->model->rope_inv_freq, run->model->hp.rope_dim / 2, 0, n, run->angles);
+    memcpy(run->acts[HT_ACT_RESIDUAL], hidden, bytes);
+    for (size_t i = 0; i < plan->n_body; i++) {
+        if (plan->steps[i].layer == layer) {
+            ht_run_step(run, &plan->steps[i]);
+        }
+    }
+    memcpy(hidden, run->acts[HT_ACT_RESIDUAL], bytes);
+    run->pos = pos;
 }

@@ -58,4 +58,9 @@ typedef int ht_logits_fn(void *user, size_t first, size_t count, const float *lo
 ht_status ht_run_feed_each(struct ht_run *run, const int32_t *ids, size_t n, size_t n_out, ht_logits_fn *fn,
                            void *user, ht_err *err);
 
+/* Runs the steps of one layer alone on n tokens at positions 0 .. n - 1 (n <= ctx and batch): hidden [n, C] is the
+ * residual before it and becomes that behind it. Layer -1 is the embedding of ids. The cache of other layers and
+ * the position stay as they are. Calibration takes all of its text through one layer before it turns to the next. */
+void ht_run_layer(struct ht_run *run, int32_t layer, const int32_t *ids, size_t n, float *hidden);
+
 #endif

@@ -1,11 +1,15 @@
-/* Methods: published recipes as rows of presets.c. In this first set: rtn (round to nearest on the format's
- * own searched grid) and imatrix (the same search weighted by calibration importance). */
+/* Methods: published recipes as rows of presets.c. In this set: rtn (round to nearest on the format's own searched
+ * grid), imatrix (the same search weighted by calibration importance) and gptq (error feedback on those grids). */
 #ifndef HT_QUANT_METHOD_H
 #define HT_QUANT_METHOD_H
 
 #include <stddef.h>
 
-enum ht_needs { HT_NEEDS_NOTHING = 0, HT_NEEDS_MEAN_SQUARE = 1 };
+enum ht_needs {
+    HT_NEEDS_NOTHING = 0,
+    HT_NEEDS_MEAN_SQUARE = 1, /* of each input */
+    HT_NEEDS_GRAM = 2         /* second moments of all pairs of inputs; text only, no importance file holds them */
+};
 
 struct ht_method {
     const char *name, *summary;

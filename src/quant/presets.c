@@ -11,6 +11,9 @@ static const struct ht_method methods[] = {
     {"imatrix", "the same search, each column weighted by the mean square of its input on calibration text",
      "none", "weighted squared error, searched", "any", "nearest", "none", "llama.cpp, pull request 4861",
      HT_NEEDS_MEAN_SQUARE},
+    {"gptq", "columns rounded one after the other, each making up for the errors before it, then polished",
+     "none", "weighted squared error, searched", "any GGUF grid", "error feedback, descent, refit", "none",
+     "Frantar et al. 2022, arXiv 2210.17323", HT_NEEDS_GRAM},
 };
 enum { N_METHODS = sizeof methods / sizeof methods[0] };
 

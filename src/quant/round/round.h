@@ -36,7 +36,6 @@ struct ht_round_report {
     double damping;      /* taken; above the one asked for when the factorization failed first */
     uint32_t dampings;   /* times it was raised */
     uint64_t dead;       /* columns whose input was always 0 */
-    bool kept_nearest;   /* nearest was no worse and was written */
 };
 
 void ht_round_defaults(struct ht_round_options *options);
