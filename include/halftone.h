@@ -167,7 +167,7 @@ typedef struct ht_quantize_options {
     const char *input;
     const char *output;
     const char *format;  /* a format ("q4_0") or a preset ("Q4_K_M"), matched without case */
-    const char *method;  /* "rtn", "imatrix"; NULL: imatrix when there is importance, else rtn */
+    const char *method;  /* "rtn", "imatrix", "gptq" (needs calib); NULL: imatrix when there is importance, else rtn */
     const char *imatrix; /* importance file (.gguf or .dat); NULL: none */
     const char *const *calib; /* texts to collect the importance from first */
     size_t n_calib;

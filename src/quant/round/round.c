@@ -223,7 +223,8 @@ struct buffers {
 static ht_status allocate(struct buffers *b, int threads, ht_err *err) {
     struct ht_rounding *r = &b->r;
     uint64_t n = r->cols, rows = r->rows, elems = rows * n;
-    size_t scratch = ht_dense_scratch_bytes(rows, n, n, threads), other = ht_dense_scratch_bytes(rows, r->step, n, threads);
+    size_t scratch = ht_dense_scratch_bytes(rows, n, n, threads);
+    size_t other = ht_dense_scratch_bytes(rows, r->step, n, threads);
     b->f.n = n;
     b->f.h = ht_mem_alloc_aligned(n * n, sizeof(float));
     b->f.mt = ht_mem_alloc_aligned(n * n, sizeof(float));

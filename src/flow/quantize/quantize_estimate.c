@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "flow/flow_stream.h"
-#include "flow/quantize.h"
+#include "flow/quantize/quantize.h"
 
 #define MAX_PAIRS 64
 

@@ -1,6 +1,6 @@
 /* quantize: the driver. parse -> plan -> formats -> checks -> importance -> stream -> commit -> record. The six
  * steps of one row of weights stand in format/ (fit, snap, round, pack); which rows get which, here. */
-#include "flow/quantize.h"
+#include "flow/quantize/quantize.h"
 
 #include <stdio.h>
 

@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 #include "base/nearest.h"
-#include "flow/quantize.h"
+#include "flow/quantize/quantize.h"
 
 /* Formats that a GGUF file can hold and weights can have. */
 static bool usable(const struct ht_format *f) {

@@ -1,6 +1,6 @@
 /* Importance: one weight per column of each matrix, the mean square of that input on calibration text. */
 #include "calib/calib.h"
-#include "flow/quantize.h"
+#include "flow/quantize/quantize.h"
 #include "model/model.h"
 
 static ht_status collect(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {

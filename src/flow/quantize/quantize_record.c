@@ -6,7 +6,7 @@
 #include "base/sys.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_paths.h"
-#include "flow/quantize.h"
+#include "flow/quantize/quantize.h"
 
 void ht_quant_warn(struct ht_context *ctx, struct ht_quant_job *j, const char *fmt, ...) {
     char text[512];

@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "calib/calib.h"
 #include "flow/flow_stream.h"
-#include "flow/quantize.h"
+#include "flow/quantize/quantize.h"
 #include "quant/round/round.h"
 
 struct layers {
