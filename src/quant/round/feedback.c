@@ -5,6 +5,7 @@
  * so the best code of column j, those before it given, is the nearest to w_j + sum_{i<j} e_i R_ij / R_jj. Within a
  * step of columns the errors are handed on at once; all later columns get those of a whole step by one matrix
  * product. */
+#include <math.h>
 #include <string.h>
 
 #include "quant/round/dense.h"
@@ -100,23 +101,69 @@ static void store(const struct step *s, const struct tile *k, uint64_t row, uint
     }
 }
 
+#define VECTOR_TRIES 4
+
+/* The vector in work, one row. x: targets without the errors within the vector; these depend on the codes. */
+struct vector {
+    const struct ht_grid *grid;
+    const float *x, *w; /* [n] */
+    const float *m;     /* the step's m at the vector: m[i * stride + j] */
+    const float *cond;  /* [n] */
+    uint64_t n, stride;
+    uint32_t at;        /* in the block */
+};
+
+/* Targets as the vector's own errors make them, and the loss: sum over j of cond_j (target_j - value_j)^2. */
+static float vector_targets(const struct vector *k, const float *value, float *target) {
+    float loss = 0.0f;
+    for (uint64_t j = 0; j < k->n; j++) {
+        float t = k->x[j];
+        for (uint64_t i = 0; i < j; i++) {
+            t += (k->w[i] - value[i]) * k->m[i * k->stride + j];
+        }
+        target[j] = t;
+        loss += k->cond[j] * (t - value[j]) * (t - value[j]);
+    }
+    return loss;
+}
+
+/* Rounds, sees what its errors do to the targets within the vector, rounds again; the best of some tries. codes:
+ * the block's. */
+static void round_vector(const struct ht_format *f, const struct vector *k, int8_t *codes, float *value) {
+    float x[HT_BLOCK_MAX] = {0}, weight[HT_BLOCK_MAX] = {0}, target[HT_BLOCK_MAX], next[HT_BLOCK_MAX];
+    int8_t tried[HT_BLOCK_MAX] = {0};
+    float best = INFINITY;
+    int tries = k->n > 16 ? 2 : VECTOR_TRIES;
+    memcpy(weight + k->at, k->cond, k->n * sizeof *weight);
+    memcpy(x + k->at, k->x, k->n * sizeof *x);
+    for (int i = 0; i < tries; i++) {
+        f->round_vector(x, weight, k->grid, k->at, tried);
+        ht_rounding_values(f, k->grid, tried + k->at, k->at, k->n, next);
+        float loss = vector_targets(k, next, target);
+        if (loss < best || i == 0) {
+            best = loss;
+            memcpy(codes + k->at, tried + k->at, k->n);
+            memcpy(value, next, k->n * sizeof *value);
+        }
+        memcpy(x + k->at, target, k->n * sizeof *x);
+    }
+}
+
 /* The vector of columns at turns at + i ..., which are neighbours: all lanes' targets to codes. */
 static void round_vectors(const struct step *s, const struct tile *k, uint64_t row, uint64_t n, uint64_t i) {
     struct ht_rounding *r = s->r;
     const struct ht_format *f = r->format;
     uint64_t col = r->order[s->at + i], block = col / f->block_elems, in = col % f->block_elems;
-    float x[HT_BLOCK_MAX] = {0}, weight[HT_BLOCK_MAX] = {0};
-    for (uint64_t j = 0; j < f->vector; j++) {
-        weight[in + j] = r->cond[s->at + i + j];
-    }
+    float x[HT_BLOCK_MAX];
     for (uint64_t l = 0; l < n; l++) {
-        const struct ht_grid *grid = &r->grids[(row + l) * r->n_grids + block];
         uint64_t start = (row + l) * r->cols + block * f->block_elems;
+        struct vector v = {.grid = &r->grids[(row + l) * r->n_grids + block], .x = x, .w = r->w + start + in,
+                           .m = r->m + i * s->width + i, .cond = r->cond + s->at + i, .n = f->vector,
+                           .stride = s->width, .at = (uint32_t)in};
         for (uint64_t j = 0; j < f->vector; j++) {
-            x[in + j] = k->t[i + j][l];
+            x[j] = k->t[i + j][l];
         }
-        f->round_vector(x, weight, grid, (uint32_t)in, r->codes + start);
-        ht_rounding_values(f, grid, r->codes + start + in, in, f->vector, r->v + start + in);
+        round_vector(f, &v, r->codes + start, r->v + start + in);
         for (uint64_t j = 0; j < f->vector; j++) {
             r->e[(row + l) * s->width + i + j] = r->w[start + in + j] - r->v[start + in + j];
         }

@@ -68,40 +68,58 @@ static void move_columns(struct ht_rounding *r, uint64_t row, uint64_t at, uint6
     }
 }
 
-static void move_vectors(struct ht_rounding *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta) {
+/* All elements of a vector move at once, which goes too far where their inputs resemble each other: shorter ways
+ * are tried, too. True: codes (the block's) and d hold a change that lowers the loss. */
+static bool better_vector(const struct ht_rounding *r, const struct ht_grid *grid, uint64_t row, uint64_t col,
+                          const float *g, int8_t *codes, float *d) {
     const struct ht_format *f = r->format;
-    float x[HT_BLOCK_MAX] = {0}, weight[HT_BLOCK_MAX] = {0}, value[HT_BLOCK_MAX], d[HT_BLOCK_MAX];
-    int8_t codes[HT_BLOCK_MAX];
-    for (uint64_t i = 0; i < width; i += f->vector) {
-        uint64_t col = at + i, block = col / f->block_elems, in = col % f->block_elems;
-        const struct ht_grid *grid = &r->grids[row * r->n_grids + block];
-        int8_t *mine = r->codes + row * r->cols + col;
-        float *v = r->v + row * r->cols + col;
+    uint64_t in = col % f->block_elems;
+    const int8_t *mine = r->codes + row * r->cols + col;
+    const float *v = r->v + row * r->cols + col;
+    float x[HT_BLOCK_MAX] = {0}, weight[HT_BLOCK_MAX] = {0};
+    for (float way = 1.0f; way > 0.2f; way *= 0.5f) {
         for (uint64_t j = 0; j < f->vector; j++) {
             float hjj = r->h[(col + j) * r->cols + col + j];
-            x[in + j] = v[j] + g[i + j] / hjj;
+            x[in + j] = v[j] + way * g[j] / hjj;
             weight[in + j] = hjj;
         }
         f->round_vector(x, weight, grid, (uint32_t)in, codes);
         if (memcmp(codes + in, mine, f->vector) == 0) {
-            continue;
+            return false;
         }
-        ht_rounding_values(f, grid, codes + in, in, f->vector, value);
+        ht_rounding_values(f, grid, codes + in, in, f->vector, d);
         float gain = 0.0f;
         for (uint64_t j = 0; j < f->vector; j++) {
-            d[j] = value[j] - v[j];
+            d[j] -= v[j];
         }
         for (uint64_t j = 0; j < f->vector; j++) {
-            gain += d[j] * (2.0f * g[i + j] - dot(d, r->h + (col + j) * r->cols + col, f->vector));
+            gain += d[j] * (2.0f * g[j] - dot(d, r->h + (col + j) * r->cols + col, f->vector));
         }
         if (gain > 0.0f) {
-            memcpy(mine, codes + in, f->vector);
-            for (uint64_t j = 0; j < f->vector; j++) {
-                v[j] = value[j];
-                delta[i + j] += d[j];
-                follow(g, r->h + (col + j) * r->cols + at, d[j], width);
-            }
+            return true;
         }
+    }
+    return false;
+}
+
+static void move_vectors(struct ht_rounding *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta) {
+    const struct ht_format *f = r->format;
+    float d[HT_BLOCK_MAX];
+    int8_t codes[HT_BLOCK_MAX];
+    for (uint64_t i = 0; i < width; i += f->vector) {
+        uint64_t col = at + i, in = col % f->block_elems;
+        const struct ht_grid *grid = &r->grids[row * r->n_grids + col / f->block_elems];
+        if (!better_vector(r, grid, row, col, g + i, codes, d)) {
+            continue;
+        }
+        float *v = r->v + row * r->cols + col;
+        memcpy(r->codes + row * r->cols + col, codes + in, f->vector);
+        for (uint64_t j = 0; j < f->vector; j++) {
+            v[j] += d[j];
+            delta[i + j] += d[j];
+            follow(g, r->h + (col + j) * r->cols + at, d[j], width);
+        }
+        ht_rounding_values(f, grid, codes + in, in, f->vector, v);
     }
 }
 
