@@ -8,7 +8,7 @@
 static const char *const TEXT[] = {HT_MODEL_DIR "/text/northanger-abbey.txt"};
 
 static json_t *quantize(int threads, const char *input, const char *output, const char *format) {
-    ht_context *ctx = new_context(threads);
+    ht_context *ctx = make_context(threads, NULL, NULL);
     ht_quantize_options o;
     ht_err err;
     char *json;
@@ -24,13 +24,6 @@ static json_t *quantize(int threads, const char *input, const char *output, cons
     ASSERT_OK(ht_quantize(ctx, &o, &json, &err), &err);
     ht_context_free(ctx);
     return parse(json);
-}
-
-static struct ht_source *open_source(const char *path) {
-    struct ht_source *s;
-    ht_err err = {0};
-    ASSERT_OK(ht_source_open(path, &s, &err), &err);
-    return s;
 }
 
 /* Tensors whose name starts so. */
