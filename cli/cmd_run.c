@@ -35,6 +35,8 @@ static const struct option_row options[] = {
      "positions kept [the model's, at most 4096]"},
     {"exact", 0, OPT_FLAG, offsetof(struct args, s.exact), NULL, NULL,
      "f32 activations instead of 8-bit ones"},
+    {"bf16", 0, OPT_FLAG, offsetof(struct args, s.bf16), NULL, NULL,
+     "activations rounded to bf16, as stock runtimes do for BF16 weights"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };
 

@@ -289,7 +289,8 @@ HT_API ht_status ht_chat_tokenize(const ht_model *model, const char *chat, const
 typedef struct ht_session_options {
     size_t size;
     uint32_t ctx; /* positions of the KV cache; 0: the model's, at most 4,096 */
-    bool exact;   /* f32 activations; default 8-bit */
+    bool exact;   /* f32 activations; default 8-bit (f32 where the weights are floats) */
+    bool bf16;    /* inputs of matrix products rounded to bf16, as stock runtimes do for BF16 weights; not with exact */
 } ht_session_options;
 
 HT_API void ht_session_options_defaults(ht_session_options *options);

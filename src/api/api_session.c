@@ -26,6 +26,9 @@ ht_status ht_session_new(ht_context *ctx, const ht_model *model, const ht_sessio
     HT_TRY(ht_options_take(&o, sizeof o, options, err));
     HT_TRY(ht_need(ctx, "ctx", err));
     HT_TRY(ht_need(model, "model", err));
+    if (o.exact && o.bf16) {
+        return ht_fail(err, HT_INVAL, "bf16", HT_NO_POS, "exact keeps f32 activations, bf16 rounds them: choose one");
+    }
     struct ht_session *s = ht_mem_calloc(1, sizeof *s);
     if (s == NULL) {
         return ht_fail_nomem(err, sizeof *s);
@@ -36,7 +39,10 @@ ht_status ht_session_new(ht_context *ctx, const ht_model *model, const ht_sessio
     s->ctx = o.ctx != 0 ? o.ctx : most;
     s->logits = ht_mem_alloc_array(model->hp.vocab, sizeof *s->logits);
     const struct ht_run_options run = {
-        .ctx = s->ctx, .math = o.exact ? HT_MATH_EXACT : HT_MATH_FAST, .f32_cache = o.exact};
+        .ctx = s->ctx,
+        .math = o.exact ? HT_MATH_EXACT : o.bf16 ? HT_MATH_BF16 : HT_MATH_FAST,
+        .f32_cache = o.exact || o.bf16,
+    };
     ht_status status = s->logits == NULL ? ht_fail_nomem(err, model->hp.vocab * sizeof *s->logits)
                                          : ht_run_new(ctx->pool, model, &run, &s->run, err);
     if (status != HT_OK) {

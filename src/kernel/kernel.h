@@ -23,7 +23,8 @@ struct ht_mat {
 
 enum ht_math {
     HT_MATH_EXACT, /* f32 activations, weights decoded exactly, f32 sums */
-    HT_MATH_FAST   /* 8-bit activations (one f32 scale per 32 inputs), integer dot products where served */
+    HT_MATH_FAST,  /* 8-bit activations (one f32 scale per 32 inputs), integer dot products where served */
+    HT_MATH_BF16   /* activations rounded to bf16, else as EXACT */
 };
 
 /* y [T, R] = x [T, K] * W^T. x and y are f32, rows contiguous (y with row stride y_stride >= R elements).
@@ -37,6 +38,9 @@ enum ht_math {
  *   |code| distance from the stored zero (255 at most); the integer parts are the same numbers.
  *
  * FAST, float formats (f32 f16 bf16 f64): the same as EXACT.
+ *
+ * BF16: each input is rounded to bf16, to nearest even, before it is multiplied: what matrix units for bf16 take,
+ *   and what llama.cpp does to inputs of BF16 weights. All else as EXACT.
  *
  * Both: plus K * 1e-40, since single products may fall below the smallest normal f32. */
 size_t ht_matmul_scratch_bytes(const struct ht_mat *w, size_t max_tokens, int threads);

@@ -1,5 +1,6 @@
 /* The driver of the matrix product: rounds the activations if asked to, cuts the rows into tiles of fixed
  * size (so that results do not depend on the number of threads) and hands them to the slots. */
+#include "format/half.h"
 #include "kernel/chunk.h"
 
 /* Dot products for few tokens: a tile is long enough for the prefetch to run ahead in it, and there are
@@ -79,7 +80,8 @@ struct job {
     const struct ht_chunk_shape *shape;
     ht_panel_q8_fn *panel_q8; /* NULL: rows_q8 does it */
     ht_decode_fn *decode;
-    float *packed; /* [token tiles, K, HT_GEMM_TOKENS] */
+    float *packed; /* [token tiles, K, HT_GEMM_TOKENS]; few tokens: x rounded to bf16 [T, K] */
+    bool bf16;     /* round x */
     char *thread_scratch;
     size_t thread_bytes;
 };
@@ -100,12 +102,28 @@ static void rows_f32_task(void *ctx, size_t task, int thread) {
                 j->decode, scratch_of(j, thread));
 }
 
+static void round_bf16(const float *x, size_t n, float *y) {
+    for (size_t i = 0; i < n; i++) {
+        y[i] = ht_bf16_to_f32(ht_bf16_from_f32(x[i]));
+    }
+}
+
+static void round_task(void *ctx, size_t t, int thread) {
+    (void)thread;
+    struct job *j = ctx;
+    size_t K = j->w->cols;
+    round_bf16(j->x + t * K, K, j->packed + t * K);
+}
+
 static void pack_task(void *ctx, size_t task, int thread) {
     (void)thread;
     struct job *j = ctx;
     size_t K = j->w->cols, t0 = task * HT_GEMM_TOKENS;
     size_t n = j->n_tokens - t0 < HT_GEMM_TOKENS ? j->n_tokens - t0 : HT_GEMM_TOKENS;
     j->table->pack_f32(j->x + t0 * K, K, n, K, j->packed + t0 * K);
+    if (j->bf16) {
+        round_bf16(j->packed + t0 * K, HT_GEMM_TOKENS * K, j->packed + t0 * K);
+    }
 }
 
 static void gemm_f32_task(void *ctx, size_t task, int thread) {
@@ -204,12 +222,17 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
         .thread_bytes = l.thread_bytes,
     };
     size_t n_tiles = (w->rows + j.tile_rows - 1) / j.tile_rows;
-    if (math == HT_MATH_EXACT || j.rows_q8 == NULL) {
+    if (math != HT_MATH_FAST || j.rows_q8 == NULL) {
+        j.packed = (float *)(void *)(base + l.packed);
+        j.bf16 = math == HT_MATH_BF16;
         if (n_tokens < GEMM_F32_MIN_TOKENS || table->gemm_f32 == NULL) {
+            if (j.bf16) {
+                ht_pool_run(pool, n_tokens, round_task, &j);
+                j.x = j.packed;
+            }
             ht_pool_run(pool, n_tiles, rows_f32_task, &j);
             return;
         }
-        j.packed = (float *)(void *)(base + l.packed);
         ht_pool_run(pool, (n_tokens + HT_GEMM_TOKENS - 1) / HT_GEMM_TOKENS, pack_task, &j);
         ht_pool_run(pool, (w->rows + PANEL_F32_ROWS - 1) / PANEL_F32_ROWS, gemm_f32_task, &j);
         return;

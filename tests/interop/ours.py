@@ -87,7 +87,7 @@ class ContextOptions(C.Structure):
 
 
 class SessionOptions(C.Structure):
-    _fields_ = [("size", C.c_size_t), ("ctx", C.c_uint32), ("exact", C.c_bool)]
+    _fields_ = [("size", C.c_size_t), ("ctx", C.c_uint32), ("exact", C.c_bool), ("bf16", C.c_bool)]
 
 
 _lib = None
@@ -146,11 +146,11 @@ class Model:
         _library().ht_string_free(pointer)
         return out
 
-    def logits(self, ids, exact):
+    def logits(self, ids, exact, bf16=False):
         """[len(ids), vocab] f32 of one batch."""
         options = SessionOptions()
         _library().ht_session_options_defaults(C.byref(options))
-        options.ctx, options.exact = len(ids), exact
+        options.ctx, options.exact, options.bf16 = len(ids), exact, bf16
         session = C.c_void_p()
         _call("ht_session_new", self.ctx, self.model, C.byref(options), C.byref(session))
         array = np.asarray(ids, dtype=np.int32)
