@@ -5,7 +5,7 @@ for shell in zsh fish; do
     cp .out script
     for c in $(commands); do
         check grep -q "$c" script
-        for o in $("$HALFTONE" "$c" --help | sed -n 's/^  .*--\([a-z-]*\).*/\1/p'); do
+        for o in $("$HALFTONE" "$c" --help | sed -n 's/^  .*--\([a-z0-9-]*\).*/\1/p'); do
             case $shell in zsh) p="--$o[=[]" ;; fish) p="-l $o " ;; esac
             check grep -q -- "$p" script
         done
