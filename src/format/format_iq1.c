@@ -4,19 +4,21 @@
  *     iq1_m  index[32] | (index_high and shift)[16] | (d and s : u16)[4]    16 groups of 16, one shift per 8
  *
  * Bit layouts are drawn in docs/formats.md. */
-#include "format/lattice.h"
+#include "format/lattice/lattice.h"
 
 static const float levels[3] = {-1, 0, 1};
-static const float first[HT_LANES] = {0.89f, 1.0f, 1.15f, 1.3f, 1.45f, 1.65f, 1.95f, 2.4f,
-                                      0.89f, 1.0f, 1.15f, 1.3f, 1.45f, 1.65f, 1.95f, 2.4f};
+static const float first[HT_LANES] = {0.89f, 0.95f, 1.0f, 1.07f, 1.15f, 1.23f, 1.31f, 1.4f,
+    1.5f, 1.6f, 1.72f, 1.85f, 2.0f, 2.2f, 2.4f, 2.7f};
 
 static const struct ht_lattice iq1_s = {
     .spec = {.n_sub = 8, .sub_len = 32, .lo = 0, .hi = 2, .levels = levels, .q_min_hi = 1, .lattice = 1},
-    .points = ht_lattice_points_iq1, .n_points = 2048, .len = 8, .base = levels, .is_signed = 1,
+    .points = ht_lattice_points_iq1, .n_points = 2048, .chunks = ht_lattice_chunks_iq1, .n_chunks = 540,
+    .len = 8, .base = levels, .is_signed = 1,
     .scale_len = 32, .n_scales = 8, .unit = 1.0f, .first = first};
 static const struct ht_lattice iq1_m = {
     .spec = {.n_sub = 32, .sub_len = 8, .lo = 0, .hi = 2, .levels = levels, .q_min_hi = 1, .lattice = 1},
-    .points = ht_lattice_points_iq1, .n_points = 2048, .len = 8, .base = levels, .is_signed = 1,
+    .points = ht_lattice_points_iq1, .n_points = 2048, .chunks = ht_lattice_chunks_iq1, .n_chunks = 540,
+    .len = 8, .base = levels, .is_signed = 1,
     .scale_len = 16, .n_scales = 8, .unit = 1.0f, .first = first};
 
 /* ---- iq1_s: a word per group: 4 times the high 3 bits of an index, 3 bits of s, the shift's sign ---- */

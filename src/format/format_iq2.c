@@ -5,21 +5,22 @@
  *     iq2_s    d | index[32] | signs[32] | index_high[8] | scales[8]        1024 points, 16 groups of 16
  *
  * The first two store 7 signs of 8; the number of minus signs is even. Bit layouts are drawn in docs/formats.md. */
-#include "format/lattice.h"
+#include "format/lattice/lattice.h"
 
 static const float magnitudes[3] = {8, 25, 43};
 static const float levels[6] = {-43, -25, -8, 8, 25, 43};
-static const float first[HT_LANES] = {1 / 8.0f, 1 / 12.0f, 1 / 14.0f, 1 / 16.0f, 1 / 18.0f, 1 / 20.0f, 1 / 22.0f,
-    1 / 24.0f, 1 / 26.0f, 1 / 28.0f, 1 / 31.0f, 1 / 34.0f, 1 / 38.0f, 1 / 43.0f, 1 / 50.0f, 1 / 60.0f};
+static const float first[HT_LANES] = {1 / 8.0f, 1 / 11.0f, 1 / 13.0f, 1 / 15.0f, 1 / 17.0f, 1 / 19.0f, 1 / 21.0f,
+    1 / 23.0f, 1 / 25.0f, 1 / 27.0f, 1 / 29.0f, 1 / 32.0f, 1 / 35.0f, 1 / 39.0f, 1 / 44.0f, 1 / 50.0f};
 
-#define IQ2(n_sub_, sub_len_, points_, n_points_, even_)                                                           \
+#define IQ2(n_sub_, sub_len_, name_, n_points_, n_chunks_, even_)                                                    \
     {.spec = {.n_sub = (n_sub_), .sub_len = (sub_len_), .lo = 0, .hi = 5, .levels = levels, .lattice = 1},         \
-     .points = (points_), .n_points = (n_points_), .len = 8, .base = magnitudes, .even = (even_),                  \
-     .scale_len = (sub_len_), .n_scales = 16, .unit = 0.125f, .first = first}
+     .points = ht_lattice_points_##name_, .n_points = (n_points_), .chunks = ht_lattice_chunks_##name_,            \
+     .n_chunks = (n_chunks_), .len = 8, .base = magnitudes, .even = (even_), .scale_len = (sub_len_), .n_scales = 16,  \
+     .unit = 0.125f, .first = first}
 
-static const struct ht_lattice iq2_xxs = IQ2(8, 32, ht_lattice_points_iq2_xxs, 256, 1);
-static const struct ht_lattice iq2_xs = IQ2(16, 16, ht_lattice_points_iq2_xs, 512, 1);
-static const struct ht_lattice iq2_s = IQ2(16, 16, ht_lattice_points_iq2_s, 1024, 0);
+static const struct ht_lattice iq2_xxs = IQ2(8, 32, iq2_xxs, 256, 104, 1);
+static const struct ht_lattice iq2_xs = IQ2(16, 16, iq2_xs, 512, 162, 1);
+static const struct ht_lattice iq2_s = IQ2(16, 16, iq2_s, 1024, 284, 0);
 
 /* ---- iq2_xxs: per 32 elements 4 indices, then 4 times 7 signs and 4 bits of scale in one word ---- */
 

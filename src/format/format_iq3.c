@@ -5,24 +5,26 @@
  *
  * iq3_xxs: magnitudes 4 to 62, y = d * (2 s + 1) / 4 * value, 7 signs of 8 stored, the number of minus signs even.
  * iq3_s: magnitudes 1, 3 .. 15, y = d * (2 s + 1) * value. Bit layouts are drawn in docs/formats.md. */
-#include "format/lattice.h"
+#include "format/lattice/lattice.h"
 
 static const float xxs_magnitudes[8] = {4, 12, 20, 28, 36, 44, 52, 62};
 static const float xxs_levels[16] = {-62, -52, -44, -36, -28, -20, -12, -4, 4, 12, 20, 28, 36, 44, 52, 62};
-static const float xxs_first[HT_LANES] = {1 / 4.0f, 1 / 12.0f, 1 / 15.0f, 1 / 17.0f, 1 / 19.0f, 1 / 21.0f, 1 / 23.0f,
-    1 / 25.0f, 1 / 27.0f, 1 / 29.0f, 1 / 31.0f, 1 / 34.0f, 1 / 37.0f, 1 / 41.0f, 1 / 46.0f, 1 / 53.0f};
+static const float xxs_first[HT_LANES] = {1 / 4.0f, 1 / 12.0f, 1 / 14.0f, 1 / 16.0f, 1 / 18.0f, 1 / 20.0f, 1 / 22.0f,
+    1 / 24.0f, 1 / 26.0f, 1 / 28.0f, 1 / 30.0f, 1 / 32.0f, 1 / 34.0f, 1 / 37.0f, 1 / 41.0f, 1 / 46.0f};
 static const float s_magnitudes[8] = {1, 3, 5, 7, 9, 11, 13, 15};
 static const float s_levels[16] = {-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13, 15};
-static const float s_first[HT_LANES] = {1 / 1.0f, 1 / 2.8f, 1 / 3.5f, 1 / 4.0f, 1 / 4.4f, 1 / 4.8f, 1 / 5.2f,
-    1 / 5.6f, 1 / 6.0f, 1 / 6.5f, 1 / 7.0f, 1 / 7.6f, 1 / 8.3f, 1 / 9.2f, 1 / 10.5f, 1 / 12.5f};
+static const float s_first[HT_LANES] = {1 / 1.0f, 1 / 2.8f, 1 / 3.3f, 1 / 3.7f, 1 / 4.1f, 1 / 4.5f, 1 / 4.9f, 1 / 5.3f,
+    1 / 5.7f, 1 / 6.2f, 1 / 6.7f, 1 / 7.2f, 1 / 7.8f, 1 / 8.5f, 1 / 9.5f, 1 / 11.0f};
 
 static const struct ht_lattice iq3_xxs = {
     .spec = {.n_sub = 8, .sub_len = 32, .lo = 0, .hi = 15, .levels = xxs_levels, .lattice = 1},
-    .points = ht_lattice_points_iq3_xxs, .n_points = 256, .len = 4, .base = xxs_magnitudes, .even = 1,
+    .points = ht_lattice_points_iq3_xxs, .n_points = 256, .chunks = ht_lattice_chunks_iq3_xxs, .n_chunks = 88,
+    .len = 4, .base = xxs_magnitudes, .even = 1,
     .scale_len = 32, .n_scales = 16, .unit = 0.25f, .first = xxs_first};
 static const struct ht_lattice iq3_s = {
     .spec = {.n_sub = 8, .sub_len = 32, .lo = 0, .hi = 15, .levels = s_levels, .lattice = 1},
-    .points = ht_lattice_points_iq3_s, .n_points = 512, .len = 4, .base = s_magnitudes,
+    .points = ht_lattice_points_iq3_s, .n_points = 512, .chunks = ht_lattice_chunks_iq3_s, .n_chunks = 154,
+    .len = 4, .base = s_magnitudes,
     .scale_len = 32, .n_scales = 16, .unit = 1.0f, .first = s_first};
 
 /* ---- iq3_xxs: signs and s in words as iq2_xxs has them ---- */

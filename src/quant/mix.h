@@ -34,6 +34,9 @@ struct ht_mix_facts { /* about the model and the job */
 const struct ht_format *ht_mix_choose(const struct ht_mix *mix, const struct ht_mix_facts *facts,
                                       enum ht_role role, uint32_t layer, uint64_t row_elems,
                                       const struct ht_format **wanted);
+/* Whether a tensor of the preset that has come to this format is not to be quantized without importance: the formats
+ * below 3.4 bits, which then go for the wrong weights, outside of embedding and head, as llama-quantize has it. */
+bool ht_mix_needs_importance(const struct ht_mix *mix, enum ht_role role, const struct ht_format *format);
 /* The fallback alone: format itself when its block divides row_elems, else stock's substitute (f16 at last). */
 const struct ht_format *ht_format_fallback(const struct ht_format *format, uint64_t row_elems);
 

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Encoders against ggml's quantizer: error and CPU time per weight, type by type.
 
-    encoders_vs_ggml.py LIBGGML [MODEL.safetensors] [--rows N] [--types T,T]
+    encoders_vs_ggml.py LIBGGML [MODEL] [--rows N] [--types T,T]
 
 LIBGGML: a shared library that exports ggml_quantize_chunk; that of the pip package xllamacpp does
 (site-packages/xllamacpp/xllamacpp.abi3.so). The encoders of src/format are compiled with cc into a temporary
 shared object. Rows: Gaussian, Student t with 5 degrees of freedom (both with log-normal importance), and up to
-N rows of each matrix of a bf16 safetensors file (models/tiny). Both sides are decoded by our decoder, which is bit
+N rows of each matrix of a model, a bf16 safetensors file (models/tiny) or a GGUF file (needs the package gguf). Both sides are decoded by our decoder, which is bit
 for bit ggml's (tests/unit/test_format_golden.c). Printed per type and rows: sum of squared error, ours over
 ggml's (w: weighted by importance), and ns per weight of both. Exit status 1 when a ratio is above 1. Needs numpy."""
 import argparse
 import ctypes
+import glob
 import json
 import os
 import subprocess
@@ -52,7 +53,7 @@ def build(folder):
     with open(glue, "w") as f:
         f.write(GLUE)
     src = os.path.join(ROOT, "src")
-    files = [os.path.join(src, "format", n) for n in sorted(os.listdir(os.path.join(src, "format"))) if n.endswith(".c")]
+    files = sorted(glob.glob(os.path.join(src, "format", "**", "*.c"), recursive=True))
     subprocess.check_call(["cc", "-std=c11", "-O3", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno",
                            "-fno-trapping-math", "-shared", "-fPIC", "-I" + src, "-I" + os.path.join(ROOT, "include"),
                            "-o", lib, glue] + files + ["-lm"])
@@ -83,6 +84,13 @@ def bf16_matrices(path, limit):
             yield u.view(np.float32).reshape(t["shape"])[:limit]
 
 
+def gguf_matrices(path, limit):
+    from gguf import GGUFReader, dequantize
+    for t in GGUFReader(path).tensors:
+        if len(t.shape) == 2 and t.shape[1] > 1:
+            yield dequantize(t.data[:limit], t.tensor_type).astype(np.float32)
+
+
 def address(a):
     return None if a is None else a.ctypes.data_as(ctypes.c_void_p)
 
@@ -99,7 +107,7 @@ def main():
     rng = np.random.default_rng(5)
     sets = {"gauss": [0.02 * rng.standard_normal((256, 1024))], "t5": [0.02 * rng.standard_t(5, (256, 1024))]}
     if a.model:
-        sets["model"] = list(bf16_matrices(a.model, a.rows))
+        sets["model"] = list((gguf_matrices if a.model.endswith(".gguf") else bf16_matrices)(a.model, a.rows))
     worse = 0
     with tempfile.TemporaryDirectory() as folder:
         lib = build(folder)

@@ -78,10 +78,21 @@ static void every_preset(void **state) {
     struct fixture *f = *state;
     char output[256];
     snprintf(output, sizeof output, "%s", in_dir(f, "preset.gguf"));
+    make_imatrix(in_dir(f, "preset-i.gguf"), 0);
+    size_t n_needy = 0;
     for (size_t i = 0; i < ht_mix_count(); i++) {
         const struct ht_mix *mix = ht_mix_at(i);
+        const struct ht_mix_facts plain = {5, 4, 2, true, false, false};
+        const struct ht_format *q = ht_mix_choose(mix, &plain, HT_ROLE_ATTN_Q, 3, 256, NULL);
+        bool needy = ht_mix_needs_importance(mix, HT_ROLE_ATTN_Q, q);
         ht_err err;
         ht_quantize_options o = options(TINY, output, ht_mix_name(mix));
+        if (needy) { /* refused without importance, before anything is written */
+            refused(f->ctx, &o, HT_INVAL, "needs importance");
+            assert_false(ht_path_exists(output));
+            o.imatrix = in_dir(f, "preset-i.gguf");
+            n_needy++;
+        }
         o.dry_run = true;
         json_t *plan = quantize(f->ctx, &o);
         assert_false(ht_path_exists(output));
@@ -95,7 +106,7 @@ static void every_preset(void **state) {
         uint64_t type;
         ASSERT_OK(ht_meta_get_u64(&s->meta, "general.file_type", 2000, &type, NULL, &err), &err);
         assert_int_equal(type, ht_mix_file_type(mix));
-        const struct ht_mix_facts facts = {5, 4, 2, true, false, false};
+        const struct ht_mix_facts facts = {5, 4, 2, true, needy, false};
         const struct ht_tensor *t = ht_source_find(s, "blk.3.ffn_down.weight");
         assert_ptr_equal(t->format, ht_mix_choose(mix, &facts, HT_ROLE_FFN_DOWN, 3, 768, NULL));
         ht_source_close(s);
@@ -103,6 +114,7 @@ static void every_preset(void **state) {
         json_decref(record);
         unlink(output);
     }
+    assert_int_equal(n_needy, 9);
 }
 
 static char *read_all(const char *path, size_t *len) {

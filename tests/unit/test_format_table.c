@@ -131,7 +131,7 @@ static void unpack_is_decode(void **state) {
                 assert_true(codes[e] >= grid.lo && codes[e] <= grid.hi);
                 y[e] = ht_grid_value(&grid, (int)e / grid.sub_len, codes[e]);
                 if (f->vector && (!isfinite(grid.scale[0]) || x[e] == y[e])) {
-                    y[e] = x[e]; /* levels that are shifted before they are scaled: src/format/lattice.c */
+                    y[e] = x[e]; /* levels that are shifted before they are scaled: src/format/lattice/lattice.c */
                 }
             }
             assert_true(same_bits(x, y, f->block_elems));

@@ -67,7 +67,7 @@ static uint64_t row_length(const json_t *tensors, enum ht_role role) {
 }
 
 struct counts {
-    size_t tensors, fallbacks;
+    size_t tensors, fallbacks, needy;
 };
 
 static void check_plan(const struct ht_mix *mix, const struct ht_mix_facts *facts, const json_t *golden,
@@ -94,6 +94,7 @@ static void check_plan(const struct ht_mix *mix, const struct ht_mix_facts *fact
                 }
                 n->tensors++;
                 n->fallbacks += wanted != f;
+                n->needy += ht_mix_needs_importance(mix, role, f);
             }
         }
     }
@@ -119,11 +120,12 @@ static void check_model(const struct golden_model *m) {
                     plan = json_object_get(entry, "plain");
                 }
                 const struct ht_mix_facts facts = {m->layers, m->heads, m->kv_heads, tied, weighted != 0, false};
-                struct counts n = {0, 0};
+                struct counts n = {0, 0, 0};
                 check_plan(mix, &facts, golden, plan, &n);
                 assert_int_equal(n.tensors, 7 * m->layers + (tied ? 1 : 2));
                 if (!weighted) {
                     assert_int_equal(n.fallbacks, json_integer_value(json_object_get(entry, "fallbacks")));
+                    assert_int_equal(n.needy > 0, json_is_true(json_object_get(entry, "needs_imatrix")));
                 }
             }
         }

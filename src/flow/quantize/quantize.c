@@ -25,10 +25,10 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     HT_TRY(ht_quant_choose(j, weighted, err));
     HT_TRY(ht_quant_check_overrides(ctx, j, err));
     HT_TRY(ht_quant_check_input(j, err));
-    HT_TRY(ht_quant_load_weights(ctx, j, err));
-    if (j->mix != NULL && strcmp(ht_mix_name(j->mix), "Q2_K_S") == 0 && !weighted) {
-        ht_quant_warn(ctx, j, "Q2_K_S without importance loses much; llama-quantize refuses it");
+    if (!weighted) {
+        HT_TRY(ht_quant_check_plain(ctx, j, err));
     }
+    HT_TRY(ht_quant_load_weights(ctx, j, err));
     HT_TRY(ht_quant_set_meta(j, err));
     HT_TRY(ht_flow_predict(j->plan, o->shard_bytes, &j->bytes, &j->n_files, err));
     if (o->shard_bytes > 0) {

@@ -40,6 +40,8 @@ ht_status ht_quant_parse(struct ht_quant_job *job, ht_err *err); /* names of for
 ht_status ht_quant_choose(struct ht_quant_job *job, bool weighted, ht_err *err);
 /* Overrides that contradict each other on a tied model are refused; one that meets no tensor is a warning. */
 ht_status ht_quant_check_overrides(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+/* Without importance: refuses presets that need it (a dry run is told). What the user named is the user's word. */
+ht_status ht_quant_check_plain(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_check_input(const struct ht_quant_job *job, ht_err *err); /* quantized already? */
 
 /* quantize_weights.c: reads the matrix of --imatrix; and, for --calib, collects one. Both give each tensor its row. */

@@ -191,6 +191,31 @@ ht_status ht_quant_check_overrides(struct ht_context *ctx, struct ht_quant_job *
     return HT_OK;
 }
 
+ht_status ht_quant_check_plain(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    const struct ht_plan_tensor *first = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < j->plan->n_tensors && j->mix != NULL; i++) {
+        const struct ht_plan_tensor *t = &j->plan->tensors[i];
+        if (ht_plan_is_weight(t) && override(j, t->role) == NULL &&
+            ht_mix_needs_importance(j->mix, t->role, t->out.format)) {
+            first = first != NULL ? first : t;
+            n++;
+        }
+    }
+    if (first == NULL) {
+        return HT_OK;
+    }
+    if (j->o->dry_run) {
+        ht_quant_warn(ctx, j, "%s needs importance for %zu matrices: give --imatrix FILE or --calib TEXT",
+                      ht_mix_name(j->mix), n);
+        return HT_OK;
+    }
+    return ht_fail(err, HT_INVAL, "format", HT_NO_POS,
+                   "%s needs importance: without it, %zu matrices (the first: %s as %s) would lose too much; give "
+                   "--imatrix FILE or --calib TEXT, or choose a preset of more bits",
+                   ht_mix_name(j->mix), n, first->out.name, first->out.format->name);
+}
+
 ht_status ht_quant_check_input(const struct ht_quant_job *j, ht_err *err) {
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
         const struct ht_plan_tensor *t = &j->plan->tensors[i];

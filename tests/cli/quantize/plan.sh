@@ -18,7 +18,7 @@ for p in $(python3 -c 'import json; print(*[r["name"] for r in json.load(open("p
     json 'd["schema"] == "halftone.quantize/1" and d["dry_run"] is True'
     want=$(value 'd["bytes"]')
     # The quick suite writes some of them, the whole one all.
-    case $p in Q2_K|IQ4_NL|Q3_K_S|Q5_K_M|Q8_0) ;; *) [ "${HT_SUITE:-}" != check ] || continue ;; esac
+    case $p in Q2_K|IQ4_NL|IQ1_M|IQ3_XXS|Q3_K_S|Q5_K_M|Q8_0) ;; *) [ "${HT_SUITE:-}" != check ] || continue ;; esac
     t 0 quantize f16.gguf -o "$p.gguf" --format "$p" --imatrix imat.gguf --json
     json "d['bytes'] == $want == $(stat -c %s "$p.gguf")"
     rm "$p.gguf"
@@ -52,6 +52,12 @@ t 2 quantize f16.gguf -o x.gguf --format Q8_0 --tensor ffn_down=q6_q; err 'q6_k'
 t 2 quantize f16.gguf -o x.gguf --format Q8_0 --tensor ffn_down; gone x.gguf
 t 2 quantize f16.gguf -o x.gguf --format Q8_0 --method rtm; err 'rtn'; gone x.gguf
 t 2 quantize f16.gguf -o x.gguf --format Q4_K_M --method imatrix; err 'imatrix|calib'; gone x.gguf
+# Presets of so few bits that the search must know which weights matter.
+t 2 quantize f16.gguf -o x.gguf --format IQ2_XS; err 'IQ2_XS needs importance: .*blk\.0\.attn_q\.weight as iq2_xs.*--imatrix'; gone x.gguf
+t 2 quantize f16.gguf -o x.gguf --format Q2_K_S; err 'needs importance'; gone x.gguf
+t 0 quantize f16.gguf --format IQ1_S --dry-run; err 'IQ1_S needs importance'
+t 0 quantize f16.gguf -o x.gguf --format IQ3_S; rm x.gguf
+t 0 quantize f16.gguf -o x.gguf --format Q4_0 --tensor ffn_up=iq2_xxs; rm x.gguf
 # The head of a tied model is its embedding.
 t 0 quantize "$tiny" --format q4_0 --head q8_0 --dry-run
 err 'head is its embedding: --head sets both'

@@ -15,10 +15,17 @@
 
 #define HT_LATTICE_SHIFT 0.125f
 
+struct ht_lattice_chunk { /* 4 points whose upper halves of elements are the same; the last one repeated for fewer */
+    uint8_t high, low[4];
+    uint16_t first; /* index of the first of them */
+};
+
 struct ht_lattice {
     struct ht_grid_spec spec; /* shape and levels of the grid, for format.h's side */
     const uint16_t *points;   /* [n_points] level numbers, element 0 lowest, 2 bits each (len 8) or 3 (len 4) */
-    int n_points;             /* a multiple of 4 */
+    int n_points;
+    const struct ht_lattice_chunk *chunks; /* the same points for the search */
+    int n_chunks;             /* even */
     int len;                  /* elements of a point */
     const float *base;        /* values of the level numbers: 3 (len 8) or 8 (len 4) */
     int is_signed;            /* base has both signs; else signs are stored apart */
@@ -26,11 +33,15 @@ struct ht_lattice {
     int scale_len;            /* elements of a stored sub-scale */
     int n_scales;             /* values of a stored sub-scale: 8 or 16 */
     float unit;
-    const float *first;       /* [HT_LANES] scales to try first, in units of the root of the mean square */
+    const float *first;       /* [HT_LANES] scales to try first, in units of the root of the mean square;
+                               * the first takes equal magnitudes to the least level */
 };
 
 extern const uint16_t ht_lattice_points_iq2_xxs[256], ht_lattice_points_iq2_xs[512], ht_lattice_points_iq2_s[1024];
 extern const uint16_t ht_lattice_points_iq3_xxs[256], ht_lattice_points_iq3_s[512], ht_lattice_points_iq1[2048];
+extern const struct ht_lattice_chunk ht_lattice_chunks_iq2_xxs[104], ht_lattice_chunks_iq2_xs[162];
+extern const struct ht_lattice_chunk ht_lattice_chunks_iq2_s[284], ht_lattice_chunks_iq3_xxs[88];
+extern const struct ht_lattice_chunk ht_lattice_chunks_iq3_s[154], ht_lattice_chunks_iq1[540];
 
 /* What a block stores, out of its bits. */
 struct ht_lattice_parts {
@@ -52,9 +63,9 @@ void ht_lattice_pack(const struct ht_lattice *lat, const struct ht_grid *grid, c
 void ht_lattice_restore(const struct ht_lattice *lat, struct ht_grid *grid);
 void ht_lattice_snap(const struct ht_lattice *lat, struct ht_grid *grid);
 
-/* ---- lattice_fit.c ---- */
-/* The step d for which the n scales lie best on d * unit * (2 s + 1), errors weighted by curve. */
-float ht_lattice_step(const struct ht_lattice *lat, const float *scale, const float *curve, int n);
+/* ---- lattice_fit.c, lattice_round.c ---- */
+/* Loads a block as ht_search_load does; no weight is below 1 / 65536. */
+void ht_lattice_load(const struct ht_lattice *lat, struct ht_work *work, const float *x, const float *weight);
 /* The s whose d * unit * (2 s + 1) is nearest to scale. */
 int ht_lattice_nearest_scale(const struct ht_lattice *lat, float scale, float d);
 void ht_lattice_fit(const struct ht_lattice *lat, const float *x, const float *weight, struct ht_grid *grid);
@@ -69,13 +80,20 @@ struct ht_lattice_lanes {
     float x[8][HT_LANES], w[8][HT_LANES]; /* the first len rows count */
     float t[HT_LANES], shift[HT_LANES];
     float best[HT_LANES];    /* the sum at that point, less the sum of w * x * x */
-    int32_t index[HT_LANES]; /* of the point; the first of equals */
+    int32_t index[HT_LANES]; /* of the point */
 };
 
 /* Fills best. */
 void ht_lattice_search(const struct ht_lattice *lat, struct ht_lattice_lanes *lanes);
 /* Fills best and index. */
 void ht_lattice_find(const struct ht_lattice *lat, struct ht_lattice_lanes *lanes);
+
+/* The same with every vector of levels allowed, for n elements at HT_LANES scales: err is the whole sum. */
+void ht_lattice_relaxed(const struct ht_lattice *lat, const float *x, const float *w, int n, float shift,
+                        const float *t, float *err);
+
+/* The step d for which the n scales lie best on d * unit * (2 s + 1), errors weighted by curve. */
+float ht_lattice_step(const struct ht_lattice *lat, const float *scale, const float *curve, int n);
 
 /* Number of the level of element i of a point. */
 HT_INLINE int ht_lattice_digit(const struct ht_lattice *lat, unsigned point, int i) {

@@ -1,5 +1,5 @@
 /* Between what a block stores and what the rest of the library sees: grid and codes. */
-#include "format/lattice.h"
+#include "format/lattice/lattice.h"
 
 #include <math.h>
 
