@@ -54,6 +54,7 @@ def build(folder):
         f.write(GLUE)
     src = os.path.join(ROOT, "src")
     files = sorted(glob.glob(os.path.join(src, "format", "**", "*.c"), recursive=True))
+    files += [os.path.join(src, "base", n) for n in ("mem.c", "error.c", "nearest.c")]
     subprocess.check_call(["cc", "-std=c11", "-O3", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno",
                            "-fno-trapping-math", "-shared", "-fPIC", "-I" + src, "-I" + os.path.join(ROOT, "include"),
                            "-o", lib, glue] + files + ["-lm"])

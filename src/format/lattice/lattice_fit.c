@@ -7,6 +7,8 @@
  *      exactly, and their best scale
  *   2. one step d for which the groups' scales lie best on d * unit * (1, 3, 5 ...), errors weighted by Q
  *   3. with d rounded to f16: per group the best of the stored scales around, with the exact error of each
+ *   4. d times 1 + e, e the block's relative error: the least error makes a block shorter by that much along itself,
+ *      which in a model adds up from layer to layer where noise does not. At most 5 %; costs 1 to 5 % of the error
  * A second round with d refitted gains 0.1 to 0.4 % and costs half as much again (docs/measurements/encoders.md).
  * Minus signs: where their number in 8 elements must be even and is not, the search takes the wrong sign for the
  * element with the least w * abs(x); round finds the best of all. */
@@ -17,6 +19,8 @@
 
 
 enum { VECTORS_MAX = 64, GROUPS_MAX = 16, TRIES_MAX = 8, N = HT_BLOCK_MAX };
+
+#define LENGTHEN_MAX 0.05f
 
 /* Per block, in its own scale: x has its sign only for points that carry signs, and where it gets the wrong one. */
 struct state {
@@ -227,10 +231,16 @@ static void fit_block(const struct ht_lattice *lat, struct state *st, struct ht_
         scale[g] = st->q[g] > 0.0f && st->p[g] > 0.0f ? st->p[g] / st->q[g] : 0.0f;
     }
     float d = ht_fit_storable(&st->work, ht_lattice_step(lat, scale, st->q, groups), &grid->d);
-    if (!(stored_scales(lat, st, scale, d, q) < 0.0f)) {
+    float gain = -stored_scales(lat, st, scale, d, q), energy = 0.0f;
+    if (!(gain > 0.0f)) {
         grid->d = 0; /* too small for f16: zeros are better */
         return;
     }
+    for (int i = 0; i < N; i++) {
+        energy += st->work.w[i] * st->x[i] * st->x[i];
+    }
+    float error = gain < energy ? 1.0f - gain / energy : 0.0f;
+    (void)ht_fit_storable(&st->work, d * (1.0f + (error < LENGTHEN_MAX ? error : LENGTHEN_MAX)), &grid->d);
     for (int s = 0; s < lat->spec.n_sub; s++) {
         grid->q_scale[s] = (int8_t)q[s / per_scale];
         grid->q_min[s] = st->shift[s] < 0.0f;
