@@ -129,29 +129,18 @@ static ht_status check_finite(const struct collector *c, uint64_t window, ht_err
     return HT_OK;
 }
 
-static ht_status run_text(struct ht_run *run, const struct ht_model *model, const struct ht_ids *ids,
-                          uint32_t window, uint64_t n_windows, struct collector *c, struct ht_meter *meter,
-                          uint64_t *done, const char *path, ht_err *err) {
-    int32_t *tokens = ht_mem_alloc_array(window, sizeof *tokens);
-    if (tokens == NULL) {
-        return ht_fail_nomem(err, window * sizeof *tokens);
-    }
-    ht_status status = HT_OK;
-    for (uint64_t w = 0; w < n_windows; w++) {
-        ht_calib_window(model, ids->ids + w * window, window, tokens);
+static ht_status run_windows(struct ht_run *run, const struct ht_calib_windows *windows, struct collector *c,
+                             struct ht_meter *meter, ht_err *err) {
+    for (uint64_t w = 0; w < windows->n; w++) {
         ht_run_rewind(run, 0);
-        HT_TRY_DONE(ht_run_feed(run, tokens, window, 0, NULL, err));
+        HT_TRY(ht_run_feed(run, windows->ids + w * windows->window, windows->window, 0, NULL, err));
         if (c->nomem) {
-            status = ht_fail_nomem(err, 0);
-            goto done;
+            return ht_fail_nomem(err, 0);
         }
-        HT_TRY_DONE(check_finite(c, w, err));
-        *done += window;
-        HT_TRY_DONE(ht_meter_tell(meter, *done, 0, path, err));
+        HT_TRY(check_finite(c, w, err));
+        HT_TRY(ht_meter_tell(meter, (w + 1) * windows->window, 0, "text", err));
     }
-done:
-    ht_mem_free(tokens);
-    return status;
+    return HT_OK;
 }
 
 static ht_status to_imatrix(const struct collector *c, const char *const *texts, size_t n_texts,
@@ -191,69 +180,27 @@ done:
     return status;
 }
 
-static ht_status tokenize_all(const struct ht_model *model, const char *const *texts, size_t n_texts,
-                              uint64_t tokens, uint32_t window, struct ht_ids *ids, uint64_t *windows,
-                              uint64_t *total, ht_err *err) {
-    uint64_t left = tokens ? tokens / window : UINT64_MAX, most = 0;
-    *total = 0;
-    for (size_t i = 0; i < n_texts; i++) {
-        HT_TRY(ht_calib_tokens(model, texts[i], &ids[i], err));
-        uint64_t n = ids[i].n / window;
-        windows[i] = n < left ? n : left;
-        left -= windows[i];
-        *total += windows[i];
-        most = ids[i].n > most ? ids[i].n : most;
-    }
-    if (*total == 0 && most >= window) {
-        return ht_fail(err, HT_INVAL, "tokens", HT_NO_POS,
-                       "%llu tokens do not fill one window of %u; ask for more tokens or a smaller window",
-                       (unsigned long long)tokens, window);
-    }
-    if (*total == 0) {
-        return ht_fail(err, HT_INVAL, texts[0], HT_NO_POS,
-                       "the text has %llu tokens, one window needs %u; use a longer text or a smaller window",
-                       (unsigned long long)most, window);
-    }
-    return HT_OK;
-}
-
 ht_status ht_calib_imatrix(struct ht_context *ctx, const struct ht_model *model, const char *const *texts,
                            size_t n_texts, uint64_t tokens, uint32_t window, enum ht_math math,
                            struct ht_imatrix **imatrix, ht_err *err) {
+    struct ht_calib_windows windows;
     *imatrix = NULL;
-    if (n_texts == 0 || window == 0) {
-        return ht_fail(err, HT_INVAL, n_texts ? "ctx" : "texts", HT_NO_POS,
-                       "calibration needs at least one text and a window of at least one token");
-    }
+    HT_TRY(ht_calib_windows(model, texts, n_texts, tokens, window, &windows, err));
     struct collector c = {.pool = ctx->pool};
     ht_map_init(&c.index);
     ht_arena_init(&c.arena, 0);
     struct ht_run *run = NULL;
-    struct ht_ids *ids = ht_mem_calloc(n_texts, sizeof *ids);
-    uint64_t *windows = ht_mem_calloc(n_texts, sizeof *windows), total = 0, done = 0;
     ht_status status = HT_OK;
-    if (ids == NULL || windows == NULL) {
-        status = ht_fail_nomem(err, n_texts * sizeof *ids);
-        goto done;
-    }
-    HT_TRY_DONE(tokenize_all(model, texts, n_texts, tokens, window, ids, windows, &total, err));
     struct ht_run_options options = {
         .ctx = window, .math = math, .f32_cache = math == HT_MATH_EXACT, .hook = on_linear, .hook_user = &c};
     HT_TRY_DONE(ht_run_new(ctx->pool, model, &options, &run, err));
     struct ht_meter meter;
-    ht_meter_init(&meter, ctx, "calibrate", "tokens", total * window);
-    ht_run_watch(run, ht_run_watch_meter, &meter);
-    for (size_t i = 0; i < n_texts; i++) {
-        HT_TRY_DONE(run_text(run, model, &ids[i], window, windows[i], &c, &meter, &done, texts[i], err));
-    }
-    HT_TRY_DONE(to_imatrix(&c, texts, n_texts, window, total, imatrix, err));
+    ht_meter_init(&meter, ctx, "calibrate", "tokens", windows.n * window);
+    HT_TRY_DONE(run_windows(run, &windows, &c, &meter, err));
+    HT_TRY_DONE(to_imatrix(&c, texts, n_texts, window, windows.n, imatrix, err));
 done:
     ht_run_free(run);
-    for (size_t i = 0; ids != NULL && i < n_texts; i++) {
-        ht_mem_free(ids[i].ids);
-    }
-    ht_mem_free(windows);
-    ht_mem_free(ids);
+    ht_calib_windows_deinit(&windows);
     ht_mem_free(c.slots);
     ht_arena_deinit(&c.arena);
     ht_map_deinit(&c.index);
