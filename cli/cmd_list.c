@@ -6,7 +6,7 @@
 struct args {
     bool curve, force;
     struct strlist formats;
-    const char *source, *output;
+    const char *range, *source, *output;
     uint32_t rows;
     uint64_t seed;
 };
@@ -22,6 +22,8 @@ static const struct option_row options[] = {
      "formats: measure the error of each on rows of known distributions, beside the least that theory allows"},
     {"format", 'f', OPT_LIST, offsetof(struct args, formats), "NAME", "@formats",
      "curve: measure this format or scheme only; may be repeated"},
+    {"range", 0, OPT_STR, offsetof(struct args, range), "PART", NULL,
+     "curve: how the scales of schemes are found (default mse; see halftone list ranges)"},
     {"source", 0, OPT_STR, offsetof(struct args, source), "NAME", "gaussian|laplace|student-t",
      "curve: rows of this distribution only (default all)"},
     {"rows", 0, OPT_U32, offsetof(struct args, rows), "N", NULL, "curve: rows of 4,096 values (default 32)"},
@@ -179,6 +181,7 @@ static int run_curve(struct cli *cli, const struct args *a) {
     ht_curve_options_defaults(&o);
     o.formats = a->formats.items;
     o.n_formats = a->formats.n;
+    o.range = a->range;
     o.source = a->source;
     o.output = a->output;
     o.rows = a->rows;

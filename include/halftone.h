@@ -116,6 +116,7 @@ typedef struct ht_curve_options {
     size_t size;
     const char *const *formats; /* names or schemes; none: all that weights are stored in */
     size_t n_formats;
+    const char *range;   /* range part of schemes' scales; NULL: "mse" */
     const char *source;  /* "gaussian", "laplace", "student-t"; NULL: all */
     const char *output;  /* SVG file; NULL: none */
     uint64_t seed;
@@ -126,6 +127,22 @@ typedef struct ht_curve_options {
 HT_API void ht_curve_options_defaults(ht_curve_options *options);
 /* The error of number formats on rows of known distributions, beside the least error that theory allows. */
 HT_API ht_status ht_curve(ht_context *ctx, const ht_curve_options *options, char **json, ht_err *err);
+
+typedef struct ht_errors_options {
+    size_t size;
+    const char *path;           /* model, as ht_inspect */
+    const char *const *formats; /* names or schemes; none: a choice of usual ones */
+    size_t n_formats;
+    const char *const *ranges;  /* range parts to compare in schemes; none: minmax, percentile:99.9, entropy, mse */
+    size_t n_ranges;
+    const char *output;         /* .svg: the figure; .html: a page with tables; NULL: none */
+    uint32_t rows;              /* at most so many of each tensor, evenly spread; 0: all; default 1,024 */
+    bool force;
+} ht_errors_options;
+
+HT_API void ht_errors_options_defaults(ht_errors_options *options);
+/* What each number format would do to a model's weight matrices: error, clipping, distance to theory. */
+HT_API ht_status ht_errors(ht_context *ctx, const ht_errors_options *options, char **json, ht_err *err);
 
 /* CPU model, kernel levels found and used, and who serves each kernel slot. */
 HT_API ht_status ht_cpu(char **json, ht_err *err);

@@ -55,6 +55,23 @@ ht_status ht_curve(ht_context *ctx, const ht_curve_options *options, char **json
     return ht_flow_curve(ctx, &o, json, err);
 }
 
+ht_status ht_errors(ht_context *ctx, const ht_errors_options *options, char **json, ht_err *err) {
+    ht_errors_options o;
+    ht_err_clear(err);
+    forget(json);
+    ht_errors_options_defaults(&o);
+    HT_TRY(ht_options_take(&o, sizeof o, options, err));
+    HT_TRY(ht_need(ctx, "ctx", err));
+    HT_TRY(ht_need_text(o.path, "path", err));
+    if (o.n_formats > 0) {
+        HT_TRY(ht_need(o.formats, "formats", err));
+    }
+    if (o.n_ranges > 0) {
+        HT_TRY(ht_need(o.ranges, "ranges", err));
+    }
+    return ht_flow_errors(ctx, &o, json, err);
+}
+
 ht_status ht_verify(ht_context *ctx, const char *path, const ht_verify_options *options, char **json,
                     ht_err *err) {
     ht_verify_options o;

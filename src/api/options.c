@@ -35,6 +35,10 @@ void ht_curve_options_defaults(ht_curve_options *o) {
     *o = (ht_curve_options){.size = sizeof *o, .rows = 32};
 }
 
+void ht_errors_options_defaults(ht_errors_options *o) {
+    *o = (ht_errors_options){.size = sizeof *o, .rows = 1024};
+}
+
 void ht_convert_options_defaults(ht_convert_options *o) {
     *o = (ht_convert_options){.size = sizeof *o};
 }

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/context.h"
 #include "flow/flow_doc.h"
+#include "format/scheme.h"
 #include "quant/error.h"
 #include "quant/error_model.h"
 #include "quant/range.h"
@@ -19,13 +20,23 @@
 /* ---- errors_codec.c ---------------------------------------------------------------------------------------- */
 
 struct ht_codec {
-    char name[96];                  /* as people write it: "q4_k", "int4:g64" */
+    char name[HT_SCHEME_TEXT];      /* as people write it: "q4_k", "int4:g64" */
     const struct ht_format *format;
+    bool scaled;                    /* a scheme; the rest is its */
+    bool whole;                     /* it looks at the whole matrix: fitted levels, nested scales */
+    struct ht_scheme scheme;
+    struct ht_range_grid grid;
+    float *levels;                  /* [grid.hi + 1] ascending, or NULL: integers */
+    struct ht_range_choice range;   /* ignored by whole ones, which have their own */
+    char range_name[48];
 };
 
-/* HT_INVAL: no such format, or one that weights are not stored in. */
+/* HT_INVAL: no such format or scheme, or one that weights are not stored in. */
 ht_status ht_codec_parse(const char *text, struct ht_codec *codec, ht_err *err);
-/* A row of cols can be stored. */
+/* Which range part fits a scheme's scales. HT_INVAL: unknown, or none for weights. */
+ht_status ht_codec_set_range(struct ht_codec *codec, const char *range, ht_err *err);
+void ht_codec_deinit(struct ht_codec *codec);
+/* A row of cols can be stored; entropy: the values of a scale are enough for a histogram. */
 bool ht_codec_fits(const struct ht_codec *codec, uint64_t cols);
 /* Per weight of a matrix, everything counted. */
 double ht_codec_bits(const struct ht_codec *codec, uint64_t rows, uint64_t cols);
@@ -39,9 +50,19 @@ struct ht_codec_room {
 };
 ht_status ht_codec_room_init(struct ht_codec_room *room, uint64_t cols, ht_err *err);
 void ht_codec_room_deinit(struct ht_codec_room *room);
-/* x [rows, cols], finite. Adds to sums. */
-void ht_codec_rows(const struct ht_codec *codec, const float *x, uint64_t rows, uint64_t cols,
-                   struct ht_codec_room *room, struct ht_error_sums *sums);
+/* x [rows, cols], finite; adds to sums. tensor: the grid of a scheme with one scale per tensor, else NULL. */
+ht_status ht_codec_rows(const struct ht_codec *codec, const struct ht_affine *tensor, const float *x, uint64_t rows,
+                        uint64_t cols, struct ht_codec_room *room, struct ht_error_sums *sums, ht_err *err);
+
+static inline bool ht_codec_per_tensor(const struct ht_codec *codec) {
+    return codec->scaled && !codec->whole && codec->scheme.granularity == HT_PER_TENSOR;
+}
+/* The grid of a scheme with one scale per tensor, from what was seen of the tensor. */
+ht_status ht_codec_fit_tensor(const struct ht_codec *codec, const struct ht_range_state *state, struct ht_affine *out,
+                              ht_err *err);
+/* Codecs that are whole: x [rows, cols] at once. */
+ht_status ht_codec_whole(const struct ht_codec *codec, const float *x, uint64_t rows, uint64_t cols,
+                         struct ht_pool *pool, struct ht_error_sums *sums, ht_err *err);
 
 /* ---- errors_json.c ----------------------------------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 
 ht_status ht_flow_inspect(struct ht_context *ctx, const char *path, char **json, ht_err *err);
 ht_status ht_flow_curve(struct ht_context *ctx, const ht_curve_options *options, char **json, ht_err *err);
+ht_status ht_flow_errors(struct ht_context *ctx, const ht_errors_options *options, char **json, ht_err *err);
 ht_status ht_flow_verify(struct ht_context *ctx, const char *path, const ht_verify_options *options,
                          char **json, ht_err *err);
 ht_status ht_flow_convert(struct ht_context *ctx, const ht_convert_options *options, char **json, ht_err *err);

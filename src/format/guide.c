@@ -36,12 +36,14 @@ static void level_span(const float *levels, int32_t lo, int32_t hi, const char *
     put_range(s, least, most, more);
 }
 
-/* Smallest distance of two levels of an ascending table. */
+/* Smallest distance of two levels, in any order; +0 and -0 are one. */
 static double least_gap(const float *levels, int n) {
     double gap = INFINITY;
-    for (int i = 1; i < n; i++) {
-        double g = (double)levels[i] - levels[i - 1];
-        gap = g > 0 ? fmin(gap, g) : gap; /* +0 and -0 are two levels */
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < i; k++) {
+            double g = fabs((double)levels[i] - levels[k]);
+            gap = g > 0 ? fmin(gap, g) : gap;
+        }
     }
     return gap;
 }
@@ -59,7 +61,7 @@ static void code_span(const struct ht_format *f, struct ht_format_span *s) {
         snprintf(s->range + strlen(s->range), sizeof s->range - strlen(s->range), " x scale");
     } else {
         level_span(c->levels, c->lo, c->hi, " x scale", s);
-        s->eps = c->levels == NULL ? 1 / s->max : NAN;
+        s->eps = (c->levels != NULL ? least_gap(c->levels, c->hi - c->lo + 1) : 1) / fmax(s->max, 1);
     }
     s->levels = (double)c->hi - c->lo + 1;
 }

@@ -76,6 +76,7 @@ struct ht_range_part {
     const char *name, *summary;
     const char *source; /* paper, section */
     bool needs_weight;
+    bool streams; /* for batches of activations; of values alone it is minmax */
     struct ht_range_option options[HT_RANGE_OPTIONS + 1];
     ht_status (*fit)(const struct ht_range_input *in, const struct ht_range_grid *grid, const double *options,
                      struct ht_range *out, ht_err *err);

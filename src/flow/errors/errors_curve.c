@@ -14,7 +14,15 @@
 #define MAX_ROWS 4096u
 
 /* The schemes of code formats that are measured when none are named. */
-static const char *const schemes[] = {NULL};
+static const char *const schemes[] = {
+    "int2:g32",     "int3:g64",     "int3:channel",     "int4:g32",         "int4:g128",       "int4:channel",
+    "uint4:g64",    "int5:channel", "int6:channel",     "int8:channel",     "ternary:g256",    "nf4:g64",
+    "fp4:g64",      "fp4_e2m1:g32:scale=e8m0",          "fp6_e2m3:channel", "fp8_e4m3:channel", "fp8_e5m2:channel"};
+
+struct task_end {
+    ht_status status;
+    ht_err err;
+};
 
 struct curve {
     const ht_curve_options *o;
@@ -25,6 +33,9 @@ struct curve {
     float *x;                       /* [n_densities, rows, COLS] */
     size_t rows, n_tasks;           /* tasks: of one density */
     size_t codec;                   /* in work */
+    struct ht_affine *grids;        /* [n_densities] of a codec with one scale per tensor */
+    struct ht_range_state *state;
+    struct task_end *ends;          /* [n_densities, n_tasks] */
     struct ht_error_sums *parts;    /* [n_densities, n_tasks] */
     struct ht_error_sums *sums;     /* [n_codecs, n_densities] */
     struct ht_codec_room *rooms;    /* [threads] */
@@ -45,15 +56,30 @@ static void draw_task(void *ctx, size_t i, int thread) {
 static void measure_task(void *ctx, size_t i, int thread) {
     struct curve *c = ctx;
     size_t first = i % c->n_tasks * TASK_ROWS, rows = c->rows - first < TASK_ROWS ? c->rows - first : TASK_ROWS;
+    const struct ht_codec *codec = &c->codecs[c->codec];
+    size_t density = i / c->n_tasks;
     c->parts[i] = (struct ht_error_sums){0};
-    ht_codec_rows(&c->codecs[c->codec], c->x + (i / c->n_tasks * c->rows + first) * COLS, rows, COLS, &c->rooms[thread],
-                  &c->parts[i]);
+    c->ends[i] = (struct task_end){0};
+    c->ends[i].status = ht_codec_rows(codec, ht_codec_per_tensor(codec) ? &c->grids[density] : NULL,
+                                      c->x + (density * c->rows + first) * COLS, rows, COLS, &c->rooms[thread],
+                                      &c->parts[i], &c->ends[i].err);
 }
 
 /* ---- what is measured --------------------------------------------------------------------------------- */
 
 static bool by_default(const struct ht_format *f) {
     return f->kind != HT_KIND_INT && f->kind != HT_KIND_CODE && f->encode != NULL && ht_format_bits(f) <= 16;
+}
+
+static ht_status add_codec(struct curve *c, const char *text, ht_err *err) {
+    struct ht_codec *codec = &c->codecs[c->n_codecs++];
+    HT_TRY(ht_codec_parse(text, codec, err));
+    if (codec->scaled && !codec->whole) {
+        HT_TRY(ht_codec_set_range(codec, c->o->range != NULL ? c->o->range : "mse", err));
+    }
+    return ht_codec_fits(codec, COLS) ? HT_OK
+                                      : ht_fail(err, HT_INVAL, "format", HT_NO_POS,
+                                                "%s with this range does not fit rows of %u values", codec->name, COLS);
 }
 
 static ht_status choose_codecs(struct curve *c, ht_err *err) {
@@ -64,22 +90,18 @@ static ht_status choose_codecs(struct curve *c, ht_err *err) {
         return ht_fail_nomem(err, room * sizeof *c->codecs);
     }
     for (size_t i = 0; i < c->o->n_formats; i++) {
-        struct ht_codec *codec = &c->codecs[c->n_codecs++];
-        HT_TRY(ht_codec_parse(c->o->formats[i], codec, err));
-        if (!ht_codec_fits(codec, COLS)) {
-            return ht_fail(err, HT_INVAL, "format", HT_NO_POS, "%s does not divide rows of %u", codec->name, COLS);
-        }
+        HT_TRY(add_codec(c, c->o->formats[i], err));
     }
     if (c->o->n_formats > 0) {
         return HT_OK;
     }
     for (size_t i = 0; i < ht_format_count(); i++) {
         if (by_default(ht_format_at(i))) {
-            HT_TRY(ht_codec_parse(ht_format_at(i)->name, &c->codecs[c->n_codecs++], err));
+            HT_TRY(add_codec(c, ht_format_at(i)->name, err));
         }
     }
-    for (size_t i = 0; i < n_schemes && schemes[i] != NULL; i++) {
-        HT_TRY(ht_codec_parse(schemes[i], &c->codecs[c->n_codecs++], err));
+    for (size_t i = 0; i < n_schemes; i++) {
+        HT_TRY(add_codec(c, schemes[i], err));
     }
     return HT_OK;
 }
@@ -117,11 +139,47 @@ static ht_status make_room(struct curve *c, struct ht_context *ctx, ht_err *err)
     c->parts = ht_mem_calloc(c->n_densities * c->n_tasks, sizeof *c->parts);
     c->sums = ht_mem_calloc(c->n_codecs * c->n_densities, sizeof *c->sums);
     c->rooms = ht_mem_calloc((size_t)threads, sizeof *c->rooms);
-    if (c->x == NULL || c->parts == NULL || c->sums == NULL || c->rooms == NULL) {
+    c->ends = ht_mem_calloc(c->n_densities * c->n_tasks, sizeof *c->ends);
+    c->grids = ht_mem_calloc(c->n_densities, sizeof *c->grids);
+    c->state = ht_mem_calloc(1, sizeof *c->state);
+    if (c->x == NULL || c->parts == NULL || c->sums == NULL || c->rooms == NULL || c->ends == NULL ||
+        c->grids == NULL || c->state == NULL) {
         return ht_fail_nomem(err, c->n_densities * c->rows * COLS * sizeof *c->x);
     }
     for (; c->n_rooms < threads; c->n_rooms++) {
         HT_TRY(ht_codec_room_init(&c->rooms[c->n_rooms], COLS, err));
+    }
+    return HT_OK;
+}
+
+/* One grid for all rows of a density. */
+static ht_status fit_tensor(struct curve *c, ht_err *err) {
+    for (size_t d = 0; d < c->n_densities; d++) {
+        HT_TRY(ht_range_state_init(c->state, 0, err));
+        HT_TRY(ht_range_state_add(c->state, c->x + d * c->rows * COLS, c->rows * COLS, err));
+        HT_TRY(ht_codec_fit_tensor(&c->codecs[c->codec], c->state, &c->grids[d], err));
+    }
+    return HT_OK;
+}
+
+static ht_status measure_codec(struct curve *c, struct ht_context *ctx, ht_err *err) {
+    const struct ht_codec *codec = &c->codecs[c->codec];
+    struct ht_error_sums *sums = c->sums + c->codec * c->n_densities;
+    if (codec->whole) {
+        for (size_t d = 0; d < c->n_densities; d++) {
+            HT_TRY(ht_codec_whole(codec, c->x + d * c->rows * COLS, c->rows, COLS, ctx->pool, &sums[d], err));
+        }
+        return HT_OK;
+    }
+    if (ht_codec_per_tensor(codec)) {
+        HT_TRY(fit_tensor(c, err));
+    }
+    ht_pool_run(ctx->pool, c->n_densities * c->n_tasks, measure_task, c);
+    for (size_t i = 0; i < c->n_densities * c->n_tasks; i++) { /* in task order, whatever ran first */
+        if (c->ends[i].status != HT_OK) {
+            return ht_fail(err, c->ends[i].status, codec->name, HT_NO_POS, "%s", c->ends[i].err.msg);
+        }
+        ht_error_merge(&sums[i / c->n_tasks], &c->parts[i]);
     }
     return HT_OK;
 }
@@ -132,10 +190,7 @@ static ht_status measure(struct curve *c, struct ht_context *ctx, ht_err *err) {
     ht_pool_run(ctx->pool, c->n_densities * c->rows, draw_task, c);
     for (c->codec = 0; c->codec < c->n_codecs; c->codec++) {
         HT_TRY(ht_meter_tell(&meter, c->codec, 0, c->codecs[c->codec].name, err));
-        ht_pool_run(ctx->pool, c->n_densities * c->n_tasks, measure_task, c);
-        for (size_t i = 0; i < c->n_densities * c->n_tasks; i++) { /* in task order, whatever ran first */
-            ht_error_merge(&c->sums[c->codec * c->n_densities + i / c->n_tasks], &c->parts[i]);
-        }
+        HT_TRY(measure_codec(c, ctx, err));
     }
     return ht_meter_tell(&meter, c->n_codecs, 0, NULL, err);
 }
@@ -175,6 +230,8 @@ static ht_status describe(const struct curve *c, char **json, ht_err *err) {
         json_t *o = json_object();
         double bits = ht_codec_bits(&c->codecs[k], c->rows, COLS);
         ht_doc_set(&d, o, "name", json_string(c->codecs[k].name));
+        const char *range = c->codecs[k].range_name;
+        ht_doc_set(&d, o, "range", range[0] != '\0' ? json_string(range) : json_null());
         ht_doc_set(&d, o, "family", json_string(ht_codec_group(&c->codecs[k])));
         ht_doc_set(&d, o, "bits_per_weight", ht_doc_real(bits));
         for (size_t i = 0; i < c->n_densities; i++) {
@@ -217,6 +274,12 @@ static void release(struct curve *c) {
     for (int i = 0; i < c->n_rooms; i++) {
         ht_codec_room_deinit(&c->rooms[i]);
     }
+    for (size_t i = 0; c->codecs != NULL && i < c->n_codecs; i++) {
+        ht_codec_deinit(&c->codecs[i]);
+    }
+    ht_mem_free(c->ends);
+    ht_mem_free(c->grids);
+    ht_mem_free(c->state);
     ht_mem_free(c->rooms);
     ht_mem_free(c->parts);
     ht_mem_free(c->sums);

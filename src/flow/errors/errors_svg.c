@@ -14,6 +14,7 @@
 #define FAR_BITS 9.5   /* points with more bits are told, not drawn, when there are others */
 #define GROUPS 8
 #define MARGIN 0.3     /* bits left and right of the outer points */
+#define HIGH_GAP 1.8   /* points farther from the bound stand at the upper edge with their distance in words */
 
 static const char style[] =
     "<style>"
@@ -40,7 +41,7 @@ static double px(const struct panel *p, double bits) {
     return p->x0 + (bits - p->from_x) / (p->to_x - p->from_x) * (p->x1 - p->x0);
 }
 
-/* What a panel shows of a point. */
+/* What a panel shows at bits and error. */
 static double shown(const struct panel *p, double bits, double relative) {
     return p->gap ? ht_gap_bits(bits, relative) : log10(relative);
 }
@@ -57,6 +58,13 @@ static void text(struct ht_buf *out, const char *class, double x, double y, cons
 
 static void line(struct ht_buf *out, const char *class, double x0, double y0, double x1, double y1) {
     ht_buf_printf(out, "<line class=\"%s\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", class, x0, y0, x1, y1);
+}
+
+/* Height of a point's mark; *cut: it would lie above the panel. */
+static double mark_y(const struct panel *p, const struct ht_error_point *q, bool *cut) {
+    double v = shown(p, q->bits, q->relative);
+    *cut = v > p->to_y;
+    return *cut ? p->y0 + 7 : py(p, v);
 }
 
 static bool drawable(const struct ht_error_point *p) {
@@ -129,7 +137,7 @@ static void error_axis(const struct panel *p, const char *name, struct ht_buf *o
         snprintf(label, sizeof label, "%d dB", -10 * e);
         text(out, "t", p->x1 + 8, py(p, e) + 4, "start", label);
     }
-    side_name(18, (p->y0 + p->y1) / 2, name, out);
+    side_name(14, (p->y0 + p->y1) / 2, name, out);
     side_name(WIDTH - 10, (p->y0 + p->y1) / 2, "signal-to-noise ratio", out);
 }
 
@@ -142,7 +150,7 @@ static void gap_axis(const struct panel *p, struct ht_buf *out) {
         snprintf(label, sizeof label, "%.1f", fabs(v) < 1e-9 ? 0.0 : v);
         text(out, "t", p->x0 - 8, py(p, v) + 4, "end", label);
     }
-    side_name(18, (p->y0 + p->y1) / 2, "bits above the bound", out);
+    side_name(14, (p->y0 + p->y1) / 2, "bits above the bound", out);
 }
 
 /* ---- content ------------------------------------------------------------------------------------------ */
@@ -183,29 +191,41 @@ static void curve(const struct panel *p, const struct ht_error_line *l, struct h
 static void mark(const struct panel *p, const struct ht_error_plot *plot, double last,
                  const struct ht_error_point *q, struct ht_label_plan *plan, struct ht_buf *out) {
     const char *names[GROUPS];
-    double x = px(p, q->bits), y = py(p, shown(p, q->bits, q->relative));
+    bool cut;
+    double x = px(p, q->bits), y = mark_y(p, q, &cut);
     ht_buf_puts(out, "<g><title>");
     ht_report_escape(out, q->name);
     ht_buf_printf(out, ": %.4g bits, relative error %.4g (%.2f dB), %.3f bits above the bound", q->bits, q->relative,
                   -ht_db(q->relative), ht_gap_bits(q->bits, q->relative));
-    ht_buf_printf(out, "</title><circle class=\"mark g%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/></g>\n",
-                  group_of(plot, last, q->group, names), x, y);
+    ht_buf_puts(out, "</title>");
+    size_t group = group_of(plot, last, q->group, names);
+    if (cut) {
+        ht_buf_printf(out, "<path class=\"mark g%zu\" d=\"M%.1f %.1fl5.5 10h-11z\"/></g>\n", group, x, y - 6);
+    } else {
+        ht_buf_printf(out, "<circle class=\"mark g%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/></g>\n", group, x, y);
+    }
     plan->taken[plan->n_taken++] = (struct ht_box){x - 5, y - 5, x + 5, y + 5};
 }
 
 static void label(const struct panel *p, const struct ht_error_point *q, struct ht_label_plan *plan,
                   struct ht_buf *out) {
-    double x = px(p, q->bits), y = py(p, shown(p, q->bits, q->relative));
+    bool cut, far = false;
+    double x = px(p, q->bits), y = mark_y(p, q, &cut);
     struct ht_box b;
-    bool far = false;
-    if (!ht_label_place(plan, x, y, (double)strlen(q->name) * CHAR_WIDTH + 4, 13, &b, &far)) {
+    char name[160];
+    if (cut) {
+        snprintf(name, sizeof name, "%s (%.2f)", q->name, ht_gap_bits(q->bits, q->relative));
+    } else {
+        snprintf(name, sizeof name, "%s", q->name);
+    }
+    if (!ht_label_place(plan, x, y, (double)strlen(name) * CHAR_WIDTH + 4, 13, &b, &far)) {
         plan->n_taken--; /* nowhere free: the tooltip has the name */
         return;
     }
     if (far) {
         line(out, "lead", x, y, fmin(fmax(x, b.x0), b.x1), fmin(fmax(y, b.y0), b.y1));
     }
-    text(out, "l", (b.x0 + b.x1) / 2, b.y1 - 3, "middle", q->name);
+    text(out, "l", (b.x0 + b.x1) / 2, b.y1 - 3, "middle", name);
 }
 
 static void content(const struct panel *p, const struct ht_error_plot *plot, double last, struct ht_buf *out) {
@@ -240,13 +260,13 @@ static double entry_width(const char *name) {
 static void legend(const struct ht_error_plot *plot, double last, double y, struct ht_buf *out) {
     const char *names[GROUPS];
     size_t n = group_of(plot, last, NULL, names);
-    double x = 70;
+    double x = 78;
     for (size_t i = 0; i < n; i++) {
         ht_buf_printf(out, "<circle class=\"mark g%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"5\"/>\n", i, x + 5, y - 4);
         text(out, "f", x + 16, y, "start", names[i]);
         x += entry_width(names[i]) - 14;
     }
-    x = 70;
+    x = 78;
     for (size_t i = 0; i < plot->n_lines; i++) {
         ht_buf_printf(out, "<polyline class=\"%s\" points=\"%.1f,%.1f %.1f,%.1f\"/>\n", plot->lines[i].style, x, y + 18,
                       x + 28, y + 18);
@@ -261,13 +281,13 @@ static void told(const struct ht_error_plot *plot, double last, double y, struct
     size_t n = 0;
     for (size_t i = 0; i < plot->n_points; i++) {
         if (!drawable(&plot->points[i]) || plot->points[i].bits > last) {
-            ht_buf_puts(&names, n++ > 0 ? ", " : "Not drawn (no error, or too many bits): ");
+            ht_buf_puts(&names, n++ > 0 ? ", " : "Not drawn (not measured, exact, or too many bits): ");
             ht_buf_puts(&names, plot->points[i].name);
         }
     }
     if (n > 0) {
-        text(out, "t", 70, y, "start", ht_buf_ok(&names) ? names.data : "Not drawn: formats without error or with too "
-                                                                        "many bits; see the table");
+        text(out, "t", 78, y, "start",
+             ht_buf_ok(&names) ? names.data : "Not drawn: formats not measured, exact, or with too many bits");
     }
     ht_buf_deinit(&names);
 }
@@ -287,7 +307,8 @@ void ht_errors_figure(const struct ht_error_plot *plot, bool alone, struct ht_bu
     if (!isfinite(first)) {
         return;
     }
-    struct panel a = {70, 116, WIDTH - 76, 520, fmax(0, first - MARGIN), last + MARGIN, 0, 0, false}, b = a;
+    gap_hi = fmin(gap_hi, HIGH_GAP);
+    struct panel a = {78, 116, WIDTH - 76, 520, fmax(0, first - MARGIN), last + MARGIN, 0, 0, false}, b = a;
     a.from_y = fmin(floor(lo), hi - 0.5);
     a.to_y = fmax(ceil(hi), lo + 0.5);
     b.gap = true;
@@ -302,7 +323,7 @@ void ht_errors_figure(const struct ht_error_plot *plot, bool alone, struct ht_bu
     if (alone) {
         ht_buf_printf(out, "<rect width=\"%.0f\" height=\"%.0f\" fill=\"#fff\"/>\n", WIDTH, HEIGHT);
     }
-    text(out, "h", 70, 28, "start", plot->title);
+    text(out, "h", 78, 28, "start", plot->title);
     legend(plot, last, 58, out);
     bits_axis(&a, false, out);
     error_axis(&a, plot->error, out);

@@ -35,15 +35,16 @@ json 'all(abs(r["dynamic_range_db"] - 20 * r["decades"]) < 1e-6 for r in d if r[
 json '[r["max"] for r in d if r["name"] == "u16"] == [65535]'
 
 # Error curves: known figures, the same bytes for any number of threads, a figure that is XML.
-t 0 list formats --curve --json --threads 1
+t 0 list formats --curve --json --rows 4 --threads 1
 cp .out one
 json 'd["schema"] == "halftone.curve/1" and {s["name"] for s in d["sources"]} == {"gaussian", "laplace", "student-t"}'
 json 'all(l["bound"] < l["lloyd_max"] <= l["uniform"] * 1.000001 for s in d["sources"] for l in s["limits"])'
 json '[round(l["lloyd_max"], 4) for l in d["sources"][0]["limits"] if l["levels"] in (2, 4, 16)] == [0.3634, 0.1175, 0.0095]'
 json 'all(f["gaussian"]["gap_bits"] > 0 for f in d["formats"])'
+json 'len(d["formats"]) > 35'
 json '0.0045 < [f for f in d["formats"] if f["name"] == "q4_k"][0]["gaussian"]["relative_error"] < 0.0052'
 json '[round(l["constant_db"], 2) for l in d["laws"]] == [0.0, 1.76, -7.27]'
-t 0 list formats --curve --json --threads 3
+t 0 list formats --curve --json --rows 4 --threads 3
 same .out one
 t 0 list formats --curve --format q4_0 --format Q6_K --source laplace --rows 4 -o c.svg
 out 'above bound'; out '^q4_0 +4.5 '; not_out '^q8_0'; err 'wrote c.svg'
@@ -54,6 +55,9 @@ t 2 list formats --curve --format q4_0 -o c.svg; err 'c.svg'; err 'exists'
 t 0 list formats --curve --format q4_0 --rows 1 -o c.svg --force
 t 2 list formats --curve --format q4_9; err 'did you mean'
 t 2 list formats --curve --format i8
+t 2 list formats --curve --format int4; err 'int4:g64'
+t 0 list formats --curve --format int4:g64 --range minmax --rows 1 --json
+json 'd["formats"][0]["range"] == "minmax"'
 t 2 list formats --curve --source cauchy
 t 2 list formats --curve --rows 0
 t 2 list presets --curve; err 'list formats --curve'
