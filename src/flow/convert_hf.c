@@ -60,7 +60,11 @@ static ht_status vocab_json(struct ht_doc *d, const struct ht_vocab *v, const ch
         if (t->type == HT_TOKEN_UNUSED) {
             continue;
         }
-        char *key = memchr(t->text, '\0', t->len) == NULL ? ht_mem_strndup(t->text, t->len) : NULL;
+        bool has_nul = memchr(t->text, '\0', t->len) != NULL;
+        char *key = has_nul ? NULL : ht_mem_strndup(t->text, t->len);
+        if (key == NULL && !has_nul) {
+            return ht_fail_nomem(err, t->len);
+        }
         bool fits = key != NULL && json_object_set_new(vocab, key, json_integer(i)) == 0;
         ht_mem_free(key);
         if (!fits || json_object_size(vocab) != ++n) {

@@ -397,11 +397,41 @@ static ht_status open_tiny(ht_context *ctx) {
     return status;
 }
 
+static char g_gguf[256], g_folder[256], g_copy[256]; /* of the test below */
+
+static ht_status verify_folder(ht_context *ctx) {
+    return ht_verify(ctx, g_folder, NULL, NULL, NULL);
+}
+
+static ht_status verify_gguf(ht_context *ctx) {
+    return ht_verify(ctx, g_gguf, NULL, NULL, NULL);
+}
+
+static ht_status convert_to(ht_context *ctx, const char *input, const char *output, uint64_t shard_bytes) {
+    ht_convert_options o;
+    ht_convert_options_defaults(&o);
+    o.input = input;
+    o.output = output;
+    o.shard_bytes = shard_bytes;
+    o.force = true;
+    return ht_convert(ctx, &o, NULL, NULL);
+}
+
+static ht_status make_folder(ht_context *ctx) {
+    return convert_to(ctx, g_gguf, g_copy, 3u << 20);
+}
+
 /* The n-th allocation fails, for n spread over all of them: an error each time, never a crash, and the next call
  * works. Leaks are the sanitizer's affair. */
 static void out_of_memory(void **state) {
     struct fixture *f = *state;
-    ht_status (*const calls[])(ht_context *) = {inspect_tiny, verify_tiny, plan_tiny, open_tiny};
+    ht_status (*const calls[])(ht_context *) = {inspect_tiny, verify_tiny, plan_tiny,   open_tiny,
+                                                verify_gguf,  verify_folder, make_folder};
+    snprintf(g_gguf, sizeof g_gguf, "%s", in_dir(f, "memory.gguf"));
+    snprintf(g_folder, sizeof g_folder, "%s", in_dir(f, "memory"));
+    snprintf(g_copy, sizeof g_copy, "%s", in_dir(f, "memory-copy"));
+    assert_int_equal(convert_to(f->ctx, TINY, g_gguf, 0), HT_OK);
+    assert_int_equal(convert_to(f->ctx, TINY, g_folder, 4u << 20), HT_OK);
     for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
         ht_mem_fail_at(0, 0);
         assert_int_equal(calls[c](f->ctx), HT_OK);
