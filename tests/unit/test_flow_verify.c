@@ -5,6 +5,7 @@
 
 #include "base/rng.h"
 #include "io/container.h"
+#include "io/gguf.h"
 #include "flow_test.h"
 
 static void make(struct fixture *f, const char *output, const char *format) {
@@ -108,6 +109,42 @@ static void header_bit_flips(void **state) {
     }
     assert_true(told > 60); /* the others break the structure: lengths, types */
     ASSERT_OK(ht_verify(f->ctx, path, NULL, NULL, &err), &err);
+}
+
+/* A program that writes the model anew and carries our keys along leaves checksums of another file; a few changed
+ * tensors are damage, whatever the header says. */
+static void rewritten_or_damaged(void **state) {
+    struct fixture *f = *state;
+    char path[256], *json;
+    ht_err err;
+    snprintf(path, sizeof path, "%s", in_dir(f, "anew.gguf"));
+    make(f, path, "Q4_0");
+    struct ht_source *s = open_source(path);
+    struct ht_gguf gguf;
+    ASSERT_OK(ht_gguf_parse(s->maps[0].data, s->maps[0].size, path, &gguf, &err), &err);
+    uint64_t sum_at = gguf.header_sum_at;
+    ht_gguf_deinit(&gguf);
+    assert_true(sum_at > 0);
+    flip(path, sum_at, 1);
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        uint64_t at = (uint64_t)((const unsigned char *)s->tensors[i].data - s->maps[0].data);
+        if (i == 10) {
+            assert_int_equal(ht_verify(f->ctx, path, NULL, &json, &err), HT_CHECKSUM);
+            json_t *record = parse(json);
+            assert_int_equal(json_array_size(json_object_get(record, "findings")), 11);
+            json_decref(record);
+        }
+        flip(path, at + 2, 1);
+    }
+    ASSERT_OK(ht_verify(f->ctx, path, NULL, &json, &err), &err);
+    json_t *record = parse(json);
+    assert_int_equal(json_array_size(json_object_get(record, "findings")), 1);
+    assert_string_equal(json_string_value(json_object_get(finding(record, "rewritten"), "severity")), "warning");
+    assert_int_equal(json_integer_value(json_object_get(record, "checksums")), 0);
+    json_decref(record);
+    flip(path, sum_at, 1); /* the header is as it was written: then the data are damaged */
+    assert_int_equal(ht_verify(f->ctx, path, NULL, NULL, &err), HT_CHECKSUM);
+    ht_source_close(s);
 }
 
 /* Each file of a split carries the checksum of its own header. */
@@ -373,6 +410,7 @@ static void inspect_adds_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bit_flips),       cmocka_unit_test(header_bit_flips), cmocka_unit_test(split_headers),
+        cmocka_unit_test(rewritten_or_damaged),
         cmocka_unit_test(folder_damage),   cmocka_unit_test(damaged_lists),  cmocka_unit_test(infinite_scale), cmocka_unit_test(broken_structure),
         cmocka_unit_test(folder_is_sound), cmocka_unit_test(inspect_adds_up),
     };
