@@ -19,7 +19,8 @@ t 0 inspect m.gguf --color always; out "$esc"
 unset CLICOLOR_FORCE NO_COLOR
 t 4 inspect nowhere -q; err '^halftone: error: '; no_out
 t 4 inspect nowhere --json; err '^halftone: error: '
-if have script; then # a terminal: progress is drawn there, never on stdout
+# A terminal: progress is drawn there, never on stdout. Bare containers may have no pseudo terminals.
+if have script && script -qec true /dev/null >/dev/null 2>&1; then
     last='progress on a terminal'
     script -qec "$HALFTONE eval m.gguf --text a.txt --json 2>progress >result" /dev/null >/dev/null 2>&1
     cp result .out
