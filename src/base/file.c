@@ -104,6 +104,14 @@ void ht_map_drop(const struct ht_mapping *map, uint64_t from, uint64_t len) {
     advise(map, from, len, MADV_DONTNEED, true);
 }
 
+void ht_map_keep(const struct ht_mapping *map) {
+#ifdef MADV_HUGEPAGE
+    advise(map, 0, map->size, MADV_HUGEPAGE, false);
+#else
+    (void)map;
+#endif
+}
+
 ht_status ht_read_file(const char *path, uint64_t max_bytes, char **data, size_t *len, ht_err *err) {
     int fd;
     struct stat st;

@@ -29,6 +29,9 @@ ht_status ht_map_check(const struct ht_mapping *map, const char *path, ht_err *e
  * memory low while streaming through a large file). Out-of-range parts are ignored. */
 void ht_map_will_need(const struct ht_mapping *map, uint64_t from, uint64_t len);
 void ht_map_drop(const struct ht_mapping *map, uint64_t from, uint64_t len);
+/* Hint: all of the map will be read again and again. Where the kernel can, what is not in its cache yet comes in large
+ * pages (on x86-64 2 MiB instead of 4 KiB), which are read about 8 % faster (docs/measurements/speed.md). */
+void ht_map_keep(const struct ht_mapping *map);
 
 /* Whole file into memory (NUL added behind), refused with HT_LIMIT beyond max_bytes. Free with ht_mem_free. */
 ht_status ht_read_file(const char *path, uint64_t max_bytes, char **data, size_t *len, ht_err *err);

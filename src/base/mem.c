@@ -3,6 +3,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static atomic_uint_fast64_t g_count;
 static uint64_t g_fail_at;
@@ -73,4 +75,17 @@ void *ht_mem_alloc_aligned(size_t count, size_t size) {
 
 void ht_mem_free_aligned(void *p) {
     free(p);
+}
+
+void ht_mem_large(void *p, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)p + page - 1) & ~(page - 1),
+              end = ((uintptr_t)p + bytes) & ~(page - 1);
+    if (begin < end) {
+        madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+    }
+#else
+    (void)p;
+    (void)bytes;
+#endif
 }

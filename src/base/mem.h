@@ -21,6 +21,8 @@ void ht_mem_free(void *p); /* NULL is fine; for all of the above */
 /* 64-byte aligned memory for kernels. Freed by ht_mem_free_aligned. */
 void *ht_mem_alloc_aligned(size_t count, size_t size);
 void ht_mem_free_aligned(void *p);
+/* Hint for a large block that was not written to yet: back it with large pages where the kernel can. */
+void ht_mem_large(void *p, size_t bytes);
 
 /* Test hook: the n-th allocation from now on (1 = the next) fails, and every later one too when sticky.
  * 0 switches it off. Not thread safe: set it before threads start. */

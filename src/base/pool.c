@@ -19,18 +19,24 @@ struct worker {
     int index;
 };
 
+/* Each thread starts with a range of consecutive tasks of its own, so that it walks through memory without gaps,
+ * and then helps with what others have left. On a cache line of its own. */
+struct range {
+    HT_ALIGNED(64) atomic_llong left; /* tasks not claimed yet; 0 or less: none */
+};
+
 /* Only claimed tasks are waited for, never threads: a worker that wakes late, because the machine is busy, finds
  * nothing left and does not hold up the caller, who has done its share meanwhile. */
 struct ht_pool {
     int n_threads;
     int n_started;
     struct worker *workers;
-    /* The job. Written by the caller before `left` grows; read only by who has claimed a task, and a claimed task
-     * keeps the caller from returning: so it never changes under a reader. */
+    struct range *ranges; /* [n_threads] */
+    /* The job. Written by the caller before any `left` grows; read only by who has claimed a task, and a claimed
+     * task keeps the caller from returning: so it never changes under a reader. */
     ht_task_fn *fn;
     void *ctx;
     size_t n_tasks;
-    atomic_llong left;      /* tasks not claimed yet; 0 or less: none */
     atomic_size_t done;     /* tasks finished */
     atomic_uint generation; /* grows per run; workers wait for a change */
     atomic_bool waiting;    /* the caller sleeps until all tasks are done */
@@ -47,17 +53,24 @@ static void relax(void) {
 #endif
 }
 
+static size_t range_end(size_t n_tasks, size_t range, size_t n_ranges) {
+    return n_tasks / n_ranges * (range + 1) + n_tasks % n_ranges * (range + 1) / n_ranges;
+}
+
 /* Claims and runs tasks until none is left; true when these were the last to finish. */
 static bool work(struct ht_pool *pool, int index) {
-    size_t n = 0, n_tasks = 0;
-    for (;;) {
-        long long left = atomic_fetch_sub_explicit(&pool->left, 1, memory_order_acquire);
-        if (left <= 0) {
-            break;
+    size_t n = 0, n_tasks = 0, n_ranges = (size_t)pool->n_threads;
+    for (size_t i = 0; i < n_ranges; i++) {
+        size_t r = ((size_t)index + i) % n_ranges;
+        atomic_llong *counter = &pool->ranges[r].left;
+        while (atomic_load_explicit(counter, memory_order_relaxed) > 0) {
+            long long left = atomic_fetch_sub_explicit(counter, 1, memory_order_acquire);
+            if (left > 0) {
+                n_tasks = pool->n_tasks;
+                pool->fn(pool->ctx, range_end(n_tasks, r, n_ranges) - (size_t)left, index);
+                n++;
+            }
         }
-        n_tasks = pool->n_tasks;
-        pool->fn(pool->ctx, n_tasks - (size_t)left, index);
-        n++;
     }
     return n > 0 && atomic_fetch_add(&pool->done, n) + n == n_tasks;
 }
@@ -112,9 +125,13 @@ ht_status ht_pool_new(int n_threads, struct ht_pool **out, ht_err *err) {
     pthread_cond_init(&pool->idle, NULL);
     pool->n_threads = n_threads;
     pool->workers = ht_mem_calloc((size_t)n_threads, sizeof *pool->workers);
-    if (pool->workers == NULL) {
+    pool->ranges = ht_mem_alloc_aligned((size_t)n_threads, sizeof *pool->ranges);
+    if (pool->workers == NULL || pool->ranges == NULL) {
         ht_pool_free(pool);
         return ht_fail_nomem(err, (size_t)n_threads * sizeof *pool->workers);
+    }
+    for (int i = 0; i < n_threads; i++) {
+        atomic_init(&pool->ranges[i].left, 0);
     }
     for (int i = 1; i < n_threads; i++) {
         struct worker *w = &pool->workers[i];
@@ -146,6 +163,7 @@ void ht_pool_free(struct ht_pool *pool) {
     pthread_cond_destroy(&pool->idle);
     pthread_mutex_destroy(&pool->lock);
     ht_mem_free(pool->workers);
+    ht_mem_free_aligned(pool->ranges);
     ht_mem_free(pool);
 }
 
@@ -164,7 +182,11 @@ void ht_pool_run(struct ht_pool *pool, size_t n_tasks, ht_task_fn *fn, void *ctx
     pool->ctx = ctx;
     pool->n_tasks = n_tasks;
     atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->left, (long long)n_tasks, memory_order_release);
+    for (size_t r = 0, n = (size_t)pool->n_threads, from = 0; r < n; r++) {
+        size_t end = range_end(n_tasks, r, n);
+        atomic_store_explicit(&pool->ranges[r].left, (long long)(end - from), memory_order_release);
+        from = end;
+    }
     start_generation(pool);
     work(pool, 0);
     for (int i = 0; i < SPINS && atomic_load_explicit(&pool->done, memory_order_acquire) != n_tasks; i++) {

@@ -4,10 +4,10 @@
 #include "base/sys.h"
 #include "eval/spread.h"
 
-#define MIN_BYTES (128ull << 20)
+#define MIN_BYTES (512ull << 20)
 #define MAX_BYTES (1024ull << 20)
 #define PIECE (1u << 20) /* of memory that one task reads */
-#define PASSES 5
+#define PASSES 3
 
 /* The matrix product: small enough for the weights to stay in the cache. */
 #define ROWS 1024u
@@ -100,7 +100,7 @@ static ht_status make_product(struct ht_ceiling *c, enum ht_ceiling_product kind
 
 ht_status ht_ceiling_init(struct ht_ceiling *c, struct ht_pool *pool, ht_err *err) {
     *c = (struct ht_ceiling){0};
-    uint64_t bytes = 4 * ht_sys_last_cache_bytes(), available = ht_sys_mem_available_bytes();
+    uint64_t bytes = 16 * ht_sys_last_cache_bytes(), available = ht_sys_mem_available_bytes();
     bytes = bytes < MIN_BYTES ? MIN_BYTES : bytes > MAX_BYTES ? MAX_BYTES : bytes;
     if (available != 0 && bytes > available / 4) {
         bytes = available / 4;
@@ -113,6 +113,7 @@ ht_status ht_ceiling_init(struct ht_ceiling *c, struct ht_pool *pool, ht_err *er
         ht_ceiling_deinit(c);
         return ht_fail_nomem(err, c->bytes);
     }
+    ht_mem_large(c->memory, c->bytes + PIECE);
     memset(c->memory, 1, c->bytes + PIECE); /* pages that were never written are all the same zero page */
     for (size_t i = 0; i < (size_t)TOKENS * COLS; i++) {
         c->x[i] = (float)((i * 2654435761u >> 8) % 2001) / 1000.0f - 1.0f;

@@ -143,6 +143,9 @@ static ht_status load_tokenizer(struct ht_model *m, const struct ht_model_option
 static ht_status load(struct ht_model *m, const char *path, const struct ht_model_options *options,
                       ht_err *err) {
     HT_TRY(ht_source_open(path, &m->source, err));
+    for (size_t i = 0; i < m->source->n_maps; i++) {
+        ht_map_keep(&m->source->maps[i]);
+    }
     HT_TRY(ht_arch_read(m->source, &m->arch, &m->hp, err));
     m->bindings = ht_arena_calloc(&m->arena, m->source->n_tensors, sizeof *m->bindings);
     m->layers = ht_arena_calloc(&m->arena, m->hp.n_layers, sizeof *m->layers);

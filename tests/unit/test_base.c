@@ -229,6 +229,25 @@ static void test_pool(void **state) {
     assert_int_equal(ht_pool_new(0, &pool, &err), HT_INVAL);
 }
 
+/* Many short runs of every size around the number of threads: each task once, whoever wakes late. */
+static void test_pool_short_runs(void **state) {
+    (void)state;
+    ht_err err = {0};
+    for (int threads = 2; threads <= 5; threads++) {
+        struct ht_pool *pool;
+        ASSERT_OK(ht_pool_new(threads, &pool, &err), &err);
+        for (size_t run = 0; run < 4000; run++) {
+            size_t n = run % 13;
+            uint64_t out[13] = {0};
+            ht_pool_run(pool, n, sum_task, out);
+            for (size_t i = 0; i < 13; i++) {
+                assert_int_equal(out[i], i < n ? i * i : 0);
+            }
+        }
+        ht_pool_free(pool);
+    }
+}
+
 static void test_writer(void **state) {
     (void)state;
     char dir[] = "/tmp/ht-test-XXXXXX", path[64];
@@ -296,7 +315,7 @@ int main(void) {
         cmocka_unit_test(test_map),          cmocka_unit_test(test_checked),
         cmocka_unit_test(test_rng),          cmocka_unit_test(test_hash),
         cmocka_unit_test(test_json), cmocka_unit_test(test_json_values),         cmocka_unit_test(test_nearest),
-        cmocka_unit_test(test_pool),         cmocka_unit_test(test_writer),
+        cmocka_unit_test(test_pool), cmocka_unit_test(test_pool_short_runs),         cmocka_unit_test(test_writer),
         cmocka_unit_test(test_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
