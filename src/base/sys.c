@@ -7,7 +7,6 @@
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <time.h>
-#include <unistd.h>
 
 double ht_sys_now(void) {
     struct timespec t;
@@ -62,16 +61,16 @@ double ht_sys_load_average(void) {
     return getloadavg(&load, 1) == 1 ? load : -1;
 }
 
+/* sysconf tells the caches of a whole socket on some machines; this is the one that a core sees. */
 uint64_t ht_sys_last_cache_bytes(void) {
-    long most = 0;
-#ifdef _SC_LEVEL3_CACHE_SIZE
-    static const int levels[] = {_SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE, _SC_LEVEL4_CACHE_SIZE};
-    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
-        long bytes = sysconf(levels[i]);
+    uint64_t most = 0;
+    for (int i = 0; i < 8; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", i);
+        uint64_t bytes = read_number(path, "") * 1024; /* "32768K" */
         most = bytes > most ? bytes : most;
     }
-#endif
-    return (uint64_t)most;
+    return most;
 }
 
 uint64_t ht_sys_mem_available_bytes(void) {

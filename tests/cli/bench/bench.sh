@@ -9,6 +9,8 @@ json '[r["threads"] for r in d["models"][0]["runs"]] == [1, 2]'
 json 'all(r[k]["low"] <= r[k]["median"] <= r[k]["high"] and len(r[k]["rounds"]) == 2 and r[k]["low"] > 0
           for r in d["models"][0]["runs"] for k in ("read_bytes_per_s", "gemm_f32_flops", "gemm_int8_flops", "ttft_s",
           "prefill_tokens_per_s", "prefill_gemm_share", "decode_tokens_per_s", "decode_read_share", "cpu_share"))'
+json 'all(abs(r[k]["median"] / __import__("statistics").median(r[k]["rounds"]) - 1) < 1e-9 and r[k]["low"] == min(r[k]["rounds"]) and
+          r[k]["high"] == max(r[k]["rounds"]) for r in d["models"][0]["runs"] for k in r if k != "threads")'
 # Tokens per second and seconds are one measurement; bytes per second are tokens per second times bytes.
 json 'all(abs(p * s / 32 - 1) < 1e-9 for r in d["models"][0]["runs"]
           for p, s in zip(sorted(r["prefill_tokens_per_s"]["rounds"]), sorted(r["ttft_s"]["rounds"], reverse=True)))'
