@@ -18,6 +18,7 @@ struct bench {
     size_t ways[HT_BENCH_MAX_THREAD_COUNTS]; /* of reading memory */
     struct ht_meter meter;
     uint64_t done;
+    const char *path; /* of the model in work */
     int32_t *ids; /* [longest of prompt and depth, at least 1] of the model in work */
     uint32_t n_ids;
     float *logits;
@@ -98,6 +99,13 @@ static void count_work(const struct ht_model *m, const ht_bench_options *o, stru
     bm->cache_bytes = o->gen == 0 ? 0 : per_position * (o->depth + (o->gen + 1) / 2);
 }
 
+/* A prompt of a large model takes many seconds: cancelling is seen between its steps, and between tokens. */
+static ht_status watch(void *user, uint32_t pos, ht_err *err) {
+    struct bench *b = user;
+    (void)pos;
+    return ht_meter_tell(&b->meter, b->done, 0, b->path, err);
+}
+
 static ht_status feed(struct bench *b, size_t t, uint32_t n, bool logits, ht_err *err) {
     return ht_run_feed(b->runs[t], b->ids, n, logits ? 1 : 0, logits ? b->logits : NULL, err);
 }
@@ -114,7 +122,10 @@ static int32_t pick(const float *logits, uint32_t vocab) {
 static ht_status prefill(struct bench *b, size_t t, uint32_t vocab, double *seconds, double *cpu, ht_err *err) {
     ht_run_rewind(b->runs[t], 0);
     double start = ht_sys_now(), cpu_start = ht_sys_cpu_seconds();
-    HT_TRY(feed(b, t, b->options->prompt, true, err));
+    ht_run_watch(b->runs[t], watch, b);
+    ht_status status = feed(b, t, b->options->prompt, true, err);
+    ht_run_watch(b->runs[t], NULL, NULL);
+    HT_TRY(status);
     int32_t first = pick(b->logits, vocab);
     *seconds = ht_sys_now() - start;
     *cpu = ht_sys_cpu_seconds() - cpu_start;
@@ -128,6 +139,7 @@ static ht_status decode(struct bench *b, size_t t, uint32_t n, double *seconds, 
     double start = ht_sys_now(), cpu_start = ht_sys_cpu_seconds();
     for (uint32_t i = 0; i < n; i++) {
         HT_TRY(ht_run_feed(b->runs[t], b->ids + i % b->n_ids, 1, 1, b->logits, err));
+        HT_TRY(watch(b, i, err));
     }
     *seconds = ht_sys_now() - start;
     *cpu = ht_sys_cpu_seconds() - cpu_start;
@@ -193,6 +205,7 @@ static ht_status warm_up(struct bench *b, struct ht_bench_model *bm, size_t t, h
 
 static ht_status open_model(struct bench *b, struct ht_bench_model *bm, ht_err *err) {
     struct ht_model_options mo = {.tokenizer_optional = true};
+    b->path = bm->path;
     bm->peak_is_own = ht_sys_peak_rss_reset();
     ht_sys_memory(&bm->before);
     double start = ht_sys_now();

@@ -268,6 +268,33 @@ static void stopped_while_reading(void **state) {
     ht_context_free(ctx);
 }
 
+/* A bench stops between its rounds, and refuses what it cannot measure. */
+static void bench(void **state) {
+    (void)state;
+    struct stopper stopper = {.stage = "bench", .stop_at = 2};
+    const char *models[] = {TINY};
+    const int threads[] = {1, 2}, none[] = {0};
+    ht_err err;
+    char *json = NULL;
+    ht_context *ctx = make_context(1, stop_in_stage, &stopper);
+    ht_bench_options o;
+    ht_bench_options_defaults(&o);
+    assert_int_equal(ht_bench(ctx, &o, &json, &err), HT_INVAL);
+    assert_string_equal(err.what, "models");
+    o.models = models;
+    o.n_models = 1;
+    o.prompt = o.gen = 2;
+    o.repeat = 1;
+    o.threads = none;
+    o.n_threads = 1;
+    assert_int_equal(ht_bench(ctx, &o, &json, &err), HT_INVAL);
+    o.threads = threads;
+    o.n_threads = 2;
+    assert_int_equal(ht_bench(ctx, &o, &json, &err), HT_CANCELLED);
+    assert_null(json);
+    ht_context_free(ctx);
+}
+
 /* One window, stopped before it is done. */
 static void stopped_in_a_window(void **state) {
     struct fixture *f = *state;
@@ -459,6 +486,7 @@ int main(void) {
         cmocka_unit_test(tokens),          cmocka_unit_test(chat_is_safe), cmocka_unit_test(generation),
         cmocka_unit_test(feeding),         cmocka_unit_test(changed_while_read),
         cmocka_unit_test(stopped_while_reading), cmocka_unit_test(stopped_in_a_window),
+        cmocka_unit_test(bench),
                cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
