@@ -4,10 +4,15 @@
  *     element k = scale[k / group] * code[k] - min[k / group]
  *
  * Each function takes the blocks of one chunk and the number of groups of 32 that exist (8 but for the end of
- * a row that 256 does not divide) and reads nothing behind them. Layouts of the blocks: docs/formats.md. */
+ * a row that 256 does not divide) and reads nothing behind them. Layouts of the blocks: docs/formats.md.
+ *
+ * Formats without a function of their own come through their unpack (ht_form_any). */
 #ifndef HT_KERNEL_ARM_FORM_NEON_H
 #define HT_KERNEL_ARM_FORM_NEON_H
 
+#include <math.h>
+
+#include "format/format.h"
 #include "kernel/arm/simd_neon.h"
 
 struct ht_form {
@@ -31,6 +36,72 @@ typedef void ht_form_fn(const uint8_t *restrict p, size_t n_groups, struct ht_fo
     X(q4_k, 144, 32, true)                                                                                   \
     X(q5_k, 176, 32, true)                                                                                   \
     X(q6_k, 210, 16, false)
+
+/* The group of a format for ht_form_any, or 0: its sub-blocks are too short, or its levels are no 8-bit
+ * integers. */
+static inline int ht_form_any_group(const struct ht_format *format) {
+    static const uint8_t zeros[1024];
+    struct ht_grid grid;
+    int8_t codes[HT_BLOCK_MAX];
+    if (format->unpack == NULL || format->block_bytes > sizeof zeros || 256 % format->block_elems != 0) {
+        return 0;
+    }
+    format->unpack(zeros, &grid, codes);
+    for (int c = grid.lo; grid.levels != NULL && c <= grid.hi; c++) {
+        float level = grid.levels[c - grid.lo];
+        if (level != rintf(level) || fabsf(level) > 127) {
+            return 0;
+        }
+    }
+    return grid.sub_len == 16 ? 16 : grid.sub_len % 32 == 0 ? 32 : 0;
+}
+
+/* Codes to the levels of their table. */
+HT_INLINE void ht_form_lookup(const struct ht_grid *grid, int8_t *codes, size_t n) {
+    if (grid->hi - grid->lo < 16) {
+        int8_t levels[16] = {0};
+        for (int c = 0; c <= grid->hi - grid->lo; c++) {
+            levels[c] = (int8_t)grid->levels[c];
+        }
+        int8x16_t table = vld1q_s8(levels);
+        for (size_t i = 0; i < n; i += 16) {
+            uint8x16_t at = vreinterpretq_u8_s8(vsubq_s8(vld1q_s8(codes + i), vdupq_n_s8((int8_t)grid->lo)));
+            vst1q_s8(codes + i, vqtbl1q_s8(table, at));
+        }
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = (int8_t)grid->levels[codes[i] - grid->lo];
+    }
+}
+
+/* Any format with sub-blocks of 16 or a multiple of 32, in groups of that; mins are set (0 without). */
+static inline void ht_form_any(const struct ht_format *format, const uint8_t *p, size_t n_groups,
+                               struct ht_form *f) {
+    size_t block = format->block_elems;
+    for (size_t at = 0; at < 32 * n_groups; at += block, p += format->block_bytes) {
+        struct ht_grid grid;
+        format->unpack(p, &grid, f->codes + at);
+        if (grid.levels != NULL) {
+            ht_form_lookup(&grid, f->codes + at, block);
+        }
+        size_t sub = (size_t)grid.sub_len, group = sub == 16 ? 16 : 32;
+        for (size_t g = 0; g < block / group; g++) {
+            f->scale[at / group + g] = grid.scale[g * group / sub];
+            f->min[at / group + g] = grid.min[g * group / sub];
+        }
+    }
+}
+
+/* form, or ht_form_any where it is NULL. */
+HT_INLINE void ht_form_get(ht_form_fn *form, const struct ht_format *format, const uint8_t *p,
+                           size_t n_groups, struct ht_form *f) {
+    if (form != NULL) {
+        form(p, n_groups, f);
+    } else {
+        ht_form_any(format, p, n_groups, f);
+    }
+}
 
 HT_INLINE void ht_form_store(int8_t *codes, uint8x16_t v) {
     vst1q_s8(codes, vreinterpretq_s8_u8(v));

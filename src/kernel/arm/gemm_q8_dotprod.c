@@ -24,6 +24,8 @@ HT_INLINE void put4(const struct ht_form *f, size_t k, size_t r, uint8_t *codes)
 }
 
 HT_FORM_LIST(HT_PANEL_FORM)
+HT_PANEL_ANY(16)
+HT_PANEL_ANY(32)
 
 static const struct ht_panel_form_row list[] = {HT_FORM_LIST(HT_PANEL_FORM_ROW)};
 
@@ -172,6 +174,6 @@ static void gemm_q8(const struct ht_panel_q8 *panel, const struct ht_chunk_shape
 }
 
 void ht_gemm_q8_init_dotprod(struct ht_kernel_table *t) {
-    ht_panel_form_set(t, list, sizeof list / sizeof list[0]);
+    ht_panel_form_set(t, list, sizeof list / sizeof list[0], panel_any_16, panel_any_32);
     t->gemm_q8 = gemm_q8;
 }

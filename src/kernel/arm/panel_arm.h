@@ -37,15 +37,15 @@ HT_INLINE void ht_put_groups(const float *a, const float *b, const float *c, con
 }
 
 /* One chunk of rows r .. r + 3 of the panel, of which n exist. */
-HT_INLINE void ht_panel_chunk(ht_put4_fn *put4, ht_form_fn *form, int group, bool mins, const uint8_t *p,
-                              size_t row_bytes, size_t n, size_t n_groups, size_t chunk, size_t r,
-                              struct ht_panel_q8 *out) {
+HT_INLINE void ht_panel_chunk(ht_put4_fn *put4, ht_form_fn *form, int group, bool mins,
+                              const struct ht_mat *w, const uint8_t *p, size_t n, size_t n_groups,
+                              size_t chunk, size_t r, struct ht_panel_q8 *out) {
     struct ht_form f[4];
     if (n < 4 || n_groups < 8) {
         memset(f, 0, sizeof f);
     }
     for (size_t i = 0; i < n; i++) {
-        form(p + i * row_bytes, n_groups, &f[i]);
+        ht_form_get(form, w->format, p + i * w->row_bytes, n_groups, &f[i]);
     }
     for (size_t k = 0; k < 256; k += 16) {
         put4(f, k, r, out->codes + 256 * HT_PANEL_ROWS * chunk);
@@ -65,7 +65,7 @@ HT_INLINE void ht_panel_form(ht_put4_fn *put4, ht_form_fn *form, size_t chunk_by
         const uint8_t *p = (const uint8_t *)w->data + (row0 + r) * w->row_bytes + col0 / 256 * chunk_bytes;
         for (size_t chunk = 0; chunk < (cols + 255) / 256; chunk++, p += chunk_bytes) {
             size_t n_groups = cols - chunk * 256 < 256 ? (cols - chunk * 256) / 32 : 8;
-            ht_panel_chunk(put4, form, group, mins, p, w->row_bytes, n < 4 ? n : 4, n_groups, chunk, r, out);
+            ht_panel_chunk(put4, form, group, mins, w, p, n < 4 ? n : 4, n_groups, chunk, r, out);
         }
     }
 }
@@ -76,6 +76,15 @@ HT_INLINE void ht_panel_form(ht_put4_fn *put4, ht_form_fn *form, size_t chunk_by
                              struct ht_panel_q8 *out) {                                                      \
         ht_panel_form(put4, ht_form_##name, bytes, group, mins, w, row0, n_rows, col0, cols, out);           \
     }
+
+/* The formats without a function of their own, in groups of 16 and of 32. */
+#define HT_PANEL_ANY(group)                                                                                  \
+    static void panel_any_##group(const struct ht_mat *w, size_t row0, size_t n_rows, size_t col0,           \
+                                  size_t cols, struct ht_panel_q8 *out) {                                    \
+        size_t chunk_bytes = 256 / w->format->block_elems * w->format->block_bytes;                          \
+        ht_panel_form(put4, NULL, chunk_bytes, group, true, w, row0, n_rows, col0, cols, out);               \
+    }
+
 #define HT_PANEL_FORM_ROW(name, bytes, group, mins)                                                          \
     {#name, panel_##name, &ht_natural_shapes[(group) == 16][mins]},
 
@@ -85,8 +94,14 @@ struct ht_panel_form_row {
     const struct ht_chunk_shape *shape;
 };
 
-HT_INLINE void ht_panel_form_set(struct ht_kernel_table *t, const struct ht_panel_form_row *list, size_t n) {
+HT_INLINE void ht_panel_form_set(struct ht_kernel_table *t, const struct ht_panel_form_row *list, size_t n,
+                                 ht_panel_q8_fn *any_16, ht_panel_q8_fn *any_32) {
     for (size_t i = 0; i < ht_format_count(); i++) {
+        int group = ht_form_any_group(ht_format_at(i));
+        if (group != 0) {
+            t->panel_q8[i] = group == 16 ? any_16 : any_32;
+            t->shape[i] = &ht_natural_shapes[group == 16][true];
+        }
         for (size_t j = 0; j < n; j++) {
             if (strcmp(ht_format_at(i)->name, list[j].format) == 0) {
                 t->panel_q8[i] = list[j].panel;

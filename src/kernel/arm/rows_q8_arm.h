@@ -65,7 +65,7 @@ HT_INLINE void ht_rows_form(ht_dot16_fn *dot16, ht_dot32_fn *dot32, ht_form_fn *
             if (groups < 8) {
                 memset(&f, 0, sizeof f);
             }
-            form(p, groups, &f);
+            ht_form_get(form, w->format, p, groups, &f);
             for (size_t t = 0; t < acts->n_tokens; t++) {
                 const int8_t *q = acts->q + t * kp + k;
                 const float *d = acts->d + (t * kp + k) / 32;
@@ -87,6 +87,16 @@ HT_INLINE void ht_rows_form(ht_dot16_fn *dot16, ht_dot32_fn *dot32, ht_form_fn *
         (void)scratch;                                                                                       \
         ht_rows_form(dot16, dot32, ht_form_##name, bytes, group, mins, w, row0, n_rows, acts, y, y_stride);  \
     }
+
+/* The formats without a function of their own, in groups of 16 and of 32. */
+#define HT_ROWS_ANY(group)                                                                                   \
+    static void rows_any_##group(const struct ht_mat *w, size_t row0, size_t n_rows,                         \
+                                 const struct ht_acts *acts, float *y, size_t y_stride, void *scratch) {     \
+        (void)scratch;                                                                                       \
+        size_t chunk_bytes = 256 / w->format->block_elems * w->format->block_bytes;                          \
+        ht_rows_form(dot16, dot32, NULL, chunk_bytes, group, true, w, row0, n_rows, acts, y, y_stride);      \
+    }
+
 #define HT_ROWS_FORM_ROW(name, bytes, group, mins) {#name, rows_##name},
 
 struct ht_rows_form_row {
@@ -94,8 +104,13 @@ struct ht_rows_form_row {
     ht_rows_q8_fn *rows;
 };
 
-HT_INLINE void ht_rows_form_set(struct ht_kernel_table *t, const struct ht_rows_form_row *list, size_t n) {
+HT_INLINE void ht_rows_form_set(struct ht_kernel_table *t, const struct ht_rows_form_row *list, size_t n,
+                                ht_rows_q8_fn *any_16, ht_rows_q8_fn *any_32) {
     for (size_t i = 0; i < ht_format_count(); i++) {
+        int group = ht_form_any_group(ht_format_at(i));
+        if (group != 0) {
+            t->rows_q8[i] = group == 16 ? any_16 : any_32;
+        }
         for (size_t j = 0; j < n; j++) {
             if (strcmp(ht_format_at(i)->name, list[j].format) == 0) {
                 t->rows_q8[i] = list[j].rows;

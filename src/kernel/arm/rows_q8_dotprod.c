@@ -9,9 +9,11 @@ HT_INLINE int32x4_t dot32(const int8_t *codes, const int8_t *q) {
 }
 
 HT_FORM_LIST(HT_ROWS_FORM)
+HT_ROWS_ANY(16)
+HT_ROWS_ANY(32)
 
 static const struct ht_rows_form_row list[] = {HT_FORM_LIST(HT_ROWS_FORM_ROW)};
 
 void ht_rows_q8_init_dotprod(struct ht_kernel_table *t) {
-    ht_rows_form_set(t, list, sizeof list / sizeof list[0]);
+    ht_rows_form_set(t, list, sizeof list / sizeof list[0], rows_any_16, rows_any_32);
 }
