@@ -88,7 +88,8 @@ static void block_span(const struct ht_format *f, struct ht_format_span *s) {
     f->decode(bytes, y, f->block_elems);
     s->max = 0;
     for (uint32_t i = 0; i < f->block_elems; i++) {
-        s->max = fmax(s->max, fabs((double)y[i]));
+        double a = fabs((double)y[i]);
+        s->max = a > s->max ? a : s->max;
     }
 }
 

@@ -22,6 +22,8 @@ void ht_kernels_init_ref(struct ht_kernel_table *t) {
         .attention = ht_attention_ref,
     };
     t->quantize_q8 = ht_quantize_q8_ref;
+    t->pack_f32 = ht_pack_f32_ref;
+    t->gemm_f32 = ht_gemm_f32_ref;
     for (size_t i = 0; i < ht_format_count(); i++) {
         t->decode[i] = ht_format_at(i)->decode;
         t->rows_f32[i] = ht_rows_f32_ref;

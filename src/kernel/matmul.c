@@ -225,7 +225,7 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
     if (math != HT_MATH_FAST || j.rows_q8 == NULL) {
         j.packed = (float *)(void *)(base + l.packed);
         j.bf16 = math == HT_MATH_BF16;
-        if (n_tokens < GEMM_F32_MIN_TOKENS || table->gemm_f32 == NULL) {
+        if (n_tokens < GEMM_F32_MIN_TOKENS) {
             if (j.bf16) {
                 ht_pool_run(pool, n_tokens, round_task, &j);
                 j.x = j.packed;

@@ -31,7 +31,8 @@ struct ht_acts {
 /* n elements of a row to f32, the same bits as format->decode. */
 typedef void ht_decode_fn(const void *src, float *x, size_t n);
 
-/* y [T, rows row0 .. row0 + n_rows) with y pointing at column row0; scratch is the thread's own. */
+/* y [T, rows row0 .. row0 + n_rows) with y pointing at column row0; scratch is the thread's own. Tolerances: those of
+ * HT_MATH_EXACT and HT_MATH_FAST; the integer sums of rows_q8 are exact. */
 typedef void ht_rows_f32_fn(const struct ht_mat *w, size_t row0, size_t n_rows, const float *x,
                             size_t n_tokens, float *y, size_t y_stride, ht_decode_fn *decode, void *scratch);
 typedef void ht_rows_q8_fn(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts,
@@ -45,17 +46,22 @@ typedef void ht_quantize_fn(const float *x, size_t n, int8_t *q, float *d, int32
 #define HT_GEMM_TOKENS 32
 typedef void ht_pack_f32_fn(const float *x, size_t x_stride, size_t n_tokens, size_t cols, float *packed);
 
-/* y[t, r] (+)= sum over k of w[r, k] * packed[k, t], each sum one chain in order of k; add: y is kept. */
+/* y[t, r] (+)= sum over k of w[r, k] * packed[k, t], each sum one chain in order of k; add: y is kept.
+ * Tolerance: HT_MATH_EXACT's (a chain may be fused multiply-adds). */
 typedef void ht_gemm_f32_fn(const float *w, size_t w_stride, size_t n_rows, size_t cols, const float *packed,
                             size_t n_tokens, float *y, size_t y_stride, bool add);
 
 struct ht_chunk_shape; /* kernel/chunk.h */
 #define HT_ROWS_Q8_TOKENS 4
 
-/* The compute form of up to HT_PANEL_ROWS rows and HT_PANEL_COLS columns, rows side by side; 0 beyond the
- * rows. codes [cols / 4][HT_PANEL_ROWS][4]   unsigned, natural order of columns scale [cols /
- * group][HT_PANEL_ROWS]  and min likewise, for formats that have mins Padded to a multiple of 256 columns
- * with scales (and mins) of 0. */
+/* The compute form of up to HT_PANEL_ROWS rows and HT_PANEL_COLS columns, rows side by side:
+ *
+ *     codes [cols / 4][HT_PANEL_ROWS][4]     natural order of columns; zero beyond the rows
+ *     scale [cols / group][HT_PANEL_ROWS]    and min likewise, for formats that have mins
+ *
+ * padded to a multiple of 256 columns with scales (and mins) of 0. Whether codes are signed, and how many of a row
+ * lie together, is between panel_q8 and gemm_q8 of one level: a level that brings one brings both. Together they give
+ * what ht_rows_q8_ref gives, to the tolerance of HT_MATH_FAST. */
 #define HT_PANEL_ROWS 32
 #define HT_PANEL_COLS 4096
 struct ht_panel_q8 {
@@ -73,7 +79,7 @@ typedef void ht_gemm_q8_fn(const struct ht_panel_q8 *panel, const struct ht_chun
 struct ht_kernel_table {
     struct ht_kernels ops;
     ht_quantize_fn *quantize_q8;
-    ht_pack_f32_fn *pack_f32; /* NULL, with gemm_f32: rows_f32 serves any number of tokens */
+    ht_pack_f32_fn *pack_f32;
     ht_gemm_f32_fn *gemm_f32;
     ht_decode_fn *decode[HT_SLOT_FORMATS];
     ht_rows_f32_fn *rows_f32[HT_SLOT_FORMATS]; /* by ht_format_at index */
@@ -117,6 +123,8 @@ void ht_silu_mul_ref(const float *gate, const float *up, float *y, size_t n);
 double ht_log_sum_exp_ref(const float *x, size_t n, float *max);
 void ht_attention_ref(const struct ht_attention *a, void *scratch);
 void ht_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *d, int32_t *sum16);
+ht_pack_f32_fn ht_pack_f32_ref;
+ht_gemm_f32_fn ht_gemm_f32_ref;
 ht_rows_f32_fn ht_rows_f32_ref;
 ht_rows_q8_fn ht_rows_q8_ref;
 

@@ -260,6 +260,62 @@ static void quantizations(void **state) {
     }
 }
 
+/* ---- f32 product -----------------------------------------------------------------------------------------
+ * Small integers: every sum is exact in any order. */
+
+static void one_gemm(struct ht_rng *rng, size_t n_rows, size_t cols, size_t n_tokens, size_t pad) {
+    size_t w_stride = cols + pad, y_stride = n_rows + pad, packed_elems = cols * HT_GEMM_TOKENS;
+    struct guarded w = guarded_new(((n_rows - 1) * w_stride + cols) * 4);
+    struct guarded x = guarded_new(((n_tokens - 1) * w_stride + cols) * 4);
+    struct guarded y = guarded_new(((n_tokens - 1) * y_stride + n_rows) * 4),
+                   packed = guarded_new(packed_elems * 4);
+    float *pw = w.p, *px = x.p, *py = y.p, *pp = packed.p;
+    for (size_t i = 0; i < w.bytes / 4; i++) {
+        pw[i] = (float)(ht_rng_u64(rng) % 31) - 15;
+    }
+    for (size_t i = 0; i < x.bytes / 4; i++) {
+        px[i] = (float)(ht_rng_u64(rng) % 31) - 15;
+    }
+    FOR_LEVELS(level, t) {
+        memset(y.p, 0xaa, y.bytes);
+        memset(packed.p, 0xaa, packed.bytes);
+        t->pack_f32(px, w_stride, n_tokens, cols, pp);
+        for (size_t i = 0; i < packed_elems; i++) {
+            size_t token = i % HT_GEMM_TOKENS;
+            assert_true(pp[i] == (token < n_tokens ? px[token * w_stride + i / HT_GEMM_TOKENS] : 0));
+        }
+        t->gemm_f32(pw, w_stride, n_rows, cols, pp, n_tokens, py, y_stride, false);
+        t->gemm_f32(pw, w_stride, n_rows, cols, pp, n_tokens, py, y_stride, true);
+        for (size_t i = 0; i < n_tokens * n_rows; i++) {
+            size_t token = i / n_rows, row = i % n_rows;
+            double want = 0;
+            for (size_t k = 0; k < cols; k++) {
+                want += 2.0 * (double)pw[row * w_stride + k] * (double)px[token * w_stride + k];
+            }
+            near_or_fail(py[token * y_stride + row], want, 0, "gemm_f32", level, cols);
+        }
+        for (size_t i = n_rows; pad > 0 && n_tokens > 1 && i < y_stride; i++) {
+            assert_int_equal(ht_f32_bits(py[i]), 0xaaaaaaaau); /* between rows: untouched */
+        }
+    }
+    guarded_free(w);
+    guarded_free(x);
+    guarded_free(y);
+    guarded_free(packed);
+}
+
+static void gemms(void **state) {
+    (void)state;
+    static const size_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13, 48}, tokens[] = {1, 5, 8, 16, 17, 31, 32};
+    static const size_t cols[] = {1, 3, 32, 130};
+    struct ht_rng rng;
+    ht_rng_init(&rng, 8);
+    for (size_t i = 0; i < COUNT(rows) * COUNT(tokens) * COUNT(cols); i++) {
+        size_t n = i / COUNT(rows) / COUNT(tokens);
+        one_gemm(&rng, rows[i % COUNT(rows)], cols[n], tokens[i / COUNT(rows) % COUNT(tokens)], i % 3);
+    }
+}
+
 /* ---- attention -------------------------------------------------------------------------------------------
  */
 
@@ -380,16 +436,32 @@ static void attentions(void **state) {
     }
 }
 
-/* Every slot has a name and a serving level; names are unique; and each is in the list of what the tests walk,
- * so that a new one cannot come without its test. */
+/* Every slot has a name and a serving level; names are unique; and each is in the list of what the tests
+ * walk, so that a new one cannot come without its test. */
 static void slots(void **state) {
     (void)state;
     static const char *const walked[] = {
         /* here */
-        "dot_f32", "dot_f32_f16", "axpy_f32", "axpy_f16", "f16_from_f32", "f32_from_f16", "rms_norm",
-        "softmax", "silu_mul", "log_sum_exp", "attention", "quantize_q8",
-        /* test_kernel_matmul.c, the last four per format */
-        "pack_f32", "gemm_f32", "gemm_q8", "decode", "rows_f32", "rows_q8", "panel_q8",
+        "dot_f32",
+        "dot_f32_f16",
+        "axpy_f32",
+        "axpy_f16",
+        "f16_from_f32",
+        "f32_from_f16",
+        "rms_norm",
+        "pack_f32",
+        "gemm_f32",
+        "softmax",
+        "silu_mul",
+        "log_sum_exp",
+        "attention",
+        "quantize_q8",
+        /* test_kernel_matmul.c, all per format but gemm_q8 */
+        "gemm_q8",
+        "decode",
+        "rows_f32",
+        "rows_q8",
+        "panel_q8",
     };
     size_t n = 0;
     const char *level, *name;
@@ -412,9 +484,10 @@ static void slots(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ON_BOTH_SIDES(dots),      ON_BOTH_SIDES(axpys),      cmocka_unit_test(halves),
-        ON_BOTH_SIDES(rms_norms), ON_BOTH_SIDES(softmaxes),  ON_BOTH_SIDES(silus),
-        ON_BOTH_SIDES(quantizations), ON_BOTH_SIDES(attentions), cmocka_unit_test(slots),
+        ON_BOTH_SIDES(dots),          ON_BOTH_SIDES(axpys),     cmocka_unit_test(halves),
+        ON_BOTH_SIDES(rms_norms),     ON_BOTH_SIDES(softmaxes), ON_BOTH_SIDES(silus),
+        ON_BOTH_SIDES(quantizations), ON_BOTH_SIDES(gemms),     ON_BOTH_SIDES(attentions),
+        cmocka_unit_test(slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,14 +6,6 @@
 #define TILE_ROWS 6
 #define TILE_TOKENS 16
 
-static void pack_f32(const float *x, size_t x_stride, size_t n_tokens, size_t cols, float *packed) {
-    for (size_t k = 0; k < cols; k++) {
-        for (size_t t = 0; t < HT_GEMM_TOKENS; t++) {
-            packed[k * HT_GEMM_TOKENS + t] = t < n_tokens ? x[t * x_stride + k] : 0;
-        }
-    }
-}
-
 /* NR rows, 16 tokens, of which n_tokens (or more) exist. */
 HT_INLINE void tile(int NR, const float *w, size_t w_stride, size_t cols, const float *packed,
                     size_t n_tokens, float *y, size_t y_stride, bool add) {
@@ -72,6 +64,5 @@ static void gemm_f32(const float *w, size_t w_stride, size_t n_rows, size_t cols
 }
 
 void ht_gemm_f32_init_neon(struct ht_kernel_table *t) {
-    t->pack_f32 = pack_f32;
     t->gemm_f32 = gemm_f32;
 }
