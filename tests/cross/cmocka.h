@@ -47,6 +47,7 @@ __attribute__((unused, noreturn, format(printf, 3, 4))) static void cross_fail(c
 #define assert_string_equal(a, b) assert_true(strcmp(a, b) == 0)
 #define assert_string_not_equal(a, b) assert_true(strcmp(a, b) != 0)
 #define assert_memory_equal(a, b, n) assert_true(memcmp(a, b, n) == 0)
+#define assert_memory_not_equal(a, b, n) assert_true(memcmp(a, b, n) != 0)
 #define assert_int_equal(a, b) cross_int_equal((intmax_t)(a), (intmax_t)(b), #a, __FILE__, __LINE__)
 
 __attribute__((unused)) static void cross_int_equal(intmax_t a, intmax_t b, const char *what,
