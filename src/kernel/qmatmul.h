@@ -1,0 +1,63 @@
+/* Products with a qtensor: the specification, in plain C, that faster versions are compared with.
+ *
+ * Letters as in kernel.h: T tokens, R rows (outputs), K columns (inputs). Nothing allocates or fails; callers have
+ * checked shapes and give the scratch memory. */
+#ifndef HT_KERNEL_QMATMUL_H
+#define HT_KERNEL_QMATMUL_H
+
+#include "kernel/kernel.h"
+#include "tensor/qtensor.h"
+
+/* Whether FAST has integer dot products for this tensor: its levels are integers (intN, uintN, pot, apot, binary,
+ * ternary). For other tensors FAST is EXACT. */
+bool ht_qmatmul_is_integer(const struct ht_qtensor *w);
+
+/* y [T, n_rows] = x [T, K] * W[row0 .. row0 + n_rows)^T, y with row stride y_stride.
+ *
+ * EXACT: weights as ht_qtensor_decode gives them, f32 sums; levels agree to 1e-5 of sum |w x|.
+ * FAST, integer levels: x is rounded to q * d over each 32 inputs as in ht_matmul (the last piece of a row may be
+ *   shorter); over each run of inputs that share both scales
+ *       y += d * (scale * (dot - zero * sum q) + min * sum q),   dot = sum level * q in int32
+ *   A run has at most 32 inputs, so |dot| <= 32 * 65535 * 127 < 2^31 for every format. 1e-5 of the sum over runs of
+ *   d * (scale * sum |level - zero| |q| + |min| sum |q|).
+ * scratch: ht_qmatmul_scratch_bytes(w, T), 64-byte aligned. */
+size_t ht_qmatmul_scratch_bytes(const struct ht_qtensor *w, size_t n_tokens);
+void ht_qmatmul_ref(const struct ht_qtensor *w, uint64_t row0, uint64_t n_rows, const float *x, size_t n_tokens,
+                    float *y, size_t y_stride, enum ht_math math, void *scratch);
+
+/* Largest K for which K products of codes lo_a..hi_a with lo_b..hi_b fit an int32 sum: 131,071 for int8 with int8. */
+uint64_t ht_int32_sum_limit(const struct ht_format *a, const struct ht_format *b);
+
+/* Both sides quantized: x a qtensor [T, K] of intN or uintN (int8:token, uint8:token ...), w one of intN or uintN. Over
+ * each run of inputs that share all scales, cut after ht_int32_sum_limit of them, where an int32 sum could overflow,
+ *     y += scale_x * scale_w * (sum q_x q_w - zero_w sum q_x - zero_x sum q_w + n zero_x zero_w)
+ * Neither may have the offset form. scratch: ht_qmatmul_int_scratch_bytes(K). */
+size_t ht_qmatmul_int_scratch_bytes(uint64_t cols);
+void ht_qmatmul_int_ref(const struct ht_qtensor *w, const struct ht_qtensor *x, float *y, size_t y_stride, void *scratch);
+
+/* ---- without any float (Jacob et al. 2018, arXiv 1712.05877, sec. 2.2 to 2.4) ----------------------------------- */
+
+/* M = multiplier * 2^-shift, the multiplier in [2^30, 2^31): 31 bits of M > 0. */
+struct ht_requant {
+    int32_t multiplier;
+    int shift; /* 1..62 */
+};
+/* HT_INVAL unless 2^-32 <= M < 2^30. */
+ht_status ht_requant_from(double M, struct ht_requant *r, ht_err *err);
+/* floor(acc * M + 1/2): the nearest integer, ties up, exactly, then + zero, within lo..hi. */
+int32_t ht_requant_apply(struct ht_requant r, int32_t acc, int32_t zero, int32_t lo, int32_t hi);
+
+/* An integer layer: y = requant(bias + sum (q_x - zero_x)(q_w - zero_w)), all codes as int8.
+ * x [T, K], w [R, K], bias [R] or NULL (in units of scale_x * scale_w), requant [R] with M = scale_x scale_w / scale_y,
+ * y [T, R] codes of the output. K <= 32,768: then no int32 overflows, corrections included; with a bias the sum saturates. */
+struct ht_int_layer {
+    uint64_t rows, cols;
+    const int8_t *w;
+    const int32_t *bias;
+    const struct ht_requant *requant;
+    int32_t zero_x, zero_w, zero_y;
+    int32_t lo, hi; /* of y: -128..127, or 0.. as in ReLU */
+};
+void ht_int_layer_ref(const struct ht_int_layer *l, const int8_t *x, size_t n_tokens, int8_t *y);
+
+#endif

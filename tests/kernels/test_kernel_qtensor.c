@@ -1,0 +1,247 @@
+/* Products with qtensors: every code format against sums in double; integers exactly; requantization in 128 bits. */
+#include "test.h"
+
+#include "kernel/qmatmul.h"
+#include "kernel_cases.h"
+
+static struct ht_qtensor encoded(const char *text, uint64_t rows, uint64_t cols, const float *x) {
+    struct ht_scheme s;
+    struct ht_qtensor q;
+    ht_err err = {0};
+    ASSERT_OK(ht_scheme_parse(text, &s, &err), &err);
+    ASSERT_OK(ht_qtensor_init(&q, &s, rows, cols, "w", &err), &err);
+    ASSERT_OK(ht_qtensor_encode(&q, x, NULL, NULL, &err), &err);
+    return q;
+}
+
+enum { R = 9, T = 5, K_MAX = 333 };
+static float w[R * K_MAX], x[T * K_MAX], decoded[R * K_MAX];
+
+/* FAST: the reference rounds activations; the same here in double, with the specification's formula. */
+static void check(const struct ht_qtensor *q, enum ht_math math) {
+    size_t K = (size_t)q->cols;
+    struct guarded in = guarded_new(T * K * 4), scratch = guarded_new(ht_qmatmul_scratch_bytes(q, T));
+    float y[T * (R + 2)];
+    memcpy(in.p, x, T * K * 4);
+    memset(y, 0xaa, sizeof y);
+    ht_qmatmul_ref(q, 0, R, in.p, T, y, R + 2, math, scratch.p);
+    ht_qtensor_decode(q, 0, R, decoded);
+    bool fast = math == HT_MATH_FAST && ht_qmatmul_is_integer(q);
+    for (size_t t = 0; t < T; t++) {
+        double rounded[K_MAX];
+        for (size_t k = 0; k < K; k += 32) {
+            double max = 0;
+            for (size_t i = k; i < K && i < k + 32; i++) {
+                max = fabs((double)x[t * K + i]) > max ? fabs((double)x[t * K + i]) : max;
+            }
+            for (size_t i = k; i < K && i < k + 32; i++) {
+                float r = 127.0f / (float)max;
+                rounded[i] = fast ? (double)((float)max / 127.0f) * rint((double)(x[t * K + i] * r)) : (double)x[t * K + i];
+            }
+        }
+        for (size_t r = 0; r < R; r++) {
+            double want = 0, bound = 0;
+            for (size_t k = 0; k < K; k++) {
+                want += (double)decoded[r * K + k] * rounded[k];
+                bound += fabs((double)decoded[r * K + k] * rounded[k]);
+            }
+            if (fast && q->scheme.zero != HT_ZERO_NONE) {
+                bound *= 8; /* min and zero points add and take away more than the values' own size */
+            }
+            double got = (double)y[t * (R + 2) + r];
+            if (!(fabs(got - want) <= 1e-5 * bound)) {
+                char text[HT_SCHEME_TEXT];
+                fail_msg("%s, %zu columns, %s: expected %.9g, found %.9g, tolerance %.3g", ht_scheme_text(&q->scheme, text), K,
+                         fast ? "FAST" : "EXACT", want, got, 1e-5 * bound);
+            }
+        }
+        assert_int_equal(ht_f32_bits(y[t * (R + 2) + R]), 0xaaaaaaaau);
+    }
+    guarded_free(in);
+    guarded_free(scratch);
+}
+
+static void every_format(void **state) {
+    (void)state;
+    static const char *const parts[] = {":tensor", ":channel", ":g32", ":g20", ":g64:nested", ":g48:asym", ":g32:offset"};
+    static const size_t cols[] = {1, 31, 64, 333};
+    size_t integers = 0, others = 0;
+    struct ht_rng rng;
+    ht_rng_init(&rng, 1);
+    fill_normal(&rng, w, R * K_MAX, 0.05f);
+    fill_normal(&rng, x, T * K_MAX, 1);
+    for (size_t f = 0; f < ht_format_count(); f++) {
+        for (size_t p = 0; ht_format_at(f)->code != NULL && p < COUNT(parts); p++) {
+            char text[64];
+            struct ht_scheme s;
+            snprintf(text, sizeof text, "%s%s", ht_format_at(f)->name, parts[p]);
+            for (size_t c = 0; ht_scheme_parse(text, &s, NULL) == HT_OK && c < COUNT(cols); c++) {
+                struct ht_qtensor q = encoded(text, R, cols[c], w);
+                check(&q, HT_MATH_EXACT);
+                check(&q, HT_MATH_FAST);
+                *(ht_qmatmul_is_integer(&q) ? &integers : &others) += 1;
+                ht_qtensor_deinit(&q);
+            }
+        }
+    }
+    assert_true(integers > 500 && others > 200);
+}
+
+/* A block of rows is what the whole gives; the number of tokens changes no bit. */
+static void pieces(void **state) {
+    (void)state;
+    struct ht_qtensor q = encoded("uint4:g64", R, 320, w);
+    enum ht_math both[] = {HT_MATH_EXACT, HT_MATH_FAST};
+    for (int m = 0; m < 2; m++) {
+        float all[T * R], one[T * R];
+        struct guarded scratch = guarded_new(ht_qmatmul_scratch_bytes(&q, T));
+        ht_qmatmul_ref(&q, 0, R, x, T, all, R, both[m], scratch.p);
+        for (size_t t = 0; t < T; t++) {
+            ht_qmatmul_ref(&q, 0, 4, x + t * 320, 1, one + t * R, R, both[m], scratch.p);
+            ht_qmatmul_ref(&q, 4, R - 4, x + t * 320, 1, one + t * R + 4, R, both[m], scratch.p);
+        }
+        assert_memory_equal(all, one, sizeof all);
+        guarded_free(scratch);
+    }
+    ht_qtensor_deinit(&q);
+}
+
+static void both_quantized(void **state) {
+    (void)state;
+    static const char *const weights[] = {"int8:channel", "int4:g64", "uint4:g32", "int8:tensor:asym", "uint16:channel", "int3:g20"};
+    static const char *const acts[] = {"int8:token", "uint8:token", "int8:tensor", "int4:token", "uint16:token"};
+    for (size_t i = 0; i < COUNT(weights); i++) {
+        for (size_t j = 0; j < COUNT(acts); j++) {
+            size_t K = i % 2 ? 333 : 130;
+            struct ht_qtensor a = encoded(weights[i], R, K, w), b = encoded(acts[j], T, K, x);
+            float y[T * R], da[K_MAX], db[K_MAX];
+            struct guarded scratch = guarded_new(ht_qmatmul_int_scratch_bytes(K));
+            ht_qmatmul_int_ref(&a, &b, y, R, scratch.p);
+            for (size_t t = 0; t < T; t++) {
+                ht_qtensor_decode(&b, t, 1, db);
+                for (size_t r = 0; r < R; r++) {
+                    double want = 0, bound = 0;
+                    ht_qtensor_decode(&a, r, 1, da);
+                    for (size_t k = 0; k < K; k++) {
+                        want += (double)da[k] * (double)db[k];
+                        bound += fabs((double)da[k] * (double)db[k]);
+                    }
+                    assert_true(fabs((double)y[t * R + r] - want) <= 2e-6 * bound);
+                }
+            }
+            guarded_free(scratch);
+            ht_qtensor_deinit(&a);
+            ht_qtensor_deinit(&b);
+        }
+    }
+}
+
+static void sum_limits(void **state) {
+    (void)state;
+    const struct ht_format *i8 = ht_format_find("int8"), *i4 = ht_format_find("int4"), *u8 = ht_format_find("uint8");
+    assert_int_equal(ht_int32_sum_limit(i8, i8), 131071);
+    assert_int_equal(ht_int32_sum_limit(i4, i8), 2097151);
+    assert_int_equal(ht_int32_sum_limit(u8, i8), 65793);
+    assert_int_equal(ht_int32_sum_limit(ht_format_find("int16"), i8), 511);
+    assert_int_equal(ht_int32_sum_limit(ht_format_find("uint16"), ht_format_find("uint16")), 0);
+    /* At the limit nothing overflows: the worst codes, in a row longer than the limit, add up exactly. */
+    enum { K = 2000 };
+    static float big[K];
+    for (int k = 0; k < K; k++) {
+        big[k] = -32768;
+    }
+    struct ht_qtensor a = encoded("int16:channel", 1, K, big), b = encoded("int8:token", 1, K, big);
+    float y;
+    struct guarded scratch = guarded_new(ht_qmatmul_int_scratch_bytes(K));
+    ht_qmatmul_int_ref(&a, &b, &y, 1, scratch.p);
+    assert_true(y == 32768.0f * 32768.0f * K);
+    guarded_free(scratch);
+    ht_qtensor_deinit(&a);
+    ht_qtensor_deinit(&b);
+}
+
+/* In 128 bits: floor(acc * multiplier / 2^shift + 1/2); and within half a unit of the real product. */
+static void requantization(void **state) {
+    (void)state;
+    struct ht_rng rng;
+    ht_rng_init(&rng, 9);
+    for (int trial = 0; trial < 200000; trial++) {
+        double M = exp2(-32 + 61.9 * ht_rng_uniform(&rng));
+        int32_t acc = (int32_t)(ht_rng_u64(&rng) >> (32 + trial % 31));
+        acc = trial % 2 ? acc : -acc - 1;
+        struct ht_requant r;
+        ht_err err = {0};
+        ASSERT_OK(ht_requant_from(M, &r, &err), &err);
+        assert_true(r.multiplier >= 1 << 30 && r.shift >= 1 && r.shift <= 62);
+        assert_true(fabs(ldexp(r.multiplier, -r.shift) - M) <= M * 0x1p-31);
+        __extension__ typedef __int128 wide;
+        wide v = (wide)acc * r.multiplier * 2 + ((wide)1 << r.shift), unit = (wide)2 << r.shift;
+        wide q = v / unit - (v % unit < 0);
+        int32_t want = q < -128 ? -128 : q > 127 ? 127 : (int32_t)q;
+        assert_int_equal(ht_requant_apply(r, acc, 0, -128, 127), want);
+        double real = acc * M;
+        if (fabs(real) < 1e9) {
+            int32_t full = ht_requant_apply(r, acc, 0, INT32_MIN, INT32_MAX);
+            assert_true(fabs(full - real) <= 0.5 + fabs(real) * 0x1p-30);
+            int32_t shifted = ht_requant_apply(r, acc, 5, -128, 127);
+            int32_t sum = full + 5;
+            assert_int_equal(shifted, sum < -128 ? -128 : sum > 127 ? 127 : sum);
+        }
+    }
+    struct ht_requant half;
+    ht_err err = {0};
+    ASSERT_OK(ht_requant_from(0.5, &half, &err), &err);
+    assert_int_equal(ht_requant_apply(half, 3, 0, -128, 127), 2);   /* ties go up */
+    assert_int_equal(ht_requant_apply(half, -3, 0, -128, 127), -1);
+    assert_int_equal(ht_requant_apply(half, INT32_MIN, 0, INT32_MIN, INT32_MAX), INT32_MIN / 2);
+    const double bad[] = {0, -1, 0x1p30, 0x1p-33, NAN, INFINITY};
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        ht_err e = {0};
+        assert_int_equal(ht_requant_from(bad[i], &half, &e), HT_INVAL);
+    }
+}
+
+/* The integer layer is the float layer of the decoded tensors, up to the rounding of its output. */
+static void integer_layer(void **state) {
+    (void)state;
+    enum { ROWS = 6, COLS = 256, TOKENS = 4 };
+    struct ht_rng rng;
+    ht_rng_init(&rng, 10);
+    int8_t qw[ROWS * COLS], qx[TOKENS * COLS], y[TOKENS * ROWS];
+    int32_t bias[ROWS];
+    struct ht_requant requant[ROWS];
+    double M[ROWS];
+    for (int i = 0; i < ROWS * COLS; i++) {
+        qw[i] = (int8_t)ht_rng_u64(&rng);
+    }
+    for (int i = 0; i < TOKENS * COLS; i++) {
+        qx[i] = (int8_t)ht_rng_u64(&rng);
+    }
+    for (int r = 0; r < ROWS; r++) {
+        ht_err err = {0};
+        bias[r] = (int32_t)ht_rng_below(&rng, 200001) - 100000;
+        M[r] = 1e-4 * (1 + ht_rng_uniform(&rng));
+        ASSERT_OK(ht_requant_from(M[r], &requant[r], &err), &err);
+    }
+    struct ht_int_layer l = {ROWS, COLS, qw, bias, requant, 3, -7, -10, -128, 127};
+    ht_int_layer_ref(&l, qx, TOKENS, y);
+    for (int t = 0; t < TOKENS; t++) {
+        for (int r = 0; r < ROWS; r++) {
+            double sum = bias[r];
+            for (int k = 0; k < COLS; k++) {
+                sum += (qx[t * COLS + k] - 3.0) * (qw[r * COLS + k] + 7.0);
+            }
+            double want = sum * M[r] - 10;
+            want = want < -128 ? -128 : want > 127 ? 127 : want;
+            assert_true(fabs(y[t * ROWS + r] - want) <= 0.5 + 1e-6);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_format), cmocka_unit_test(pieces),         cmocka_unit_test(both_quantized),
+        cmocka_unit_test(sum_limits),   cmocka_unit_test(requantization), cmocka_unit_test(integer_layer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
