@@ -33,7 +33,8 @@ uint64_t ht_int32_sum_limit(const struct ht_format *a, const struct ht_format *b
  *     y += scale_x * scale_w * (sum q_x q_w - zero_w sum q_x - zero_x sum q_w + n zero_x zero_w)
  * Neither may have the offset form. scratch: ht_qmatmul_int_scratch_bytes(K). */
 size_t ht_qmatmul_int_scratch_bytes(uint64_t cols);
-void ht_qmatmul_int_ref(const struct ht_qtensor *w, const struct ht_qtensor *x, float *y, size_t y_stride, void *scratch);
+void ht_qmatmul_int_ref(const struct ht_qtensor *w, const struct ht_qtensor *x, float *y, size_t y_stride,
+                        void *scratch);
 
 /* ---- without any float (Jacob et al. 2018, arXiv 1712.05877, sec. 2.2 to 2.4) ----------------------------------- */
 
@@ -48,8 +49,9 @@ ht_status ht_requant_from(double M, struct ht_requant *r, ht_err *err);
 int32_t ht_requant_apply(struct ht_requant r, int32_t acc, int32_t zero, int32_t lo, int32_t hi);
 
 /* An integer layer: y = requant(bias + sum (q_x - zero_x)(q_w - zero_w)), all codes as int8.
- * x [T, K], w [R, K], bias [R] or NULL (in units of scale_x * scale_w), requant [R] with M = scale_x scale_w / scale_y,
- * y [T, R] codes of the output. K <= 32,768: then no int32 overflows, corrections included; with a bias the sum saturates. */
+ *     x [T, K], w [R, K], bias [R] or NULL in units of scale_x * scale_w, y [T, R] codes of the output
+ *     requant [R] with M = scale_x * scale_w / scale_y
+ * K <= 32,768: then no int32 overflows, corrections included; with a bias the sum saturates. */
 struct ht_int_layer {
     uint64_t rows, cols;
     const int8_t *w;

@@ -1,8 +1,7 @@
 /* A qtensor's sizes, parts, grids, and decoding. */
-#include "tensor/qtensor.h"
-
 #include "base/ckd.h"
-#include "base/mem.h"
+#include "base/compiler.h"
+#include "tensor/qtensor_impl.h"
 
 static ht_status overflow(const char *name, uint64_t rows, uint64_t cols, ht_err *err) {
     return ht_fail(err, HT_INVAL, name, HT_NO_POS, "a matrix of %llu x %llu: expected at least 1 x 1, and a size below "
@@ -172,8 +171,9 @@ void ht_qtensor_codes(const struct ht_qtensor *q, uint64_t row, int32_t *codes) 
     ht_code_unpack(q->scheme.format, q->codes + row * q->row_bytes, codes, (size_t)q->cols);
 }
 
-static void group_values(const struct ht_qtensor *q, const struct ht_affine *a, const int32_t *codes, size_t n,
-                         float *x) {
+HT_CLONES
+void ht_qtensor_group_values(const struct ht_qtensor *q, const struct ht_affine *a, const int32_t *codes, size_t n,
+                             float *x) {
     const struct ht_code *c = q->scheme.format->code;
     const float *table = c->fitted ? q->levels : c->levels;
     if (table != NULL) {
@@ -210,7 +210,7 @@ void ht_qtensor_decode(const struct ht_qtensor *q, uint64_t row0, uint64_t n_row
                     a = ht_qtensor_grid(q, r, g);
                     group = g;
                 }
-                group_values(q, &a, codes + i, m, x + k + i);
+                ht_qtensor_group_values(q, &a, codes + i, m, x + k + i);
                 i += m;
             }
         }

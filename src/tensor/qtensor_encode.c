@@ -130,8 +130,13 @@ static ht_status fit_group(const struct chunk *c, const struct ht_scheme *s, uin
     ht_range_fn *range = c->o->range != NULL ? c->o->range : ht_scheme_range(s);
     const float *weight = c->o->weight != NULL ? c->o->weight + k : NULL;
     float lo = 0, hi = 0, min, max;
-    HT_TRY(range(c->o->range_ctx, s, x + k, weight, n, &lo, &hi, err));
     HT_TRY(ht_range_minmax(NULL, s, x + k, NULL, n, &min, &max, err));
+    if (range == ht_range_minmax) {
+        lo = min;
+        hi = max;
+    } else {
+        HT_TRY(range(c->o->range_ctx, s, x + k, weight, n, &lo, &hi, err));
+    }
     struct ht_affine a = ht_scheme_cover(s, lo, hi);
     HT_TRY(check_scale(c, r, g, lo, hi, &a, err));
     counts->zero_groups += min == 0 && max == 0;

@@ -35,5 +35,8 @@ ht_status ht_qtensor_chunk_run(struct chunk *c, ht_task_fn *fn, struct ht_qtenso
 /* The row as it is encoded: NaN becomes 0, Inf the largest finite |x| of its group. x itself, or copy [cols]. */
 const float *ht_qtensor_clean_row(const struct ht_qtensor *q, const float *x, float *copy,
                                   struct ht_qtensor_counts *counts);
+/* x [n]: values of codes of one group. */
+void ht_qtensor_group_values(const struct ht_qtensor *q, const struct ht_affine *a, const int32_t *codes, size_t n,
+                             float *x);
 
 #endif

@@ -3,17 +3,44 @@
 
 #include "tensor/qtensor_impl.h"
 
-/* Finite levels in ascending order with their codes, for rounding by other rules than to the nearest level. */
+enum { FEW = 16 }; /* levels that are counted through rather than searched */
+
+/* Finite levels in ascending order with their codes. */
 struct table {
     int n;
     float level[HT_LEVELS_MAX];
     int32_t code[HT_LEVELS_MAX];
+    /* At most FEW levels: all of them, twice zero too, in the same order; the number of midpoints below a value is
+     * the place of its nearest level. */
+    int n_few;
+    float middle[FEW];
+    int32_t few[FEW];
 };
+
+static void few_init(struct table *t, const struct ht_code *c, const float *levels) {
+    float level[FEW];
+    t->n_few = 0;
+    for (int32_t code = c->lo; code <= c->hi; code++) {
+        int at = t->n_few++;
+        for (; at > 0 && level[at - 1] > levels[code - c->lo]; at--) {
+            level[at] = level[at - 1];
+            t->few[at] = t->few[at - 1];
+        }
+        level[at] = levels[code - c->lo];
+        t->few[at] = code;
+    }
+    for (int i = 0; i + 1 < t->n_few; i++) {
+        t->middle[i] = 0.5f * level[i] + 0.5f * level[i + 1];
+    }
+}
 
 static void table_init(struct table *t, const struct ht_qtensor *q) {
     const struct ht_code *c = q->scheme.format->code;
     const float *levels = c->fitted ? q->levels : c->levels;
-    t->n = 0;
+    t->n = t->n_few = 0;
+    if (levels != NULL && c->hi - c->lo < FEW && c->hi - c->lo > 1 && q->scheme.format->real == NULL) {
+        few_init(t, c, levels);
+    }
     for (int32_t code = c->lo; levels != NULL && code <= c->hi; code++) {
         float v = levels[code - c->lo];
         int at = t->n;
@@ -85,6 +112,22 @@ static void nearest_integers(const float *x, size_t n, const struct ht_affine *a
     }
 }
 
+HT_CLONES
+static void nearest_of_few(const float *x, size_t n, float inverse, const struct table *t, int32_t *codes) {
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = 0;
+    }
+    for (int k = 0; k + 1 < t->n_few; k++) {
+        float middle = t->middle[k];
+        for (size_t i = 0; i < n; i++) {
+            codes[i] += x[i] * inverse > middle;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = t->few[codes[i]];
+    }
+}
+
 static void other_codes(const struct ht_qtensor *q, const struct ht_affine *a, const float *x, size_t n,
                         enum ht_rounding rounding, const struct table *t, struct ht_rng *rng, int32_t *codes) {
     const struct ht_scheme *s = &q->scheme;
@@ -109,6 +152,8 @@ static void group_codes(const struct chunk *c, const struct ht_affine *a, const 
         other_codes(q, a, x, n, c->o->rounding, c->table, rng, codes);
     } else if (integers && a->scale != 0) {
         nearest_integers(x, n, a, (float)ht_scheme_lo(s), (float)ht_scheme_hi(s), codes);
+    } else if (c->table->n_few > 0 && a->scale != 0 && !isinf(1.0f / a->scale)) {
+        nearest_of_few(x, n, 1.0f / a->scale, c->table, codes);
     } else {
         for (size_t i = 0; i < n; i++) {
             codes[i] = ht_scheme_nearest(s, q->levels, a, x[i]);
@@ -127,30 +172,51 @@ static void limits(const struct ht_qtensor *q, const struct table *t, double *lo
     }
 }
 
+enum { LANES = 8, PIECE = 256 };
+
+/* Sums in LANES places, added up in order: the same at every instruction level. Values that are no numbers do not
+ * count. */
+HT_CLONES
+static void add_errors(const float *x, const float *y, const float *raw, size_t n, double from, double to,
+                       struct ht_qtensor_counts *counts) {
+    double error[LANES] = {0}, power[LANES] = {0};
+    uint64_t out = 0;
+    for (size_t i = 0; i < n; i += LANES) {
+        size_t m = n - i < LANES ? n - i : LANES;
+        for (size_t k = 0; k < m; k++) {
+            double v = (double)x[i + k], e = v - (double)y[i + k];
+            double finite = fabsf(raw[i + k]) <= 3.402823466e38f ? 1.0 : 0.0;
+            error[k] += finite * (e * e);
+            power[k] += finite * (v * v);
+            out += (v < from) | (v > to);
+        }
+    }
+    for (int k = 0; k < LANES; k++) {
+        counts->error += error[k];
+        counts->power += power[k];
+    }
+    counts->saturated += out;
+}
+
 static void count_group(const struct chunk *c, const struct ht_affine *a, const float *x, const float *raw, size_t n,
                         const int32_t *codes, struct ht_qtensor_counts *counts) {
     const struct ht_qtensor *q = c->q;
-    double low, high, error = 0, power = 0;
-    uint64_t saturated = 0;
+    double low, high;
     limits(q, c->table, &low, &high);
     /* (x - min) / scale + zero beyond the limits, without dividing */
     double scale = (double)a->scale, shift = (double)a->min - scale * a->zero, from = low * scale + shift,
            to = high * scale + shift;
-    if (from > to) { /* a nested scale may be negative */
+    if (scale <= 0) { /* nothing saturates at scale 0; a nested scale may be negative */
         double swap = from;
-        from = to;
-        to = swap;
+        from = scale == 0 ? -INFINITY : to;
+        to = scale == 0 ? INFINITY : swap;
     }
-    for (size_t i = 0; i < n; i++) {
-        double v = (double)x[i], e = v - (double)ht_scheme_value(&q->scheme, q->levels, a, codes[i]);
-        saturated += scale != 0 && (v < from || v > to);
-        bool counts_in = isfinite(raw[i]);
-        error += counts_in ? e * e : 0;
-        power += counts_in ? v * v : 0;
+    for (size_t i = 0; i < n; i += PIECE) {
+        float y[PIECE];
+        size_t m = n - i < PIECE ? n - i : PIECE;
+        ht_qtensor_group_values(q, a, codes + i, m, y);
+        add_errors(x + i, y, raw + i, m, from, to, counts);
     }
-    counts->saturated += saturated;
-    counts->error += error;
-    counts->power += power;
 }
 
 static void round_task(void *ctx, size_t task, int thread) {

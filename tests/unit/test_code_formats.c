@@ -376,6 +376,84 @@ static void derived_levels(void **state) {
     }
 }
 
+/* Least error of k levels for n weighted points in order: dynamic programming over the points themselves. */
+static double best_error(const double *v, const double *w, int n, int k) {
+    static double least[9][81];
+    for (int j = 0; j <= n; j++) {
+        least[0][j] = j == 0 ? 0 : INFINITY;
+    }
+    for (int c = 1; c <= k; c++) {
+        for (int j = 0; j <= n; j++) {
+            least[c][j] = least[c - 1][j];
+            double sw = 0, swv = 0, swvv = 0;
+            for (int i = j - 1; i >= 0; i--) {
+                sw += w[i];
+                swv += w[i] * v[i];
+                swvv += w[i] * v[i] * v[i];
+                double e = least[c - 1][i] + swvv - (sw > 0 ? swv * swv / sw : 0);
+                least[c][j] = e < least[c][j] ? e : least[c][j];
+            }
+        }
+    }
+    return least[k][n];
+}
+
+/* k-means levels are the best there are; the parameters of log and power law beat any tried at random. */
+static void fitted_levels(void **state) {
+    (void)state;
+    struct ht_rng rng;
+    ht_rng_init(&rng, 11);
+    struct ht_hist *h = malloc(sizeof *h);
+    assert_non_null(h);
+    for (int trial = 0; trial < 30; trial++) {
+        enum { N = 80 };
+        double v[N], w[N];
+        float x[N], weight[N], levels[HT_LEVELS_MAX];
+        int n = 1 + (int)ht_rng_below(&rng, N), place = 0;
+        memset(h, 0, sizeof *h);
+        for (int i = 0; i < n; i++) { /* ascending, one to a bin, so that bins lose nothing */
+            place += 1 + (int)ht_rng_below(&rng, (uint64_t)(HT_HIST_BINS / N - 1));
+            v[i] = (place + 0.5) / (HT_HIST_BINS / 2) - 1;
+            w[i] = trial % 2 ? 0.1 + ht_rng_uniform(&rng) : 1.0;
+            x[i] = (float)v[i];
+            weight[i] = (float)w[i];
+            w[i] = (double)weight[i];
+            v[i] = (double)x[i];
+        }
+        ht_hist_add(h, x, weight, 1, (size_t)n);
+        for (int bits = 2; bits <= 3; bits++) {
+            ht_err err = {0};
+            const struct ht_format *f = ht_format_find(bits == 2 ? "kmeans2" : "kmeans3");
+            ASSERT_OK(ht_levels_fit(f, h, levels, NULL, &err), &err);
+            for (int c = 1; c < 1 << bits; c++) {
+                assert_true(levels[c] >= levels[c - 1]);
+            }
+            double got = ht_hist_error(h, levels, 1 << bits), best = best_error(v, w, n, 1 << bits);
+            assert_true(got <= best * (1 + 1e-4) + 1e-12);
+        }
+        /* a histogram of something like weights */
+        memset(h, 0, sizeof *h);
+        for (int i = 0; i < 4000; i++) {
+            float g = (float)(ht_rng_normal(&rng) * (trial % 3 == 0 ? 0.05 : 0.3));
+            ht_hist_add(h, &g, NULL, 1, 1);
+        }
+        for (int k = 0; k < 2; k++) {
+            double found = 0;
+            ht_err err = {0};
+            const struct ht_format *f = ht_format_find(k ? "pow4" : "log4");
+            ASSERT_OK(ht_levels_fit(f, h, levels, &found, &err), &err);
+            assert_true(levels[0] == -1 && levels[7] == 0 && levels[14] == 1 && found > 0);
+            double got = ht_hist_error(h, levels, 15);
+            for (int i = 0; i < 200; i++) {
+                double other = exp2(k ? -3 + 3.5 * ht_rng_uniform(&rng) : -12 + 16 * ht_rng_uniform(&rng));
+                (k ? ht_levels_pow : ht_levels_log)(7, other, levels);
+                assert_true(got <= ht_hist_error(h, levels, 15) * 1.01);
+            }
+        }
+    }
+    free(h);
+}
+
 static int open_golden(void **state) {
     (void)state;
     return data_open(GOLDEN, &golden) ? 0 : -1;
@@ -392,7 +470,7 @@ int main(void) {
         cmocka_unit_test(rows_are_sound), cmocka_unit_test(packing),      cmocka_unit_test(bit_order),
         cmocka_unit_test(any_bytes),      cmocka_unit_test(nearest),      cmocka_unit_test(small_floats),
         cmocka_unit_test(ranges),         cmocka_unit_test(halves),       cmocka_unit_test(tf32),
-        cmocka_unit_test(overflow_counts), cmocka_unit_test(derived_levels),
+        cmocka_unit_test(overflow_counts), cmocka_unit_test(derived_levels), cmocka_unit_test(fitted_levels),
     };
     return cmocka_run_group_tests(tests, open_golden, close_golden);
 }

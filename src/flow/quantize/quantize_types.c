@@ -4,11 +4,35 @@
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "flow/quantize/quantize.h"
+#include "format/scheme.h"
 
 /* Formats that a GGUF file can hold and weights can have. */
 static bool usable(const struct ht_format *f) {
     return f != NULL && f->gguf_type >= 0 && f->kind != HT_KIND_INT && f->encode != NULL &&
            strcmp(f->name, "f64") != 0;
+}
+
+/* A name that quantize cannot use. Codes with scales apart (int4:g64) get their own answer: files do not hold them. */
+static ht_status refuse_format(const char *option, const char *name, const char *what, const char *near, ht_err *err) {
+    const struct ht_format *f = ht_format_find(name);
+    struct ht_scheme s;
+    if (strchr(name, ':') != NULL) {
+        char text[HT_SCHEME_TEXT];
+        HT_TRY(ht_scheme_parse(name, &s, err));
+        return ht_fail(err, HT_UNSUPPORTED, option, HT_NO_POS,
+                       "%s keeps its scales apart from its codes, and GGUF has no type for that; take one that GGUF "
+                       "has, as q4_k ('halftone list formats' shows their gguf_type)",
+                       ht_scheme_text(&s, text));
+    }
+    if (f != NULL && f->kind == HT_KIND_CODE) {
+        return ht_fail(err, HT_UNSUPPORTED, option, HT_NO_POS,
+                       "%s has no scales of its own, and GGUF has no type for it; take one that GGUF has, as q4_k "
+                       "('halftone list formats' shows their gguf_type)",
+                       f->name);
+    }
+    return ht_fail(err, HT_INVAL, option, HT_NO_POS, "unknown %s '%s'%s%s; 'halftone list %ss' shows all",
+                   strcmp(what, "preset") == 0 ? "format or preset" : what, name,
+                   near[0] != '\0' ? ", did you mean " : "", near, what);
 }
 
 static ht_status find_format(const char *option, const char *name, const struct ht_format **f, ht_err *err) {
@@ -18,8 +42,7 @@ static ht_status find_format(const char *option, const char *name, const struct 
     }
     char near[128];
     ht_nearest(name, ht_format_name_at, NULL, ht_format_count(), near, sizeof near);
-    return ht_fail(err, HT_INVAL, option, HT_NO_POS, "unknown format '%s'%s%s; 'halftone list formats' shows all",
-                   name, near[0] != '\0' ? ", did you mean " : "", near);
+    return refuse_format(option, name, "format", near, err);
 }
 
 /* A preset's name wins over a format's: "Q4_0" means what it means to llama-quantize, with a better head. */
@@ -36,9 +59,7 @@ static ht_status parse_format(struct ht_quant_job *j, ht_err *err) {
     }
     char near[128];
     ht_nearest(name, ht_mix_name_at, NULL, ht_mix_count(), near, sizeof near);
-    return ht_fail(err, HT_INVAL, "format", HT_NO_POS,
-                   "unknown format or preset '%s'%s%s; 'halftone list presets' shows all", name,
-                   near[0] != '\0' ? ", did you mean " : "", near);
+    return refuse_format("format", name, "preset", near, err);
 }
 
 static ht_status parse_rule(const char *text, struct ht_quant_rule *rule, ht_err *err) {

@@ -4,9 +4,8 @@
  * m = p & (2^M - 1) and the value
  *     2^(e - B) * (1 + m / 2^M)     e > 0           normal
  *     2^(1 - B) * (m / 2^M)         e = 0           subnormal, zero
- * Patterns of positive values are in the order of their values, so that rounding |x| to n quanta of its binade,
- * n = round(|x| / 2^(E - M)), gives the pattern (E - (1 - B)) * 2^M + n whether n carries into the next binade or
- * not. e8m0 has neither mantissa nor subnormals: its pattern 0 is 2^-B. */
+ * Patterns of positive values are in the order of their values, so that a mantissa that rounds up into the next binade
+ * carries into the exponent by itself. e8m0 has neither mantissa nor subnormals: its pattern 0 is 2^-B. */
 #include <math.h>
 
 #include "format/code.h"
@@ -71,20 +70,23 @@ static uint32_t nan_pattern(const struct ht_real *r) {
     return !r->has_nan ? 0 : r->has_inf ? r->max_code + 1 + quiet : r->max_code + 1;
 }
 
-/* |x| rounded to the patterns of positive values, beyond max_code where it overflows. |x| is finite. */
-static uint32_t round_magnitude(const struct ht_real *r, double a) {
-    if (a == 0) {
-        return 0;
+/* e8m0: one value per binade. Ties (3/2) go up, as in ml_dtypes and torch. */
+static uint32_t round_power(const struct ht_real *r, float x) {
+    int e;
+    float f = frexpf(x, &e); /* x = f * 2^e, f in [1/2, 1) */
+    return x <= (float)r->min_normal ? 0 : (uint32_t)(e - 1 + r->bias + (f >= 0.75f));
+}
+
+/* |x| (bits a, finite) rounded to the patterns of positive values, beyond max_code where it overflows. */
+static uint32_t round_magnitude(const struct ht_real *r, uint32_t a) {
+    int M = r->mantissa_bits, drop = 23 - M;
+    if (a < (uint32_t)(128 - r->bias) << 23) {
+        /* Subnormal: a sum whose unit in the last place is the quantum does the rounding. */
+        uint32_t anchor = (uint32_t)(151 - r->bias - M) << 23;
+        return ht_f32_bits(ht_f32_from_bits(a) + ht_f32_from_bits(anchor)) - anchor;
     }
-    int lowest = r->has_zero ? 1 - r->bias : -r->bias, e;
-    frexp(a, &e); /* a = f * 2^e, f in [1/2, 1) */
-    e = e - 1 > lowest ? e - 1 : lowest;
-    double quanta = nearbyint(ldexp(a, r->mantissa_bits - e));
-    if (!r->has_zero) {
-        /* One value per binade. Ties (3/2) go up, as in ml_dtypes and torch. */
-        return (uint32_t)(e - lowest) + (ldexp(a, -e) >= 1.5);
-    }
-    return ((uint32_t)(e - lowest) << r->mantissa_bits) + (uint32_t)quanta;
+    a += (1u << (drop - 1)) - 1 + (a >> drop & 1u);
+    return (a >> drop) - ((uint32_t)(127 - r->bias) << M);
 }
 
 uint32_t ht_real_from_f32(const struct ht_real *r, float x, bool saturate) {
@@ -96,8 +98,10 @@ uint32_t ht_real_from_f32(const struct ht_real *r, float x, bool saturate) {
     if (!r->has_zero && x <= 0) {
         return 0;
     }
-    double a = fabs((double)x);
-    uint32_t p = a <= 0x1.fffffep127 ? round_magnitude(r, a) : r->max_code + 1;
+    uint32_t a = ht_f32_bits(x) & 0x7fffffffu, p = r->max_code + 1;
+    if (a < 0x7f800000u) {
+        p = r->has_zero ? round_magnitude(r, a) : round_power(r, x);
+    }
     if (p <= r->max_code) {
         return sign | p;
     }

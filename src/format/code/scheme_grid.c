@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/compiler.h"
 #include "base/mem.h"
 #include "format/scheme.h"
 
@@ -96,17 +97,41 @@ int32_t ht_scheme_nearest(const struct ht_scheme *s, const float *levels, const 
 
 /* ---- ranges ---------------------------------------------------------------------------------------------- */
 
+enum { LANES = 16 };
+
+HT_CLONES
+static void minmax(const float *x, size_t n, float *lo, float *hi) {
+    float low[LANES], high[LANES];
+    size_t i = 0;
+    for (int k = 0; k < LANES; k++) {
+        low[k] = high[k] = x[0];
+    }
+    for (; i + LANES <= n; i += LANES) {
+        HT_LANE_LOOP
+        for (int k = 0; k < LANES; k++) {
+            low[k] = x[i + (size_t)k] < low[k] ? x[i + (size_t)k] : low[k];
+            high[k] = x[i + (size_t)k] > high[k] ? x[i + (size_t)k] : high[k];
+        }
+    }
+    for (; i < n; i++) {
+        low[0] = x[i] < low[0] ? x[i] : low[0];
+        high[0] = x[i] > high[0] ? x[i] : high[0];
+    }
+    *lo = low[0];
+    *hi = high[0];
+    for (int k = 1; k < LANES; k++) {
+        *lo = low[k] < *lo ? low[k] : *lo;
+        *hi = high[k] > *hi ? high[k] : *hi;
+    }
+}
+
 ht_status ht_range_minmax(const void *ctx, const struct ht_scheme *s, const float *x, const float *weight, size_t n,
                           float *lo, float *hi, ht_err *err) {
     (void)ctx;
     (void)s;
     (void)weight;
     (void)err;
-    *lo = *hi = x[0];
-    for (size_t i = 1; i < n; i++) {
-        *lo = x[i] < *lo ? x[i] : *lo;
-        *hi = x[i] > *hi ? x[i] : *hi;
-    }
+    minmax(x, n, lo, hi);
     return HT_OK;
 }
 
