@@ -13,7 +13,7 @@ ht_status ht_qtensor_shape(struct ht_qtensor *q, const struct ht_scheme *scheme,
     uint64_t elems, bytes;
     memset(q, 0, sizeof *q);
     HT_TRY(ht_scheme_check(scheme, err));
-    /* 8 bytes per element hold codes, a scale, a zero or min of every element alone. */
+    /* 16 bytes per element hold a code and a scale, zero and min of every element alone. */
     if (rows == 0 || cols == 0 || ht_ckd_mul(&elems, rows, cols) || ht_ckd_mul(&bytes, elems, 16) ||
         bytes >= UINT64_C(1) << 56) {
         return overflow(name, rows, cols, err);

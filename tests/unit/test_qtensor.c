@@ -376,6 +376,51 @@ static void hard_rows(void **state) {
     ht_qtensor_deinit(&q);
 }
 
+/* The min-max quantizer of textbooks, with codes that fit their type, a range that holds 0, and no division by 0. */
+static void naive(const float *x, int n, int bits, int32_t *codes, float *scale, int32_t *zero) {
+    float lo = 0, hi = 0;
+    int32_t last = (1 << bits) - 1;
+    for (int i = 0; i < n; i++) {
+        lo = x[i] < lo ? x[i] : lo;
+        hi = x[i] > hi ? x[i] : hi;
+    }
+    *scale = (hi - lo) / (float)last;
+    *zero = hi > lo ? (int32_t)rintf(-lo / *scale) : 0;
+    for (int i = 0; i < n; i++) {
+        int32_t q = hi > lo ? (int32_t)rintf(x[i] / *scale) + *zero : 0;
+        codes[i] = q < 0 ? 0 : q > last ? last : q;
+    }
+}
+
+static void textbook(void **state) {
+    (void)state;
+    enum { N = 500 };
+    for (int bits = 2; bits <= 8; bits += 2) {
+        for (int kind = 0; kind < 5; kind++) {
+            float x[N], scale;
+            int32_t want[N], got[N], zero;
+            char text[32];
+            ht_err err = {0};
+            fill(x, N, 20 + (uint64_t)kind);
+            for (int i = 0; i < N; i++) { /* centred, positive, negative, equal, zero */
+                const float values[] = {x[i], x[i] + 1, x[i] - 2, 0.3f, 0};
+                x[i] = values[kind];
+            }
+            naive(x, N, bits, want, &scale, &zero);
+            snprintf(text, sizeof text, "uint%d:tensor", bits);
+            struct ht_qtensor q = make(text, 1, N);
+            ASSERT_OK(ht_qtensor_encode(&q, x, NULL, NULL, &err), &err);
+            struct ht_affine a = ht_qtensor_grid(&q, 0, 0);
+            ht_qtensor_codes(&q, 0, got);
+            assert_true(fabsf(a.scale - scale) <= 1e-6f * scale && a.zero == zero);
+            for (int i = 0; i < N; i++) { /* the scale may differ in its last bit: ties may fall the other way */
+                assert_true(abs(got[i] - want[i]) <= (fabsf(x[i] / scale - floorf(x[i] / scale) - 0.5f) < 1e-4f));
+            }
+            ht_qtensor_deinit(&q);
+        }
+    }
+}
+
 /* Range searches are the caller's; what they clip is counted. */
 static ht_status half_range(const void *ctx, const struct ht_scheme *s, const float *x, const float *weight, size_t n,
                             float *lo, float *hi, ht_err *err) {
@@ -442,7 +487,7 @@ static void out_of_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes),       cmocka_unit_test(every_format), cmocka_unit_test(ladder), cmocka_unit_test(streams_and_threads),
-        cmocka_unit_test(rounding_rules), cmocka_unit_test(not_finite), cmocka_unit_test(hard_rows), cmocka_unit_test(ranges),
+        cmocka_unit_test(textbook), cmocka_unit_test(rounding_rules), cmocka_unit_test(not_finite), cmocka_unit_test(hard_rows), cmocka_unit_test(ranges),
         cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
