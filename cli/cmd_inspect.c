@@ -24,7 +24,7 @@ static const struct option_row options[] = {
      "what number formats would do to the weight matrices: error, clipping, distance to theory"},
     {"format", 'f', OPT_LIST, offsetof(struct args, formats), "NAME[,NAME...]", "@formats",
      "errors: these formats and schemes (q4_k, int4:g128, int8:channel, nf4:g64 ...)"},
-    {"range", 0, OPT_LIST, offsetof(struct args, ranges), "PART", NULL,
+    {"range", 0, OPT_LIST, offsetof(struct args, ranges), "PART", "@ranges",
      "errors: compare this way to set the scales of schemes; may be repeated (see halftone list ranges)"},
     {"rows", 0, OPT_U32, offsetof(struct args, rows), "N", NULL,
      "errors: measure at most N rows of each matrix, evenly spread; 0: all (default 1024)"},

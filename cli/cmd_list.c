@@ -22,7 +22,7 @@ static const struct option_row options[] = {
      "formats: measure the error of each on rows of known distributions, beside the least that theory allows"},
     {"format", 'f', OPT_LIST, offsetof(struct args, formats), "NAME", "@formats",
      "curve: measure this format or scheme only; may be repeated"},
-    {"range", 0, OPT_STR, offsetof(struct args, range), "PART", NULL,
+    {"range", 0, OPT_STR, offsetof(struct args, range), "PART", "@ranges",
      "curve: how the scales of schemes are found (default mse; see halftone list ranges)"},
     {"source", 0, OPT_STR, offsetof(struct args, source), "NAME", "gaussian|laplace|student-t",
      "curve: rows of this distribution only (default all)"},

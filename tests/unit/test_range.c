@@ -369,6 +369,12 @@ static void test_half_quadratic(void **state) {
         gain += before / after;
         left += after / least;
     }
+    for (uint64_t seed = 0; seed < 12; seed++) { /* without a zero the scale is fitted: never worse than minmax */
+        draw(x, 64, (enum shape)(seed % 4), 170 + seed);
+        struct ht_range start = fit("minmax", x, NULL, 64, &int4), r = fit("half-quadratic", x, NULL, 64, &int4);
+        assert_true(r.zero == 0 && r.scale > 0);
+        assert_true(loss(x, NULL, 64, &int4, r.scale, 0, 0.7) <= loss(x, NULL, 64, &int4, start.scale, 0, 0.7) * (1 + 1e-6));
+    }
     print_message("half-quadratic: %.3f of minmax's error, %.3f of the least\n", n / gain, left / n);
     assert_true(left / n < 1.15 && n / gain < 1);
 }
