@@ -19,6 +19,16 @@
 #define HT_LANE_LOOP
 #endif
 
+/* Before a short inner loop over a constant number of parts: all of it in the outer loop's body, so that the outer
+ * one becomes vector instructions. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define HT_UNROLL _Pragma("GCC unroll 16")
+#elif defined(__clang__)
+#define HT_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define HT_UNROLL
+#endif
+
 /* One C body compiled for several x86 levels, chosen when the program is loaded. The arithmetic is the
  * same at every level because the build sets -ffp-contract=off and the body fixes its own summation order.
  * Off under sanitizers, whose run time is not up when the chooser runs. */

@@ -26,6 +26,8 @@
 
 #define HT_BLOCK_MAX 256   /* largest block_elems of any grid format */
 #define HT_GRID_MAX_SUB 32 /* sub-blocks of a block */
+/* GGUF type numbers from here on are this program's own ("HT"): other programs refuse files that use them. */
+#define HT_GGUF_PRIVATE 0x48540000
 
 enum ht_format_kind {
     HT_KIND_FLOAT,  /* each element on its own */

@@ -82,5 +82,6 @@ extern const struct ht_format ht_format_tq1_0, ht_format_tq2_0, ht_format_q1_0, 
 extern const struct ht_format ht_format_mxfp4, ht_format_nvfp4;
 extern const struct ht_format ht_format_iq1_s, ht_format_iq1_m, ht_format_iq2_xxs, ht_format_iq2_xs, ht_format_iq2_s;
 extern const struct ht_format ht_format_iq3_xxs, ht_format_iq3_s;
+extern const struct ht_format ht_format_tr2, ht_format_tr3, ht_format_tr4, ht_format_ovp4;
 
 #endif

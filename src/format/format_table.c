@@ -12,6 +12,7 @@ static const struct ht_format *const rows[] = {
     &ht_format_iq1_s, &ht_format_iq1_m, &ht_format_iq2_xxs, &ht_format_iq2_xs, &ht_format_iq2_s,
     &ht_format_iq3_xxs, &ht_format_iq3_s, &ht_format_iq4_nl, &ht_format_iq4_xs,
     &ht_format_tq1_0, &ht_format_tq2_0, &ht_format_q1_0, &ht_format_q2_0, &ht_format_mxfp4, &ht_format_nvfp4,
+    &ht_format_tr2, &ht_format_tr3, &ht_format_tr4, &ht_format_ovp4,
 #define CODE_ROW(name) &ht_format_##name,
     HT_CODE_ROWS(CODE_ROW)
 #undef CODE_ROW

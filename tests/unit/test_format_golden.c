@@ -42,7 +42,7 @@ static void decodes_like_ggml(void **state) {
     size_t seen = 0;
     for (size_t i = 0; i < ht_format_count(); i++) {
         const struct ht_format *f = ht_format_at(i);
-        for (int k = 0; k < 3 && f->fit; k++) {
+        for (int k = 0; k < 3 && f->fit && f->gguf_type < HT_GGUF_PRIVATE; k++) {
             char key[32];
             size_t shape[2], want_shape[2], bytes = 0, want_bytes = 0;
             snprintf(key, sizeof key, "%s.blocks", what[k]);
@@ -94,7 +94,7 @@ static void encodes_no_worse_than_ggml(void **state) {
     memcpy(w, importance, n * sizeof *w);
     for (size_t i = 0; i < ht_format_count(); i++) {
         const struct ht_format *f = ht_format_at(i);
-        for (int weighted = needs_importance(f); weighted < 2 && f->fit; weighted++) {
+        for (int weighted = needs_importance(f); weighted < 2 && f->fit && f->gguf_type < HT_GGUF_PRIVATE; weighted++) {
             const char *their = get(f, weighted ? "weighted.decoded" : "plain.decoded", shape, &bytes);
             assert_non_null(their);
             uint8_t *blocks = malloc((size_t)ht_format_row_bytes(f, n));

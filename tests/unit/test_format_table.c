@@ -302,7 +302,7 @@ static void decoded_rows_stay(void **state) {
         }
         if (f->fit) {
             print_message("%-7s relative squared error %.2e, of encoding again %.2e\n", f->name, first / 40, again / 40);
-            assert_true(again <= 0.1 * first);
+            assert_true(again <= (f->vector == f->block_elems ? 0.3 : 0.1) * first); /* a path follows from all at once */
         }
     }
 }
