@@ -13,15 +13,17 @@ static const float signs[2] = {-1.0f, 1.0f};
 static const struct ht_grid_spec q1_0_spec = {.n_sub = 1, .sub_len = 128, .lo = 0, .hi = 1, .levels = signs,
     .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .plain_error = 1};
 
-/* 1 / position of the largest element: near 2 where it stands alone, beyond where it is cut off. */
-static const float q2_0_first[32] = {
-    1 / 1.50f, 1 / 1.65f, 1 / 1.80f, 1 / 1.95f, 1 / 2.10f, 1 / 2.25f, 1 / 2.40f, 1 / 2.55f,
-    1 / 2.70f, 1 / 2.85f, 1 / 3.00f, 1 / 3.20f, 1 / 3.40f, 1 / 3.70f, 1 / 4.10f, 1 / 4.60f,
-    1 / -0.80f, 1 / -0.95f, 1 / -1.10f, 1 / -1.25f, 1 / -1.40f, 1 / -1.55f, 1 / -1.70f, 1 / -1.85f,
-    1 / -2.00f, 1 / -2.15f, 1 / -2.30f, 1 / -2.50f, 1 / -2.70f, 1 / -3.00f, 1 / -3.40f, 1 / -4.00f,
+/* 1 / position of the largest element: near 2 and -1 where it stands alone, beyond where it is cut off. */
+static const float q2_0_first[48] = {
+    1 / 1.50f, 1 / 1.61f, 1 / 1.73f, 1 / 1.85f, 1 / 1.98f, 1 / 2.13f, 1 / 2.28f, 1 / 2.45f,
+    1 / 2.63f, 1 / 2.82f, 1 / 3.02f, 1 / 3.24f, 1 / 3.47f, 1 / 3.73f, 1 / 4.00f, 1 / 4.28f,
+    1 / 4.60f, 1 / 4.93f, 1 / 5.29f, 1 / 5.67f, 1 / 6.08f, 1 / 6.52f, 1 / 6.99f, 1 / 7.50f,
+    1 / -0.80f, 1 / -0.87f, 1 / -0.95f, 1 / -1.03f, 1 / -1.12f, 1 / -1.22f, 1 / -1.32f, 1 / -1.44f,
+    1 / -1.56f, 1 / -1.70f, 1 / -1.85f, 1 / -2.01f, 1 / -2.19f, 1 / -2.38f, 1 / -2.59f, 1 / -2.81f,
+    1 / -3.06f, 1 / -3.33f, 1 / -3.62f, 1 / -3.93f, 1 / -4.28f, 1 / -4.65f, 1 / -5.06f, 1 / -5.50f,
 };
 static const struct ht_grid_spec q2_0_spec = {.n_sub = 1, .sub_len = 64, .lo = -1, .hi = 2,
-    .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .first = q2_0_first, .n_first = 32, .plain_error = 1};
+    .q_scale_lo = 1, .q_scale_hi = 1, .q_min_hi = 0, .first = q2_0_first, .n_first = 48, .plain_error = 1};
 
 static void get_scale(const struct ht_grid_spec *spec, const uint8_t *p, struct ht_grid *grid) {
     ht_grid_shape(spec, grid);

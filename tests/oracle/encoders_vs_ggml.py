@@ -69,7 +69,7 @@ def formats(lib):
         grid = lib.row(i, *(ctypes.byref(v) for v in (name, kind, elems, size)))
         if grid < 0:
             return out
-        if grid and kind.value >= 0:
+        if grid and 0 <= kind.value < 0x48540000:
             out[name.value.decode()] = (kind.value, elems.value, size.value)
         i += 1
 

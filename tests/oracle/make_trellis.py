@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The trellis formats tr2, tr3, tr4 in numpy: where their levels come from, and golden vectors for decoding.
 
-    make_trellis.py levels                       trains the level tables of src/format/format_trellis.c and prints them
+    make_trellis.py levels                       trains the level tables of src/format/private/format_trellis.c and prints them
     make_trellis.py golden OUT.safetensors       random blocks of tr2, tr3, tr4 and ovp4, decoded here
 
 Levels start at the quantiles of the normal distribution; a few rounds of "best path through the trellis (Viterbi),
@@ -91,7 +91,7 @@ def c_levels(k):
     """The table as it stands in the C source."""
     import os
     import re
-    src = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/format/format_trellis.c")
+    src = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/format/private/format_trellis.c")
     body = re.search(r"levels_%d\[\d+\] = \{([^}]*)\}" % k, open(src).read()).group(1)
     return np.array([int(v) for v in body.replace("\n", " ").split(",") if v.strip()])
 

@@ -7,7 +7,7 @@
 
 #include "base/rng.h"
 #include "format/format.h"
-#include "format/trellis.h"
+#include "format/private/trellis.h"
 
 #define GOLDEN HT_TEST_DIR "/golden/formats/private.safetensors"
 #define LEN HT_TRELLIS_LEN

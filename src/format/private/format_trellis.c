@@ -6,7 +6,7 @@
  * normal values by tests/oracle/make_trellis.py. Their spread around zero fits values that are about normal, as the
  * 256 weights of a block mostly are; one scale serves them all. */
 #include "format/fit.h"
-#include "format/trellis.h"
+#include "format/private/trellis.h"
 
 #include <math.h>
 

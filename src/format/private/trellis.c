@@ -1,4 +1,4 @@
-#include "format/trellis.h"
+#include "format/private/trellis.h"
 
 #include <math.h>
 
