@@ -5,7 +5,7 @@
  *
  * Levels are twice the floats, so that they are integers; a code here is its position in the table, the file has
  * sign and magnitude. Bit layouts are drawn in docs/formats.md. The scales have few values, so all that can be
- * the best are tried: 8 exponents for mxfp4, windows of 16 codes for nvfp4 until the best lies inside
+ * the best are tried: exponents for mxfp4, windows of 16 codes for nvfp4, until the best lies inside
  * (ScaleSweep, arXiv 2606.07618, does the same by bounds). The scale in the file stands in grid.d (mxfp4) and
  * grid.q_scale (nvfp4). */
 #include "format/fit.h"
@@ -45,50 +45,63 @@ HT_INLINE float magnitude(float x) {
 /* ---- mxfp4 ---- */
 
 #define MX_TOP 252 /* the largest exponent code whose 12 is finite */
-#define MX_TRIED 8
+#define MX_FAR 12
 
 static float mx_scale(unsigned e) {
     return ht_f32_from_bits(e < 2 ? 0x00200000u << e : (e - 1) << 23);
 }
 
-/* Errors with scales 1, 1/2 ... 1/128 of a normalized block. */
-HT_CLONES
-static void mx_errors(const struct ht_work *work, float *err) {
-    float inv = 1.0f, scale = 1.0f;
-    for (int k = 0; k < MX_TRIED; k++, inv *= 2.0f, scale *= 0.5f) {
-        float sum[HT_LANES] = {0};
-        for (int i = 0; i < 32; i += HT_LANES) {
-            HT_LANE_LOOP
-            for (int l = 0; l < HT_LANES; l++) {
-                float a = magnitude(work->x[i + l]), r = a - scale * nearest_fp4(a * inv);
-                sum[l] += work->w[i + l] * r * r;
-            }
+/* Error with scale 2^-k of a normalized block. */
+HT_INLINE float mx_error(const struct ht_work *work, int k) {
+    float sum[HT_LANES] = {0}, inv = ht_f32_from_bits((uint32_t)(127 + k) << 23), scale = 1.0f / inv;
+    for (int i = 0; i < 32; i += HT_LANES) {
+        HT_LANE_LOOP
+        for (int l = 0; l < HT_LANES; l++) {
+            float a = magnitude(work->x[i + l]), r = a - scale * nearest_fp4(a * inv);
+            sum[l] += work->w[i + l] * r * r;
         }
-        for (int half = HT_LANES / 2; half > 0; half /= 2) {
-            for (int l = 0; l < half; l++) {
-                sum[l] += sum[l + half];
-            }
-        }
-        err[k] = sum[0];
     }
+    for (int half = HT_LANES / 2; half > 0; half /= 2) {
+        for (int l = 0; l < half; l++) {
+            sum[l] += sum[l + half];
+        }
+    }
+    return sum[0];
+}
+
+/* The k of the least error. The largest element lies in [1, 2): with scales 1/4, 1/8 and 1/16 it comes to 4 to 8, 8 to
+ * 16 and beyond, where it is cut off. Only when importance makes an end the best of these are more tried there. */
+HT_CLONES
+static int mx_search(const struct ht_work *work, int low, int high) {
+    int from = low > 2 ? low : 2, to = high < 4 ? high : 4, k = from;
+    float best = INFINITY;
+    for (int i = from; i <= to; i++) {
+        float err = mx_error(work, i);
+        k = err < best ? i : k;
+        best = err < best ? err : best;
+    }
+    int way = k == from && from > low ? -1 : k == to && to < high ? 1 : 0;
+    for (int i = k + way; way != 0 && i >= low && i <= high; i += way) {
+        float err = mx_error(work, i);
+        if (!(err < best)) {
+            break;
+        }
+        best = err;
+        k = i;
+    }
+    return k;
 }
 
 static void mxfp4_fit(const float *x, const float *weight, struct ht_grid *grid) {
     struct ht_work work;
-    float err[MX_TRIED], best = INFINITY;
     ht_grid_shape(&mxfp4_spec, grid);
     ht_search_load(&work, x, weight, 32, &mxfp4_spec, 12.0f * mx_scale(MX_TOP));
     grid->d = grid->dmin = 0;
     grid->min[0] = 0.0f;
     if (work.amax > 0.0f) {
-        int top = (int)(ht_f32_bits(work.up) >> 23) + 1; /* code whose scale is up * 1; up is a normal power of two */
-        mx_errors(&work, err);
-        for (int k = 0; k < MX_TRIED; k++) {
-            if (top - k >= 0 && top - k <= MX_TOP && err[k] < best) {
-                best = err[k];
-                grid->d = (uint16_t)(top - k);
-            }
-        }
+        int top = (int)(ht_f32_bits(work.up) >> 23) + 1; /* the code of scale 1; up is a normal power of two */
+        int low = top > MX_TOP ? top - MX_TOP : 0;
+        grid->d = (uint16_t)(top - mx_search(&work, low, top < MX_FAR ? top : MX_FAR));
     }
     grid->scale[0] = mx_scale(grid->d);
 }

@@ -83,6 +83,35 @@ static void round_ints(const float *x, const struct ht_grid *grid, int8_t *codes
     }
 }
 
+/* Tables of 16, the usual ones: the same with the number of levels known. Sub-blocks are multiples of 16. */
+HT_CLONES
+static void round_levels_16(const float *x, const struct ht_grid *grid, int8_t *codes) {
+    float middle[15];
+    int len = grid->sub_len;
+    for (int k = 0; k < 15; k++) {
+        middle[k] = 0.5f * (grid->levels[k] + grid->levels[k + 1]);
+    }
+    for (int s = 0; s < grid->n_sub; s++) {
+        float inv = ht_grid_inverse(grid->scale[s]), min = grid->min[s];
+        for (int i = s * len; i < (s + 1) * len; i += HT_LANES) {
+            int c[HT_LANES];
+            HT_LANE_LOOP
+            for (int l = 0; l < HT_LANES; l++) {
+                float v = (x[i + l] + min) * inv;
+                int above = grid->lo;
+                HT_UNROLL
+                for (int k = 0; k < 15; k++) {
+                    above += v > middle[k];
+                }
+                c[l] = above;
+            }
+            for (int l = 0; l < HT_LANES; l++) {
+                codes[i + l] = (int8_t)c[l];
+            }
+        }
+    }
+}
+
 HT_CLONES
 static void round_levels(const float *x, const struct ht_grid *grid, int8_t *codes) {
     int len = grid->sub_len;
@@ -96,7 +125,9 @@ static void round_levels(const float *x, const struct ht_grid *grid, int8_t *cod
 
 void ht_grid_round(const float *x, const float *weight, const struct ht_grid *grid, int8_t *codes) {
     (void)weight; /* the nearest point is the best whatever the element weighs */
-    if (grid->levels) {
+    if (grid->levels && grid->hi - grid->lo == 15) {
+        round_levels_16(x, grid, codes);
+    } else if (grid->levels) {
         round_levels(x, grid, codes);
     } else {
         round_ints(x, grid, codes);
