@@ -196,6 +196,7 @@ ht_status ht_calib_imatrix(struct ht_context *ctx, const struct ht_model *model,
     HT_TRY_DONE(ht_run_new(ctx->pool, model, &options, &run, err));
     struct ht_meter meter;
     ht_meter_init(&meter, ctx, "calibrate", "tokens", windows.n * window);
+    ht_run_watch(run, ht_run_watch_meter, &meter);
     HT_TRY_DONE(run_windows(run, &windows, &c, &meter, err));
     HT_TRY_DONE(to_imatrix(&c, texts, n_texts, window, windows.n, imatrix, err));
 done:
