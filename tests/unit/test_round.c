@@ -154,8 +154,8 @@ static void every_grid_loses_less_than_nearest(void **state) {
     int seen = 0;
     for (size_t i = 0; i < ht_format_count(); i++) {
         const struct ht_format *f = ht_format_at(i);
-        if (f->fit == NULL || COLS % f->block_elems != 0) {
-            continue;
+        if (f->fit == NULL || COLS % f->block_elems != 0 || f->vector == f->block_elems) {
+            continue; /* a vector that is the whole block leaves nothing to feed back within it */
         }
         size_t bytes = ROWS * ht_format_row_bytes(f, COLS);
         unsigned char *a = ht_mem_calloc(bytes, 1), *b = ht_mem_calloc(bytes, 1);
