@@ -115,6 +115,9 @@ static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tenso
         ht_doc_set(d, r, "loss", ht_doc_real(t->round->loss));
         ht_doc_set(d, r, "damping", ht_doc_real(t->round->damping));
         ht_doc_set(d, r, "damping_raised", json_integer(t->round->dampings));
+        if (t->round->kept_nearest != 0) {
+            ht_doc_set(d, r, "rows_kept_nearest", json_integer((json_int_t)t->round->kept_nearest));
+        }
         ht_doc_set(d, r, "dead_inputs", json_integer((json_int_t)t->round->dead));
     }
     ht_doc_append(d, all, o);

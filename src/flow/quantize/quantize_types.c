@@ -189,6 +189,17 @@ ht_status ht_quant_choose(struct ht_quant_job *j, bool weighted, ht_err *err) {
     return ht_flow_plan_sizes(p, err);
 }
 
+/* Types that no other program knows are said to be so. */
+static void warn_private(struct ht_context *ctx, struct ht_quant_job *j) {
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        const struct ht_format *f = j->plan->tensors[i].out.format;
+        if (f->gguf_type >= HT_GGUF_PRIVATE) {
+            ht_quant_warn(ctx, j, "%s is a type of halftone's own: no other program will read this file", f->name);
+            return;
+        }
+    }
+}
+
 ht_status ht_quant_check_overrides(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     bool tied = j->plan->hp.tied;
     if (tied && j->head != NULL && j->embd != NULL && j->head != j->embd) {
@@ -209,6 +220,7 @@ ht_status ht_quant_check_overrides(struct ht_context *ctx, struct ht_quant_job *
                           tied && j->rules[r].role == HT_ROLE_OUTPUT ? " (its head is the embedding)" : "");
         }
     }
+    warn_private(ctx, j);
     return HT_OK;
 }
 

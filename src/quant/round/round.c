@@ -197,7 +197,14 @@ static void solve_chunk(struct ht_rounding *r, const struct ht_round_options *o,
                         struct ht_round_report *report) {
     ht_rounding_fit(r);
     ht_rounding_nearest(r);
-    report->loss_nearest += ht_rounding_loss(r);
+    double nearest = ht_rounding_loss(r);
+    report->loss_nearest += nearest;
+    if (r->format->vector == r->format->block_elems) { /* a trellis: nothing can be handed on within a block */
+        report->loss += nearest;
+        report->kept_nearest += r->rows;
+        ht_rounding_pack(r, dst);
+        return;
+    }
     ht_rounding_feedback(r);
     double loss = ht_rounding_loss(r);
     for (uint32_t i = 0; i < o->descents; i++) {
@@ -208,6 +215,12 @@ static void solve_chunk(struct ht_rounding *r, const struct ht_round_options *o,
     }
     if (o->descents > 0) {
         loss = ht_rounding_loss(r);
+    }
+    if (!(loss <= nearest)) {
+        ht_rounding_fit(r);
+        ht_rounding_nearest(r);
+        report->kept_nearest += r->rows;
+        loss = nearest;
     }
     report->loss += loss;
     ht_rounding_pack(r, dst);

@@ -36,6 +36,7 @@ struct ht_round_report {
     double damping;      /* taken; above the one asked for when the factorization failed first */
     uint32_t dampings;   /* times it was raised */
     uint64_t dead;       /* columns whose input was always 0 */
+    uint64_t kept_nearest; /* rows written as rounded to nearest, because nothing did better */
 };
 
 void ht_round_defaults(struct ht_round_options *options);
