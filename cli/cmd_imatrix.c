@@ -37,8 +37,10 @@ static void defaults(void *p) {
 
 static void show(const struct cli *cli, const json_t *d) {
     (void)cli;
-    printf("%s: %.0f entries from %.0f windows of %.0f tokens\n", json_str(d, "output", "?"),
-           json_num(d, "entries", 0), json_num(d, "windows", 0), json_num(d, "ctx", 0));
+    double ctx = json_num(d, "ctx", 0);
+    printf("%s: %.0f entries from %.0f windows", json_str(d, "output", "?"), json_num(d, "entries", 0),
+           json_num(d, "windows", 0));
+    printf(ctx > 0 ? " of %.0f tokens\n" : " of unknown length\n", ctx); /* a .dat file does not tell */
 }
 
 static int collect(struct cli *cli, struct args *a, char **json, ht_err *err, ht_status *status) {

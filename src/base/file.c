@@ -194,3 +194,22 @@ ht_status ht_make_dir(const char *path, ht_err *err) {
     }
     return ht_fail_errno(err, errno, path, "create folder");
 }
+
+ht_status ht_make_dirs(const char *path, ht_err *err) {
+    size_t len = strlen(path);
+    char *part = ht_mem_alloc(len + 1);
+    ht_status status = HT_OK;
+    if (part == NULL) {
+        return ht_fail_nomem(err, len + 1);
+    }
+    memcpy(part, path, len + 1);
+    for (size_t i = 1; i < len && status == HT_OK; i++) {
+        if (path[i] == '/' && path[i - 1] != '/') {
+            part[i] = '\0';
+            status = ht_make_dir(part, err);
+            part[i] = '/';
+        }
+    }
+    ht_mem_free(part);
+    return status == HT_OK ? ht_make_dir(path, err) : status;
+}

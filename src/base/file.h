@@ -44,6 +44,7 @@ bool ht_path_same(const char *a, const char *b);
 char *ht_path_join(const char *dir, const char *name);
 const char *ht_path_base(const char *path); /* behind the last '/' */
 ht_status ht_make_dir(const char *path, ht_err *err); /* fine when it exists already */
+ht_status ht_make_dirs(const char *path, ht_err *err); /* with the folders above it that are missing */
 
 struct ht_writer;
 

@@ -23,5 +23,11 @@ for page in pages/*.1; do
         man -l "$page" >text 2>warnings || fail "man -l $page"
     fi
 done
-t 4 completion man --dir missing/folder; err 'missing/folder'
+# Missing folders are made: the help's example names one that a new account lacks.
+t 0 completion man --dir missing/folder --json
+json 'd["schema"] == "halftone.completion/1" and len(d["files"]) == '"$(find pages -name "*.1" | wc -l)"
+for page in pages/*.1; do same "$page" "missing/folder/$(basename "$page")"; done
+touch file
+t 2 completion man --dir file/folder; err "file"
+t 2 completion bash --dir pages; no_out; err 'belongs to man'
 finish

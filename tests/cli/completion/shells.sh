@@ -12,5 +12,7 @@ for shell in zsh fish; do
     done
     if have $shell; then check $shell -n script; fi
 done
+t 0 completion bash; cp .out script
+t 0 completion bash --json; json 'd["schema"] == "halftone.completion/1" and d["text"] == open("script").read()'
 t 2 completion tcsh; no_out; err "expected bash, zsh, fish or man, found 'tcsh'"
 finish

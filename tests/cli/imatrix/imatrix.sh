@@ -12,7 +12,7 @@ t 0 imatrix merge a.gguf b.gguf -o both.gguf --json
 # The sum does not depend on the order, nor on the layout in between.
 t 0 imatrix merge b.gguf a.gguf -o other.gguf
 t 0 imatrix convert a.gguf -o a2.dat
-t 0 imatrix convert a2.dat -o a3.gguf
+t 0 imatrix convert a2.dat -o a3.gguf; out 'windows of unknown length'
 for i in a.gguf a.dat a2.dat a3.gguf; do
     t 0 quantize m.gguf -o "q-$i.gguf" --format Q4_K_M --imatrix "$i"
 done

@@ -14,7 +14,7 @@ json 'd["decode_tokens_per_s"] > 0 and d["prefill_tokens_per_s"] > 0'
 t 0 run m.gguf -p 'x' -n 0 --json; json 'd["tokens"] == 0 and d["text"] == ""'
 cp -rL "$tiny" chat && chatml chat/tokenizer_config.json
 t 0 convert chat -o c.gguf
-t 3 run m.gguf --chat -p Hello; err "chatml"
+t 3 run m.gguf --chat -p Hello; err "chat-format.*chatml"
 t 0 run m.gguf --chat --chat-format chatml -p Hello -n 4 -q
 t 0 run c.gguf --chat -p 'Hello' -n 4 --temp 0 -q
 t 2 run m.gguf --chat --chat-format chatnl -p Hi; err 'chatml'
