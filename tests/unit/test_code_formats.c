@@ -354,7 +354,7 @@ static void derived_levels(void **state) {
     assert_memory_equal(levels, ht_dynamic_map, sizeof levels);
     assert_memory_equal(bnb, ht_dynamic_map, sizeof levels);
     for (int bits = 3; bits <= 7; bits++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "pot%d", bits);
         const struct ht_format *f = ht_format_find(name);
         ht_levels_pot(bits, levels);
