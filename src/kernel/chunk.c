@@ -2,23 +2,31 @@
 
 #include <string.h>
 
+static void order_codes(const struct ht_chunk_shape *shape, const int8_t *q, int8_t *out) {
+    for (size_t p = 0; p < 16 && shape->order == HT_ORDER_PIECES; p++) {
+        memcpy(out + 16 * p, q + 16 * shape->piece[p], 16);
+    }
+    for (size_t i = 0; i < 64 && shape->order == HT_ORDER_LANES; i++) {
+        memcpy(out + 4 * i, q + 16 * (i % 16) + 4 * (i / 16), 4);
+    }
+}
+
 void ht_chunk_acts_fill(const struct ht_chunk_shape *shape, const struct ht_acts *acts, size_t token,
                         struct ht_chunk_acts *out) {
     const int8_t *q = acts->q + token * acts->cols_padded;
     const float *d = acts->d + token * (acts->cols_padded / 32);
     const int32_t *sum16 = acts->sum16 + token * (acts->cols_padded / 16);
+    static const float quarter[4] = {1.0f, 1.0f / 4, 1.0f / 16, 1.0f / 64};
     float factor = shape->offset != 0 ? -(float)shape->offset : -1.0f;
     for (size_t c = 0; c < acts->cols_padded / 256; c++, out++, q += 256, d += 8, sum16 += 16) {
-        for (size_t p = 0; p < 16; p++) {
-            memcpy(out->q + 16 * p, q + 16 * shape->piece[p], 16);
-        }
+        order_codes(shape, q, out->q);
         for (size_t g = 0; g < 8 && shape->group == 32; g++) {
             out->d[g] = d[g];
             out->d[8 + g] = factor * d[g] * (float)(sum16[2 * g] + sum16[2 * g + 1]);
             out->ns[g] = out->ns[8 + g] = 0;
         }
         for (size_t g = 0; g < 16 && shape->group == 16; g++) {
-            out->d[g] = d[g / 2];
+            out->d[g] = d[g / 2] * (shape->order == HT_ORDER_LANES ? quarter[g / 2 % 4] : 1.0f);
             out->ns[g] = factor * d[g / 2] * (float)sum16[g];
         }
     }

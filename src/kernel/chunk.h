@@ -8,17 +8,27 @@
 /* offset of shapes whose codes are signed as they are: there is neither a shift nor a min to make up for. */
 #define HT_CODES_SIGNED (-1)
 
+/* How a vector of 64 codes is filled. */
+enum ht_chunk_order {
+    HT_ORDER_PIECES, /* 128-bit lane l of vector v holds the 16 elements piece[4 v + l] */
+    HT_ORDER_LANES   /* groups of 16: 32-bit lane g of vector v holds elements 4 v .. 4 v + 3 of group g, times
+                        4^(g / 2 % 4): four 2-bit codes that shared a byte, taken out without shifts */
+};
+
 struct ht_chunk_shape {
-    uint8_t piece[16]; /* piece[4 v + l]: what 128-bit lane l of code vector v holds */
+    uint8_t piece[16];
     int group;         /* 16 or 32 */
     int offset;        /* codes are stored shifted up by this; 0: the format has mins; HT_CODES_SIGNED */
     bool chained;      /* vectors 0, 1 and 2, 3 hold the same groups lane by lane */
     uint32_t bytes;    /* of 256 weights */
+    enum ht_chunk_order order;
 };
 
 struct ht_chunk_acts {
     int8_t q[256]; /* in the shape's order */
-    float d[16]; /* groups of 32: 8 scales, then 8 times -scale * sum * (offset or 1). Groups of 16: scales */
+    /* groups of 32: 8 scales, then 8 times -scale * sum * (offset or 1). Groups of 16: the scales, divided by
+     * what HT_ORDER_LANES multiplied the codes by. */
+    float d[16];
     float ns[16]; /* groups of 16 only: -scale * sum * (offset or 1) */
 };
 

@@ -12,8 +12,8 @@
 
 /* [groups of 16][with mins] */
 static const struct ht_chunk_shape ht_natural_shapes[2][2] = {
-    {{HT_NATURAL, 32, HT_CODES_SIGNED, false, 0}, {HT_NATURAL, 32, 0, false, 0}},
-    {{HT_NATURAL, 16, HT_CODES_SIGNED, false, 0}, {HT_NATURAL, 16, 0, false, 0}},
+    {{HT_NATURAL, 32, HT_CODES_SIGNED, false, 0, HT_ORDER_PIECES}, {HT_NATURAL, 32, 0, false, 0, HT_ORDER_PIECES}},
+    {{HT_NATURAL, 16, HT_CODES_SIGNED, false, 0, HT_ORDER_PIECES}, {HT_NATURAL, 16, 0, false, 0, HT_ORDER_PIECES}},
 };
 
 /* Stores columns k .. k + 15 of rows r .. r + 3 at their place; codes is that of the chunk of 256 columns. */

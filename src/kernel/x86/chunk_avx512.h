@@ -21,6 +21,7 @@
 
 struct ht_chunk {
     __m512i c[4];
+    __m512i h[4]; /* HT_ORDER_LANES, formats with a third bit: that bit of each code, times ht_high_weight */
     __m512 s, m;
 };
 
@@ -219,9 +220,9 @@ HT_INLINE __m512 ht_two_f16(const uint8_t *p) {
 }
 
 HT_INLINE __m512 ht_one_f16(const uint8_t *p) {
-    uint16_t h;
+    int16_t h;
     memcpy(&h, p, 2);
-    return _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
+    return _mm512_cvtph_ps(_mm256_set1_epi16(h));
 }
 
 /* 8 scales and 8 mins of 6 bits in 12 bytes, times d and dmin. */
@@ -285,18 +286,33 @@ HT_INLINE void ht_chunk_q6_k(const uint8_t *p, struct ht_chunk *out) {
     out->s = out->m = _mm512_mul_ps(ht_one_f16(p + 208), ht_f32_of_bytes(scales));
 }
 
+HT_INLINE void ht_scales_q2_k(const uint8_t *p, struct ht_chunk *out) {
+    const __m128i fifteen = _mm_set1_epi8(15);
+    __m128i scales = _mm_loadu_si128((const void *)p);
+    __m128i s = _mm_and_si128(scales, fifteen), m = _mm_and_si128(_mm_srli_epi16(scales, 4), fifteen);
+    out->s = _mm512_mul_ps(ht_one_f16(p + 80), ht_f32_of_bytes(s));
+    out->m = _mm512_mul_ps(ht_one_f16(p + 82), ht_f32_of_bytes(m));
+}
+
 HT_INLINE void ht_chunk_q2_k(const uint8_t *p, struct ht_chunk *out) {
     const __m512i three = _mm512_set1_epi8(3);
-    const __m128i fifteen = _mm_set1_epi8(15);
     __m512i q = _mm512_loadu_si512(p + 16);
     out->c[0] = _mm512_and_si512(q, three);
     out->c[1] = _mm512_and_si512(_mm512_srli_epi16(q, 2), three);
     out->c[2] = _mm512_and_si512(_mm512_srli_epi16(q, 4), three);
     out->c[3] = _mm512_and_si512(_mm512_srli_epi16(q, 6), three);
-    __m128i scales = _mm_loadu_si128((const void *)p);
-    __m128i s = _mm_and_si128(scales, fifteen), m = _mm_and_si128(_mm_srli_epi16(scales, 4), fifteen);
-    out->s = _mm512_mul_ps(ht_one_f16(p + 80), ht_f32_of_bytes(s));
-    out->m = _mm512_mul_ps(ht_one_f16(p + 82), ht_f32_of_bytes(m));
+    ht_scales_q2_k(p, out);
+}
+
+/* 16 scales of 6 bits: low nibbles in 8 bytes, high pairs in 4; d behind them. */
+HT_INLINE __m512 ht_scales_q3_k(const uint8_t *p) {
+    const __m128i low8 = _mm_setr_epi8(2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5, 6, 7, 8, 9);
+    const __m128i high4 = _mm_setr_epi8(10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13);
+    __m128i v = _mm_loadu_si128((const void *)(p + 94));
+    __m128i low = _mm_srlv_epi64(_mm_shuffle_epi8(v, low8), _mm_set_epi64x(4, 0));
+    __m128i high = _mm_rolv_epi32(_mm_shuffle_epi8(v, high4), _mm_setr_epi32(4, 2, 0, -2));
+    __m128i s = _mm_ternarylogic_epi32(low, _mm_set1_epi8(15), _mm_and_si128(high, _mm_set1_epi8(0x30)), 0xea);
+    return _mm512_mul_ps(ht_one_f16(p + 108), ht_f32_of_bytes(_mm_sub_epi8(s, _mm_set1_epi8(32))));
 }
 
 HT_INLINE void ht_chunk_q3_k(const uint8_t *p, struct ht_chunk *out) {
@@ -311,13 +327,46 @@ HT_INLINE void ht_chunk_q3_k(const uint8_t *p, struct ht_chunk *out) {
     out->c[1] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 2), three, h1, 0xea);
     out->c[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 4), three, h2, 0xea);
     out->c[3] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 6), three, h3, 0xea);
-    /* 16 scales of 6 bits: low nibbles in 8 bytes, high pairs in 4. */
-    uint64_t low = ht_u64(p + 96), pairs = ht_u32(p + 104);
-    pairs |= pairs >> 2 << 32; /* bits 0-1: scales 0 .. 3, then 4 .. 7; bits 4-5: 8 .. 15 */
-    uint64_t a = (low & 0x0f0f0f0f0f0f0f0fu) | ((pairs << 4) & 0x3030303030303030u);
-    uint64_t b = ((low >> 4) & 0x0f0f0f0f0f0f0f0fu) | (pairs & 0x3030303030303030u);
-    __m128i scales = _mm_sub_epi8(_mm_set_epi64x((int64_t)b, (int64_t)a), _mm_set1_epi8(32));
-    out->s = out->m = _mm512_mul_ps(ht_one_f16(p + 108), ht_f32_of_bytes(scales));
+    out->s = out->m = ht_scales_q3_k(p);
+}
+
+/* ---- q2_k and q3_k for HT_ORDER_LANES ----------------------------------------------------------------------
+ * Byte l of half h holds the codes of groups 8 h + 2 k + l / 16, k = 0 .. 3, so lane g = 8 h + 2 k + b of vector v is
+ * dword 8 h + 4 b + v of the bytes under the mask 3 * 4^k. */
+
+HT_INLINE void ht_lane_codes(const uint8_t *qs, struct ht_chunk *out) {
+    const __m512i first = _mm512_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4, 8, 12, 8, 12, 8, 12, 8, 12);
+    const __m512i mask = _mm512_broadcast_i64x4(_mm256_setr_epi64x(0x0303030303030303, 0x0c0c0c0c0c0c0c0c,
+                                                                   0x3030303030303030, -0x3f3f3f3f3f3f3f40));
+    __m512i q = _mm512_loadu_si512(qs);
+    for (int v = 0; v < 4; v++) {
+        __m512i from = _mm512_add_epi32(first, _mm512_set1_epi32(v));
+        out->c[v] = _mm512_and_si512(_mm512_permutexvar_epi32(from, q), mask);
+    }
+}
+
+HT_INLINE void ht_lanes_q2_k(const uint8_t *p, struct ht_chunk *out) {
+    ht_lane_codes(p + 16, out);
+    ht_scales_q2_k(p, out);
+}
+
+/* The third bit of group 8 h + 2 k + b is bit 4 h + k of hmask; it is worth 4 * 4^k. */
+HT_INLINE __m512 ht_high_weight(void) {
+    return _mm512_setr_ps(4, 4, 8, 8, 16, 16, 32, 32, 0.25f, 0.25f, 0.5f, 0.5f, 1, 1, 2, 2);
+}
+
+HT_INLINE void ht_lanes_q3_k(const uint8_t *p, struct ht_chunk *out) {
+    const __m512i first = _mm512_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4);
+    const __m512i bit = _mm512_set_epi64(-0x7f7f7f7f7f7f7f80, 0x4040404040404040, 0x2020202020202020,
+                                         0x1010101010101010, 0x0808080808080808, 0x0404040404040404,
+                                         0x0202020202020202, 0x0101010101010101);
+    __m512i h = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)p));
+    ht_lane_codes(p + 32, out);
+    for (int v = 0; v < 4; v++) {
+        __m512i from = _mm512_add_epi32(first, _mm512_set1_epi32(v));
+        out->h[v] = _mm512_and_si512(_mm512_permutexvar_epi32(from, h), bit);
+    }
+    out->s = out->m = ht_scales_q3_k(p);
 }
 
 /* ---- all formats ------------------------------------------------------------------------------------------

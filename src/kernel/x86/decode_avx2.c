@@ -35,7 +35,7 @@ HT_INLINE void decode_chunk(ht_codes_fn *codes, ht_scales_fn *scales, const stru
 
 /* n is a multiple of 32 (of 256 where that is the block). */
 #define DECODE(name, pieces, group, offset, chained, bytes)                                                  \
-    static const struct ht_chunk_shape shape_##name = {HT_PIECES_NATURAL, group, offset, false, bytes};      \
+    HT_SHAPE(name, HT_PIECES_NATURAL, group, offset, false, bytes, HT_ORDER_PIECES);                         \
     static void decode_##name(const void *src, float *x, size_t n) {                                         \
         const uint8_t *p = src;                                                                              \
         for (; n >= 256; n -= 256, p += (bytes), x += 256) {                                                 \

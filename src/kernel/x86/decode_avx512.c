@@ -44,7 +44,7 @@ HT_INLINE void decode(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const
 }
 
 #define DECODE(name, pieces, group, offset, chained, bytes)                                                  \
-    static const struct ht_chunk_shape shape_##name = {pieces, group, offset, chained, bytes};               \
+    HT_SHAPE(name, pieces, group, offset, chained, bytes, HT_ORDER_PIECES);                                  \
     static void decode_##name(const void *src, float *x, size_t n) {                                         \
         decode(ht_chunk_##name, &shape_##name, src, x, n);                                                   \
     }

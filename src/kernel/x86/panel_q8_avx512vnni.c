@@ -81,7 +81,7 @@ HT_INLINE void panel(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const 
 }
 
 #define PANEL(name, pieces, group, offset, chained, bytes)                                                   \
-    static const struct ht_chunk_shape shape_##name = {pieces, group, offset, chained, bytes};               \
+    HT_SHAPE(name, pieces, group, offset, chained, bytes, HT_ORDER_PIECES);                                  \
     static void panel_##name(const struct ht_mat *w, size_t row0, size_t n_rows, size_t col0, size_t cols,   \
                              struct ht_panel_q8 *out) {                                                      \
         panel(ht_chunk_##name, &shape_##name, w, row0, n_rows, col0, cols, out);                             \

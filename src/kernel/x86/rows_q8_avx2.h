@@ -88,7 +88,7 @@ HT_INLINE void ht_rows_avx2(ht_codes_fn *codes, ht_scales_fn *scales, ht_dot32_f
 
 /* rows_<format> for the dot product DOT, and its list row. */
 #define HT_ROWS_AVX2(DOT, name, group, offset, bytes)                                                        \
-    static const struct ht_chunk_shape shape_##name = {HT_PIECES_NATURAL, group, offset, false, bytes};      \
+    HT_SHAPE(name, HT_PIECES_NATURAL, group, offset, false, bytes, HT_ORDER_PIECES);                         \
     static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts,  \
                             float *y, size_t y_stride, void *scratch) {                                      \
         (void)scratch;                                                                                       \

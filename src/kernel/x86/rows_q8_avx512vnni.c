@@ -49,6 +49,17 @@ HT_INLINE void dot_chunk(const struct ht_chunk_shape *s, const struct lanes *l, 
     } else {
         acc[1] = _mm512_fmadd_ps(s->offset != 0 ? w->s : w->m, _mm512_loadu_ps(a->ns), acc[1]);
     }
+    if (s->order == HT_ORDER_LANES) {
+        __m512i x = zero, h = zero;
+        for (int v = 0; v < 4; v++) {
+            x = dot4(x, w->c[v], a->q + 64 * v);
+            h = s->offset != 0 ? dot4(h, w->h[v], a->q + 64 * v) : h;
+        }
+        __m512 sum = _mm512_cvtepi32_ps(x);
+        sum = s->offset != 0 ? _mm512_fmadd_ps(_mm512_cvtepi32_ps(h), ht_high_weight(), sum) : sum;
+        acc[0] = _mm512_fmadd_ps(sum, p, acc[0]);
+        return;
+    }
     if (s->chained) {
         __m512i x = dot4(dot4(zero, w->c[0], a->q), w->c[1], a->q + 64);
         __m512i y = dot4(dot4(zero, w->c[2], a->q + 128), w->c[3], a->q + 192);
@@ -106,29 +117,37 @@ HT_INLINE void rows(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, int NT,
     }
 }
 
-#define ROWS(name, pieces, group, offset, chained, bytes)                                                    \
-    static const struct ht_chunk_shape shape_##name = {pieces, group, offset, chained, bytes};               \
+/* The rest: the shape. */
+#define ROWS_OF(name, unpack, ...)                                                                           \
+    HT_SHAPE(name, __VA_ARGS__);                                                                             \
     static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts,  \
                             float *y, size_t y_stride, void *scratch) {                                      \
         (void)scratch;                                                                                       \
         const struct ht_chunk_acts *a = acts->chunks;                                                        \
         size_t n = acts->cols_padded / 256;                                                                  \
         switch (acts->n_tokens) {                                                                            \
-        case 1: rows(ht_chunk_##name, &shape_##name, 1, w, row0, n_rows, a, n, y, y_stride); break;          \
-        case 2: rows(ht_chunk_##name, &shape_##name, 2, w, row0, n_rows, a, n, y, y_stride); break;          \
-        case 3: rows(ht_chunk_##name, &shape_##name, 3, w, row0, n_rows, a, n, y, y_stride); break;          \
-        default: rows(ht_chunk_##name, &shape_##name, 4, w, row0, n_rows, a, n, y, y_stride); break;         \
+        case 1: rows(unpack, &shape_##name, 1, w, row0, n_rows, a, n, y, y_stride); break;                   \
+        case 2: rows(unpack, &shape_##name, 2, w, row0, n_rows, a, n, y, y_stride); break;                   \
+        case 3: rows(unpack, &shape_##name, 3, w, row0, n_rows, a, n, y, y_stride); break;                   \
+        default: rows(unpack, &shape_##name, 4, w, row0, n_rows, a, n, y, y_stride); break;                  \
         }                                                                                                    \
     }
+#define ROWS(name, pieces, group, offset, chained, bytes)                                                    \
+    ROWS_OF(name, ht_chunk_##name, pieces, group, offset, chained, bytes, HT_ORDER_PIECES)
 HT_CHUNK_LIST(ROWS)
+ROWS_OF(lanes_q2_k, ht_lanes_q2_k, {0}, 16, 0, false, 84, HT_ORDER_LANES)
+ROWS_OF(lanes_q3_k, ht_lanes_q3_k, {0}, 16, 4, false, 110, HT_ORDER_LANES)
 
+/* Later rows replace earlier ones of the same format. */
 static const struct {
     const char *format;
     ht_rows_q8_fn *rows;
     const struct ht_chunk_shape *shape;
 } list[] = {
 #define ROW(name, pieces, group, offset, chained, bytes) {#name, rows_##name, &shape_##name},
-    HT_CHUNK_LIST(ROW)};
+    HT_CHUNK_LIST(ROW){"q2_k", rows_lanes_q2_k, &shape_lanes_q2_k},
+    {"q3_k", rows_lanes_q3_k, &shape_lanes_q3_k},
+};
 
 void ht_rows_q8_init_avx512vnni(struct ht_kernel_table *t) {
     for (size_t i = 0; i < ht_format_count(); i++) {

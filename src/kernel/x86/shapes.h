@@ -13,6 +13,9 @@
 #define HT_PIECES_NATURAL                                                                                    \
     { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 }
 
+/* shape_<name> from the fields of struct ht_chunk_shape. */
+#define HT_SHAPE(name, ...) static const struct ht_chunk_shape shape_##name = {__VA_ARGS__}
+
 #define HT_CHUNK_LIST(X)                                                                                     \
     X(q4_0, HT_PIECES_NIBBLE32, 32, 8, true, 8 * 18)                                                         \
     X(q4_1, HT_PIECES_NIBBLE32, 32, 0, true, 8 * 20)                                                         \
