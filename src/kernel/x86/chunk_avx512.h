@@ -286,7 +286,7 @@ HT_INLINE void ht_chunk_q6_k(const uint8_t *p, struct ht_chunk *out) {
     out->s = out->m = _mm512_mul_ps(ht_one_f16(p + 208), ht_f32_of_bytes(scales));
 }
 
-HT_INLINE void ht_scales_q2_k(const uint8_t *p, struct ht_chunk *out) {
+HT_INLINE void ht_scales512_q2_k(const uint8_t *p, struct ht_chunk *out) {
     const __m128i fifteen = _mm_set1_epi8(15);
     __m128i scales = _mm_loadu_si128((const void *)p);
     __m128i s = _mm_and_si128(scales, fifteen), m = _mm_and_si128(_mm_srli_epi16(scales, 4), fifteen);
@@ -301,11 +301,11 @@ HT_INLINE void ht_chunk_q2_k(const uint8_t *p, struct ht_chunk *out) {
     out->c[1] = _mm512_and_si512(_mm512_srli_epi16(q, 2), three);
     out->c[2] = _mm512_and_si512(_mm512_srli_epi16(q, 4), three);
     out->c[3] = _mm512_and_si512(_mm512_srli_epi16(q, 6), three);
-    ht_scales_q2_k(p, out);
+    ht_scales512_q2_k(p, out);
 }
 
 /* 16 scales of 6 bits: low nibbles in 8 bytes, high pairs in 4; d behind them. */
-HT_INLINE __m512 ht_scales_q3_k(const uint8_t *p) {
+HT_INLINE __m512 ht_scales512_q3_k(const uint8_t *p) {
     const __m128i low8 = _mm_setr_epi8(2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5, 6, 7, 8, 9);
     const __m128i high4 = _mm_setr_epi8(10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13);
     __m128i v = _mm_loadu_si128((const void *)(p + 94));
@@ -327,7 +327,7 @@ HT_INLINE void ht_chunk_q3_k(const uint8_t *p, struct ht_chunk *out) {
     out->c[1] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 2), three, h1, 0xea);
     out->c[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 4), three, h2, 0xea);
     out->c[3] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 6), three, h3, 0xea);
-    out->s = out->m = ht_scales_q3_k(p);
+    out->s = out->m = ht_scales512_q3_k(p);
 }
 
 /* ---- q2_k and q3_k for HT_ORDER_LANES ----------------------------------------------------------------------
@@ -347,7 +347,7 @@ HT_INLINE void ht_lane_codes(const uint8_t *qs, struct ht_chunk *out) {
 
 HT_INLINE void ht_lanes_q2_k(const uint8_t *p, struct ht_chunk *out) {
     ht_lane_codes(p + 16, out);
-    ht_scales_q2_k(p, out);
+    ht_scales512_q2_k(p, out);
 }
 
 /* The third bit of group 8 h + 2 k + b is bit 4 h + k of hmask; it is worth 4 * 4^k. */
@@ -366,7 +366,7 @@ HT_INLINE void ht_lanes_q3_k(const uint8_t *p, struct ht_chunk *out) {
         __m512i from = _mm512_add_epi32(first, _mm512_set1_epi32(v));
         out->h[v] = _mm512_and_si512(_mm512_permutexvar_epi32(from, h), bit);
     }
-    out->s = out->m = ht_scales_q3_k(p);
+    out->s = out->m = ht_scales512_q3_k(p);
 }
 
 /* ---- all formats ------------------------------------------------------------------------------------------
@@ -379,12 +379,12 @@ HT_INLINE void ht_chunk_tail(ht_chunk_fn *unpack, const struct ht_chunk_shape *s
     uint8_t copy[8 * 34];
     if ((size_t)(end - p) < s->bytes) {
         memset(copy, 0, sizeof copy);
-        memcpy(copy, p, s->bytes / 8 * n_groups);
+        memcpy(copy, p, s->bytes * n_groups / 8);
         p = copy;
     }
     unpack(p, w);
-    __mmask16 m = (__mmask16)(((1u << n_groups) - 1u) * 0x101u);
-    w->s = _mm512_maskz_mov_ps(m, w->s);
+    uint32_t there = s->group == 16 ? (1u << 2 * n_groups) - 1u : ((1u << n_groups) - 1u) * 0x101u;
+    w->s = _mm512_maskz_mov_ps((__mmask16)there, w->s);
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* Rows of the block formats to f32, bit for bit as format->decode: (scale * code) - min in that order, where scale and
  * min are already products in f32. */
-#include "kernel/x86/chunk_avx2.h"
+#include "kernel/x86/chunk_low_avx2.h"
 #include "kernel/x86/levels.h"
 #include "kernel/x86/shapes.h"
 

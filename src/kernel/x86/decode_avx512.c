@@ -1,6 +1,6 @@
 /* Rows of the block formats to f32, bit for bit as format->decode: (scale * code) - min in that order, where scale and
  * min are already products in f32. */
-#include "kernel/x86/chunk_avx512.h"
+#include "kernel/x86/chunk_low_avx512.h"
 #include "kernel/x86/levels.h"
 #include "kernel/x86/shapes.h"
 
@@ -36,7 +36,7 @@ HT_INLINE void decode(ht_chunk_fn *unpack, const struct ht_chunk_shape *s, const
     if (n > 0) {
         uint8_t blocks[8 * 34] = {0};
         float rest[256];
-        memcpy(blocks, p, s->bytes / 8 * (n / 32));
+        memcpy(blocks, p, s->bytes * (n / 32) / 8);
         unpack(blocks, &c);
         decode_chunk(s, &c, rest);
         memcpy(x, rest, n * sizeof *x);

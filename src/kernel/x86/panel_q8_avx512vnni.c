@@ -2,7 +2,7 @@
  *
  * 16 rows at a time: each row's chunk is unpacked in registers, then the 4-byte groups of 16 rows are put
  * side by side by a 16 x 16 transpose; the pieces go to their natural place on the way. */
-#include "kernel/x86/chunk_avx512.h"
+#include "kernel/x86/chunk_low_avx512.h"
 #include "kernel/x86/levels.h"
 #include "kernel/x86/shapes.h"
 #include "kernel/x86/simd_avx512.h"

@@ -6,7 +6,7 @@
  *     mins: one product of 8 or 16 mins with the scaled sums of the activations
  *
  * Rows are handled 16 at a time so that the sums across lanes are shared. */
-#include "kernel/x86/chunk_avx512.h"
+#include "kernel/x86/chunk_low_avx512.h"
 #include "kernel/x86/levels.h"
 #include "kernel/x86/shapes.h"
 #include "kernel/x86/simd_avx512.h"

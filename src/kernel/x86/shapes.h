@@ -10,6 +10,8 @@
     { 0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15 }
 #define HT_PIECES_PAIRS                                                                                      \
     { 0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15 }
+#define HT_PIECES_QUADS                                                                                      \
+    { 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 }
 #define HT_PIECES_NATURAL                                                                                    \
     { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 }
 
@@ -28,6 +30,12 @@
     X(q3_k, HT_PIECES_PAIRS, 16, 4, false, 110)                                                              \
     X(q4_k, HT_PIECES_NIBBLE64, 32, 0, false, 144)                                                           \
     X(q5_k, HT_PIECES_NIBBLE64, 32, 0, false, 176)                                                           \
-    X(q6_k, HT_PIECES_NATURAL, 16, 32, false, 210)
+    X(q6_k, HT_PIECES_NATURAL, 16, 32, false, 210)                                                           \
+    X(mxfp4, HT_PIECES_NIBBLE32, 32, 12, true, 8 * 17)                                                       \
+    X(nvfp4, HT_PIECES_NIBBLE32, 16, 12, false, 4 * 36)                                                      \
+    X(q1_0, HT_PIECES_NATURAL, 32, 1, false, 2 * 18)                                                         \
+    X(q2_0, HT_PIECES_QUADS, 32, 1, true, 4 * 18)                                                            \
+    X(tq1_0, HT_PIECES_NATURAL, 32, 1, false, 54)                                                            \
+    X(tq2_0, HT_PIECES_PAIRS, 32, 1, false, 66)
 
 #endif
