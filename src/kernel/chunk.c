@@ -6,7 +6,7 @@ static void order_codes(const struct ht_chunk_shape *shape, const int8_t *q, int
     for (size_t p = 0; p < 16 && shape->order == HT_ORDER_PIECES; p++) {
         memcpy(out + 16 * p, q + 16 * shape->piece[p], 16);
     }
-    for (size_t i = 0; i < 64 && shape->order == HT_ORDER_LANES; i++) {
+    for (size_t i = 0; i < 64 && shape->order != HT_ORDER_PIECES; i++) {
         memcpy(out + 4 * i, q + 16 * (i % 16) + 4 * (i / 16), 4);
     }
 }
@@ -26,7 +26,7 @@ void ht_chunk_acts_fill(const struct ht_chunk_shape *shape, const struct ht_acts
             out->ns[g] = out->ns[8 + g] = 0;
         }
         for (size_t g = 0; g < 16 && shape->group == 16; g++) {
-            out->d[g] = d[g / 2] * (shape->order == HT_ORDER_LANES ? quarter[g / 2 % 4] : 1.0f);
+            out->d[g] = d[g / 2] * (shape->order == HT_ORDER_LANES4 ? quarter[g / 2 % 4] : 1.0f);
             out->ns[g] = factor * d[g / 2] * (float)sum16[g];
         }
     }

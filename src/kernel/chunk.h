@@ -11,8 +11,8 @@
 /* How a vector of 64 codes is filled. */
 enum ht_chunk_order {
     HT_ORDER_PIECES, /* 128-bit lane l of vector v holds the 16 elements piece[4 v + l] */
-    HT_ORDER_LANES   /* groups of 16: 32-bit lane g of vector v holds elements 4 v .. 4 v + 3 of group g, times
-                        4^(g / 2 % 4): four 2-bit codes that shared a byte, taken out without shifts */
+    HT_ORDER_LANES,  /* groups of 16: 32-bit lane g of vector v holds elements 4 v .. 4 v + 3 of group g */
+    HT_ORDER_LANES4  /* the same, times 4^(g / 2 % 4): four 2-bit codes that shared a byte, not shifted apart */
 };
 
 struct ht_chunk_shape {
@@ -27,7 +27,7 @@ struct ht_chunk_shape {
 struct ht_chunk_acts {
     int8_t q[256]; /* in the shape's order */
     /* groups of 32: 8 scales, then 8 times -scale * sum * (offset or 1). Groups of 16: the scales, divided by
-     * what HT_ORDER_LANES multiplied the codes by. */
+     * what HT_ORDER_LANES4 multiplied the codes by. */
     float d[16];
     float ns[16]; /* groups of 16 only: -scale * sum * (offset or 1) */
 };

@@ -31,6 +31,26 @@ void ht_kernels_init_ref(struct ht_kernel_table *t) {
     }
 }
 
+void ht_slots_set(struct ht_kernel_table *t, const struct ht_slot_row *rows, size_t n) {
+    for (const struct ht_slot_row *r = rows; r < rows + n; r++) {
+        const struct ht_format *f = ht_format_find(r->format);
+        size_t i = f != NULL ? ht_format_slot(f) : 0;
+        if (f == NULL) {
+            continue;
+        }
+        t->decode[i] = r->decode != NULL ? r->decode : t->decode[i];
+        t->rows_f32[i] = r->rows_f32 != NULL ? r->rows_f32 : t->rows_f32[i];
+        if (r->rows_q8 != NULL) {
+            t->rows_q8[i] = r->rows_q8;
+            t->shape[i] = r->shape;
+        }
+        if (r->panel_q8 != NULL) {
+            t->panel_q8[i] = r->panel_q8;
+            t->panel_shape[i] = r->panel_shape;
+        }
+    }
+}
+
 typedef void level_init_fn(struct ht_kernel_table *t);
 
 /* In the order of base/cpu.h: each level starts from the table of the one below it. */
@@ -40,6 +60,7 @@ static level_init_fn *const level_init[HT_CPU_LEVELS] = {
     [HT_CPU_AVX2] = ht_kernels_init_avx2,
     [HT_CPU_AVX512] = ht_kernels_init_avx512,
     [HT_CPU_AVX512VNNI] = ht_kernels_init_avx512vnni,
+    [HT_CPU_AVX512BF16] = ht_kernels_init_avx512bf16,
 #elif defined(__aarch64__)
     [HT_CPU_NEON] = ht_kernels_init_neon,
     [HT_CPU_DOTPROD] = ht_kernels_init_dotprod,

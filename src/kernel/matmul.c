@@ -249,6 +249,7 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
     };
     if (n_tokens >= GEMM_Q8_MIN_TOKENS && table->gemm_q8 != NULL) {
         j.panel_q8 = table->panel_q8[slot];
+        j.shape = j.panel_q8 != NULL && table->panel_shape[slot] != NULL ? table->panel_shape[slot] : j.shape;
     }
     ht_pool_run(pool, n_tokens, quantize_task, &j);
     if (j.panel_q8 != NULL) {

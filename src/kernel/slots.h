@@ -88,13 +88,28 @@ struct ht_kernel_table {
     ht_panel_q8_fn *panel_q8[HT_SLOT_FORMATS]; /* NULL: rows_q8 serves any number of tokens */
     /* Set: rows_q8 wants acts->chunks in this shape and takes up to HT_ROWS_Q8_TOKENS tokens at a time. */
     const struct ht_chunk_shape *shape[HT_SLOT_FORMATS];
+    const struct ht_chunk_shape *panel_shape[HT_SLOT_FORMATS]; /* of what panel_q8 makes; NULL: shape */
 };
+
+/* What a level serves of one format; NULL: left as it is. shape goes with rows_q8, panel_shape with panel_q8. */
+struct ht_slot_row {
+    const char *format;
+    ht_decode_fn *decode;
+    ht_rows_f32_fn *rows_f32;
+    ht_rows_q8_fn *rows_q8;
+    const struct ht_chunk_shape *shape;
+    ht_panel_q8_fn *panel_q8;
+    const struct ht_chunk_shape *panel_shape;
+};
+/* Overwrites the slots of the formats named in n rows; later rows replace earlier ones. */
+void ht_slots_set(struct ht_kernel_table *t, const struct ht_slot_row *rows, size_t n);
 
 /* Each level's file: overwrites the slots it serves. */
 void ht_kernels_init_ref(struct ht_kernel_table *t);
 void ht_kernels_init_avx2(struct ht_kernel_table *t);
 void ht_kernels_init_avx512(struct ht_kernel_table *t);
 void ht_kernels_init_avx512vnni(struct ht_kernel_table *t);
+void ht_kernels_init_avx512bf16(struct ht_kernel_table *t);
 void ht_kernels_init_neon(struct ht_kernel_table *t);
 void ht_kernels_init_dotprod(struct ht_kernel_table *t);
 void ht_kernels_init_i8mm(struct ht_kernel_table *t);

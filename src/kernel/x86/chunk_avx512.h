@@ -21,7 +21,7 @@
 
 struct ht_chunk {
     __m512i c[4];
-    __m512i h[4]; /* HT_ORDER_LANES, formats with a third bit: that bit of each code, times ht_high_weight */
+    __m512i h[4]; /* HT_ORDER_LANES4, formats with a third bit: that bit of each code, times ht_high_weight */
     __m512 s, m;
 };
 
@@ -330,7 +330,7 @@ HT_INLINE void ht_chunk_q3_k(const uint8_t *p, struct ht_chunk *out) {
     out->s = out->m = ht_scales512_q3_k(p);
 }
 
-/* ---- q2_k and q3_k for HT_ORDER_LANES ----------------------------------------------------------------------
+/* ---- q2_k and q3_k for HT_ORDER_LANES4 ----------------------------------------------------------------------
  * Byte l of half h holds the codes of groups 8 h + 2 k + l / 16, k = 0 .. 3, so lane g = 8 h + 2 k + b of vector v is
  * dword 8 h + 4 b + v of the bytes under the mask 3 * 4^k. */
 

@@ -1,6 +1,6 @@
 /* Rows of the block formats to f32, bit for bit as format->decode: (scale * code) - min in that order, where scale and
  * min are already products in f32. */
-#include "kernel/x86/chunk_low_avx2.h"
+#include "kernel/x86/chunk_lattice_avx2.h"
 #include "kernel/x86/levels.h"
 #include "kernel/x86/shapes.h"
 
@@ -47,20 +47,9 @@ HT_INLINE void decode_chunk(ht_codes_fn *codes, ht_scales_fn *scales, const stru
     }
 HT_CHUNK_LIST(DECODE)
 
-static const struct {
-    const char *format;
-    ht_decode_fn *decode;
-} list[] = {
-#define ROW(name, pieces, group, offset, chained, bytes) {#name, decode_##name},
-    HT_CHUNK_LIST(ROW)
-};
-
 void ht_decode_init_avx2(struct ht_kernel_table *t) {
-    for (size_t i = 0; i < ht_format_count(); i++) {
-        for (size_t j = 0; j < sizeof list / sizeof list[0]; j++) {
-            if (strcmp(ht_format_at(i)->name, list[j].format) == 0) {
-                t->decode[i] = list[j].decode;
-            }
-        }
-    }
+#define ROW(name, pieces, group, offset, chained, bytes)                                                     \
+    {.format = #name, .decode = decode_##name},
+    static const struct ht_slot_row rows[] = {HT_CHUNK_LIST(ROW)};
+    ht_slots_set(t, rows, sizeof rows / sizeof rows[0]);
 }

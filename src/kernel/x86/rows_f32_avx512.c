@@ -131,24 +131,14 @@ static void decode_bf16(const void *src, float *x, size_t n) {
     }
 }
 
-static const struct {
-    const char *format;
-    ht_rows_f32_fn *rows;
-    ht_decode_fn *decode; /* NULL: the format's own */
-} direct[] = {
-    {"f32", rows_f32, NULL},
-    {"f16", rows_f16, decode_f16},
-    {"bf16", rows_bf16, decode_bf16},
-};
-
 void ht_rows_f32_init_avx512(struct ht_kernel_table *t) {
+    static const struct ht_slot_row direct[] = {
+        {.format = "f32", .rows_f32 = rows_f32},
+        {.format = "f16", .rows_f32 = rows_f16, .decode = decode_f16},
+        {.format = "bf16", .rows_f32 = rows_bf16, .decode = decode_bf16},
+    };
     for (size_t i = 0; i < ht_format_count(); i++) {
         t->rows_f32[i] = rows_decoded;
-        for (size_t j = 0; j < sizeof direct / sizeof direct[0]; j++) {
-            if (strcmp(ht_format_at(i)->name, direct[j].format) == 0) {
-                t->rows_f32[i] = direct[j].rows;
-                t->decode[i] = direct[j].decode != NULL ? direct[j].decode : t->decode[i];
-            }
-        }
     }
+    ht_slots_set(t, direct, sizeof direct / sizeof direct[0]);
 }

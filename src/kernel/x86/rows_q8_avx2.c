@@ -12,22 +12,9 @@ HT_INLINE __m256i dot32(bool is_signed, __m256i codes, __m256i q) {
 #define ROWS(name, pieces, group, offset, chained, bytes) HT_ROWS_AVX2(dot32, name, group, offset, bytes)
 HT_CHUNK_LIST(ROWS)
 
-static const struct {
-    const char *format;
-    ht_rows_q8_fn *rows;
-    const struct ht_chunk_shape *shape;
-} list[] = {
-#define ROW(name, pieces, group, offset, chained, bytes) {#name, rows_##name, &shape_##name},
-    HT_CHUNK_LIST(ROW)
-};
-
 void ht_rows_q8_init_avx2(struct ht_kernel_table *t) {
-    for (size_t i = 0; i < ht_format_count(); i++) {
-        for (size_t j = 0; j < sizeof list / sizeof list[0]; j++) {
-            if (strcmp(ht_format_at(i)->name, list[j].format) == 0) {
-                t->rows_q8[i] = list[j].rows;
-                t->shape[i] = list[j].shape;
-            }
-        }
-    }
+#define ROW(name, pieces, group, offset, chained, bytes)                                                     \
+    {.format = #name, .rows_q8 = rows_##name, .shape = &shape_##name},
+    static const struct ht_slot_row rows[] = {HT_CHUNK_LIST(ROW)};
+    ht_slots_set(t, rows, sizeof rows / sizeof rows[0]);
 }

@@ -7,7 +7,7 @@
 #ifndef HT_KERNEL_X86_ROWS_Q8_AVX2_H
 #define HT_KERNEL_X86_ROWS_Q8_AVX2_H
 
-#include "kernel/x86/chunk_low_avx2.h"
+#include "kernel/x86/chunk_lattice_avx2.h"
 #include "kernel/x86/levels.h"
 #include "kernel/x86/shapes.h"
 #include "kernel/x86/simd_avx2.h"

@@ -36,6 +36,13 @@
     X(q1_0, HT_PIECES_NATURAL, 32, 1, false, 2 * 18)                                                         \
     X(q2_0, HT_PIECES_QUADS, 32, 1, true, 4 * 18)                                                            \
     X(tq1_0, HT_PIECES_NATURAL, 32, 1, false, 54)                                                            \
-    X(tq2_0, HT_PIECES_PAIRS, 32, 1, false, 66)
+    X(tq2_0, HT_PIECES_PAIRS, 32, 1, false, 66)                                                              \
+    X(iq1_s, HT_PIECES_NATURAL, 32, 64, false, 50)                                                           \
+    X(iq1_m, HT_PIECES_NATURAL, 16, 64, false, 56)                                                           \
+    X(iq2_xxs, HT_PIECES_NATURAL, 32, 64, false, 66)                                                         \
+    X(iq2_xs, HT_PIECES_NATURAL, 16, 64, false, 74)                                                          \
+    X(iq2_s, HT_PIECES_NATURAL, 16, 64, false, 82)                                                           \
+    X(iq3_xxs, HT_PIECES_NATURAL, 32, 64, false, 98)                                                         \
+    X(iq3_s, HT_PIECES_NATURAL, 32, 64, false, 110)
 
 #endif

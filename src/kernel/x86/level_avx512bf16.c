@@ -1,0 +1,5 @@
+#include "kernel/x86/levels.h"
+
+void ht_kernels_init_avx512bf16(struct ht_kernel_table *t) {
+    ht_lattice_init_avx512bf16(t);
+}
