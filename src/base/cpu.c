@@ -35,6 +35,11 @@ static bool cpuid_ecx1(unsigned bit) {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c >> bit & 1u) != 0;
 }
+
+static bool cpuid_eax7_1(unsigned bit) {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> bit & 1u) != 0;
+}
 #endif
 
 bool ht_cpu_found(enum ht_cpu_level level) {
@@ -44,6 +49,8 @@ bool ht_cpu_found(enum ht_cpu_level level) {
 #if defined(__x86_64__)
     case HT_CPU_AVX2:
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpuid_ecx1(29); /* F16C */
+    case HT_CPU_AVXVNNI:
+        return ht_cpu_found(HT_CPU_AVX2) && cpuid_eax7_1(4);
     case HT_CPU_AVX512:
         return ht_cpu_found(HT_CPU_AVX2) && __builtin_cpu_supports("avx512f") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&

@@ -5,10 +5,12 @@
 
 #include <stdbool.h>
 
-/* X(NAME, text, needs): each level contains the ones before it of the same machine. */
+/* X(NAME, text, needs): each level contains the ones before it of the same machine (but for
+ * avxvnni, which machines with AVX-512 may lack). */
 #define HT_CPU_LEVEL_LIST(X)                                      \
     X(REF, "ref", "plain C")                                      \
     X(AVX2, "avx2", "AVX2, FMA, F16C")                            \
+    X(AVXVNNI, "avxvnni", "AVX2, AVX-VNNI")                       \
     X(AVX512, "avx512", "AVX-512 F, BW, DQ, VL")                  \
     X(AVX512VNNI, "avx512vnni", "AVX-512 VNNI")                   \
     X(AVX512BF16, "avx512bf16", "AVX-512 VNNI, VBMI, BF16")       \

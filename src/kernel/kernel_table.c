@@ -58,6 +58,7 @@ static level_init_fn *const level_init[HT_CPU_LEVELS] = {
     [HT_CPU_REF] = ht_kernels_init_ref,
 #if defined(__x86_64__)
     [HT_CPU_AVX2] = ht_kernels_init_avx2,
+    [HT_CPU_AVXVNNI] = ht_kernels_init_avxvnni,
     [HT_CPU_AVX512] = ht_kernels_init_avx512,
     [HT_CPU_AVX512VNNI] = ht_kernels_init_avx512vnni,
     [HT_CPU_AVX512BF16] = ht_kernels_init_avx512bf16,

@@ -107,6 +107,7 @@ void ht_slots_set(struct ht_kernel_table *t, const struct ht_slot_row *rows, siz
 /* Each level's file: overwrites the slots it serves. */
 void ht_kernels_init_ref(struct ht_kernel_table *t);
 void ht_kernels_init_avx2(struct ht_kernel_table *t);
+void ht_kernels_init_avxvnni(struct ht_kernel_table *t);
 void ht_kernels_init_avx512(struct ht_kernel_table *t);
 void ht_kernels_init_avx512vnni(struct ht_kernel_table *t);
 void ht_kernels_init_avx512bf16(struct ht_kernel_table *t);

@@ -9,7 +9,7 @@ HT_INLINE __m256i dot32(bool is_signed, __m256i codes, __m256i q) {
     return _mm256_madd_epi16(_mm256_maddubs_epi16(u, v), _mm256_set1_epi16(1));
 }
 
-#define ROWS(name, pieces, group, offset, chained, bytes) HT_ROWS_AVX2(dot32, name, group, offset, bytes)
+#define ROWS(name, pieces, group, offset, chained, bytes) HT_ROWS_AVX2(dot32, false, name, group, offset, bytes)
 HT_CHUNK_LIST(ROWS)
 
 void ht_rows_q8_init_avx2(struct ht_kernel_table *t) {

@@ -14,7 +14,8 @@
 
 #define HT_ROWS_AVX2_PREFETCH 8192 /* as in rows_q8_avx512vnni.c */
 
-/* 32 codes times 32 activations: 8 sums of 4. is_signed: the codes are; else they are 0 .. 127. */
+/* 32 codes times 32 activations: 8 sums of 4. is_signed: the codes are; else they are 0 .. 127. For signed codes a level
+ * either gives the exact sums (HT_CODES_SIGNED in the shape) or those of code + 128 (the shape's offset). */
 typedef __m256i ht_dot32_fn(bool is_signed, __m256i codes, __m256i q);
 
 /* Sums of one token for the 32 codes of group g; p: weight scale times activation scale of each group. */
@@ -31,7 +32,7 @@ HT_INLINE __m256 ht_scale_sums(int group, int g, const float *p, __m256i sums, _
 HT_INLINE void ht_rows_avx2_chunk(ht_codes_fn *codes, ht_scales_fn *scales, ht_dot32_fn *dot,
                                   const struct ht_chunk_shape *s, int NT, const uint8_t *w, size_t n_groups,
                                   const struct ht_chunk_acts *acts, size_t n_chunks, __m256 acc[][2]) {
-    const bool mins = s->offset == 0, is_signed = s->offset == 128;
+    const bool mins = s->offset == 0, is_signed = s->offset == 128 || s->offset == HT_CODES_SIGNED;
     HT_ALIGNED(32) float p[HT_ROWS_Q8_TOKENS][16];
     struct ht_scales sc;
     scales(w, n_groups, &sc);
@@ -41,7 +42,7 @@ HT_INLINE void ht_rows_avx2_chunk(ht_codes_fn *codes, ht_scales_fn *scales, ht_d
         for (int h = 0; h < (s->group == 16 ? 2 : 1); h++) {
             const float *sums = s->group == 16 ? a->ns + 8 * h : a->d + 8;
             _mm256_store_ps(p[t] + 8 * h, _mm256_mul_ps(sc.s[h], _mm256_loadu_ps(a->d + 8 * h)));
-            if (!is_signed) {
+            if (s->offset != HT_CODES_SIGNED) {
                 acc[t][1] = _mm256_fmadd_ps(mins ? sc.m[h] : sc.s[h], _mm256_loadu_ps(sums), acc[t][1]);
             }
         }
@@ -86,9 +87,10 @@ HT_INLINE void ht_rows_avx2(ht_codes_fn *codes, ht_scales_fn *scales, ht_dot32_f
     }
 }
 
-/* rows_<format> for the dot product DOT, and its list row. */
-#define HT_ROWS_AVX2(DOT, name, group, offset, bytes)                                                        \
-    HT_SHAPE(name, HT_PIECES_NATURAL, group, offset, false, bytes, HT_ORDER_PIECES);                         \
+/* rows_<format> for the dot product DOT; BIASED: it gives the sums of code + 128 for signed codes. */
+#define HT_ROWS_AVX2(DOT, BIASED, name, group, offset, bytes)                                                \
+    HT_SHAPE(name, HT_PIECES_NATURAL, group, !(BIASED) && (offset) == 128 ? HT_CODES_SIGNED : (offset), false,\
+             bytes, HT_ORDER_PIECES);                                                                        \
     static void rows_##name(const struct ht_mat *w, size_t row0, size_t n_rows, const struct ht_acts *acts,  \
                             float *y, size_t y_stride, void *scratch) {                                      \
         (void)scratch;                                                                                       \
