@@ -1,6 +1,6 @@
 /* Speed of the matrix product per format and level.
  *
- *     bench_kernel [FORMAT|all] [LEVEL|all|best] [THREADS] [COLS]
+ *     bench_kernel [FORMAT|all|syrk] [LEVEL|all|best] [THREADS] [COLS]
  *
  * For each: 1 token (bytes of weights per second, against a plain read of the same memory; the same from
  * 256 KiB of weights in L2), then 4, 16, 64 and 512
@@ -131,6 +131,33 @@ static void one(struct bench *b, const struct ht_format *f, int level, enum ht_m
     fflush(stdout);
 }
 
+/* H += X^T X of 512 tokens: GFLOP/s = T K (K + 1) / s. */
+static void syrk(struct bench *b, int level) {
+    const struct ht_kernel_table *t = ht_kernel_table_at((enum ht_cpu_level)level);
+    size_t K = b->cols;
+    void *scratch = ht_mem_alloc_aligned(ht_syrk_scratch_bytes(MAX_TOKENS, K), 1);
+    float *h = ht_mem_calloc(K * K, sizeof *h);
+    double best = 1e30;
+    for (int run = 0; run < 50 && scratch != NULL && h != NULL; run++) {
+        double start = ht_sys_now();
+        ht_syrk_with(t, b->pool, b->x, K, MAX_TOKENS, K, h, K, scratch);
+        double s = ht_sys_now() - start;
+        best = s < best ? s : best;
+    }
+    printf("%-8s %-10s %7.1f GFLOP/s\n", "syrk", ht_cpu_level_name((enum ht_cpu_level)level),
+           (double)MAX_TOKENS * (double)K * (double)(K + 1) / best / 1e9);
+    ht_mem_free_aligned(scratch);
+    ht_mem_free(h);
+}
+
+/* LEVEL names this level: its own name, all, or best. */
+static bool level_wanted(const char *level, int l) {
+    const char *name = ht_cpu_level_name((enum ht_cpu_level)l);
+    return ht_kernel_table_at((enum ht_cpu_level)l) != NULL &&
+           (strcmp(level, "best") == 0 ? l == (int)ht_cpu_best()
+                                       : strcmp(level, "all") == 0 || strcmp(level, name) == 0);
+}
+
 int main(int argc, char **argv) {
     const char *format = argc > 1 ? argv[1] : "all", *level = argc > 2 ? argv[2] : "best";
     struct bench b = {.threads = argc > 3 ? atoi(argv[3]) : 1,
@@ -157,6 +184,11 @@ int main(int argc, char **argv) {
     char cpu[128];
     printf("%s, %d threads, rows of %zu; plain read %.1f GB/s; T: GFLOP/s at that many tokens\n",
            ht_cpu_model(cpu, sizeof cpu), b.threads, b.cols, read_gb_s(&b));
+    for (int l = 0; l < HT_CPU_LEVELS && strcmp(format, "syrk") == 0; l++) {
+        if (level_wanted(level, l)) {
+            syrk(&b, l);
+        }
+    }
     for (size_t i = 0; i < ht_format_count(); i++) {
         const struct ht_format *f = ht_format_at(i);
         if (f->kind == HT_KIND_INT || f->kind == HT_KIND_CODE || b.cols % f->block_elems != 0 ||
@@ -165,11 +197,7 @@ int main(int argc, char **argv) {
         }
         fill(&b, f);
         for (int l = 0; l < HT_CPU_LEVELS; l++) {
-            if (ht_kernel_table_at((enum ht_cpu_level)l) == NULL ||
-                (strcmp(level, "best") == 0
-                     ? l != (int)ht_cpu_best()
-                     : strcmp(level, "all") != 0 &&
-                           strcmp(level, ht_cpu_level_name((enum ht_cpu_level)l)) != 0)) {
+            if (!level_wanted(level, l)) {
                 continue;
             }
             one(&b, f, l, HT_MATH_EXACT);

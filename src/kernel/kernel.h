@@ -47,6 +47,15 @@ size_t ht_matmul_scratch_bytes(const struct ht_mat *w, size_t max_tokens, int th
 void ht_matmul(struct ht_pool *pool, const struct ht_mat *w, const float *x, size_t n_tokens, float *y,
                size_t y_stride, enum ht_math math, void *scratch);
 
+/* h [K, K] += x^T x, the sum over T tokens of the products of all pairs of columns: the lower triangle (column <= row);
+ * above it nothing is touched. x [T, K] with row stride x_stride, h with row stride h_stride, in elements. Sums of
+ * blocks of 256 tokens in f32 are added to h in order; 1e-5 of the sum of |x_i x_j| of a block. scratch:
+ * ht_syrk_scratch_bytes(T, K), 64-byte aligned. The Hessian of a layer's squared error (GPTQ, arXiv 2210.17323) is
+ * twice this over its inputs. */
+size_t ht_syrk_scratch_bytes(size_t n_tokens, size_t cols);
+void ht_syrk(struct ht_pool *pool, const float *x, size_t x_stride, size_t n_tokens, size_t cols, float *h,
+             size_t h_stride, void *scratch);
+
 /* Attention of one head: out[i] = softmax(scale * q[i] K^T) V over the keys that query i may see, which are
  * 0 .. first_keys + i * keys_step - 1. Consecutive tokens: keys_step 1. The heads of one group at one
  * position: keys_step 0 (q_stride then steps from head to head). first_keys >= 1. Strides in elements. */

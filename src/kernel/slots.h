@@ -51,6 +51,10 @@ typedef void ht_pack_f32_fn(const float *x, size_t x_stride, size_t n_tokens, si
 typedef void ht_gemm_f32_fn(const float *w, size_t w_stride, size_t n_rows, size_t cols, const float *packed,
                             size_t n_tokens, float *y, size_t y_stride, bool add);
 
+/* out [32, 32]: out[i, j] = sum over t of a[t, i] * b[t, j], each sum one chain in order of t. a, b [n_tokens, 32]. */
+#define HT_SYRK_COLS 32
+typedef void ht_syrk_f32_fn(const float *a, const float *b, size_t n_tokens, float *out);
+
 struct ht_chunk_shape; /* kernel/chunk.h */
 #define HT_ROWS_Q8_TOKENS 4
 
@@ -81,6 +85,7 @@ struct ht_kernel_table {
     ht_quantize_fn *quantize_q8;
     ht_pack_f32_fn *pack_f32;
     ht_gemm_f32_fn *gemm_f32;
+    ht_syrk_f32_fn *syrk_f32;
     ht_decode_fn *decode[HT_SLOT_FORMATS];
     ht_rows_f32_fn *rows_f32[HT_SLOT_FORMATS]; /* by ht_format_at index */
     ht_rows_q8_fn *rows_q8[HT_SLOT_FORMATS];   /* NULL: format without grid */
@@ -126,6 +131,9 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
                     const float *x, size_t n_tokens, float *y, size_t y_stride, enum ht_math math,
                     void *scratch);
 
+void ht_syrk_with(const struct ht_kernel_table *table, struct ht_pool *pool, const float *x, size_t x_stride,
+                  size_t n_tokens, size_t cols, float *h, size_t h_stride, void *scratch);
+
 /* The reference level's slots, one file per family. */
 float ht_dot_f32_ref(const float *a, const float *b, size_t n);
 float ht_dot_f32_f16_ref(const float *a, const uint16_t *b, size_t n);
@@ -141,6 +149,7 @@ void ht_attention_ref(const struct ht_attention *a, void *scratch);
 void ht_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *d, int32_t *sum16);
 ht_pack_f32_fn ht_pack_f32_ref;
 ht_gemm_f32_fn ht_gemm_f32_ref;
+ht_syrk_f32_fn ht_syrk_f32_ref;
 ht_rows_f32_fn ht_rows_f32_ref;
 ht_rows_q8_fn ht_rows_q8_ref;
 

@@ -462,6 +462,8 @@ static void slots(void **state) {
         "rows_f32",
         "rows_q8",
         "panel_q8",
+        /* test_kernel_syrk.c */
+        "syrk_f32",
     };
     size_t n = 0;
     const char *level, *name;

@@ -1,5 +1,5 @@
-/* Integer matrix product for many tokens, 256-bit vectors: 16 rows of a panel (8 per vector) times 4 tokens; the plan of
- * gemm_q8_avx512vnni.c. For levels that differ in the integer dot product. */
+/* Integer matrix product for many tokens, 256-bit vectors: 16 rows of a panel (8 per vector) times 4 tokens; the
+ * plan of gemm_q8_avx512vnni.c. For levels that differ in the integer dot product. */
 #ifndef HT_KERNEL_X86_GEMM_Q8_AVX2_H
 #define HT_KERNEL_X86_GEMM_Q8_AVX2_H
 
@@ -92,7 +92,8 @@ HT_INLINE void ht_tile_avx2(ht_add_dot_fn *dot, int NT, int group, bool mins, bo
 }
 
 /* tiles: by group (32, 16), mins (without, with), tokens - 1; signed codes by tokens - 1. */
-HT_INLINE void ht_gemm_avx2(ht_tile_fn *const tiles[2][2][HT_TILE_TOKENS], ht_tile_fn *const signed_tiles[HT_TILE_TOKENS],
+HT_INLINE void ht_gemm_avx2(ht_tile_fn *const tiles[2][2][HT_TILE_TOKENS],
+                            ht_tile_fn *const signed_tiles[HT_TILE_TOKENS],
                             const struct ht_panel_q8 *panel, const struct ht_chunk_shape *shape, size_t n_rows,
                             const struct ht_acts *acts, size_t col0, size_t cols, float *y, size_t y_stride,
                             bool add) {

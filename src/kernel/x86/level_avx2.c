@@ -7,6 +7,7 @@ void ht_kernels_init_avx2(struct ht_kernel_table *t) {
     ht_gemm_f32_init_avx2(t);
     ht_decode_init_avx2(t);
     ht_rows_f32_init_avx2(t);
+    ht_syrk_init_avx2(t);
     ht_rows_q8_init_avx2(t);
     ht_gemm_q8_init_avx2(t);
 }

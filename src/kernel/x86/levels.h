@@ -12,6 +12,8 @@ void ht_rows_q8_init_avx2(struct ht_kernel_table *t);
 void ht_gemm_q8_init_avx2(struct ht_kernel_table *t);
 void ht_gemm_q8_init_avxvnni(struct ht_kernel_table *t);
 void ht_rows_q8_init_avxvnni(struct ht_kernel_table *t);
+void ht_syrk_init_avx2(struct ht_kernel_table *t);
+void ht_syrk_init_avx512(struct ht_kernel_table *t);
 void ht_vector_init_avx512(struct ht_kernel_table *t);
 void ht_decode_init_avx512(struct ht_kernel_table *t);
 void ht_gemm_f32_init_avx512(struct ht_kernel_table *t);

@@ -14,8 +14,8 @@
 
 #define HT_ROWS_AVX2_PREFETCH 8192 /* as in rows_q8_avx512vnni.c */
 
-/* 32 codes times 32 activations: 8 sums of 4. is_signed: the codes are; else they are 0 .. 127. For signed codes a level
- * either gives the exact sums (HT_CODES_SIGNED in the shape) or those of code + 128 (the shape's offset). */
+/* 32 codes times 32 activations: 8 sums of 4. is_signed: the codes are; else they are 0 .. 127. For signed codes a
+ * level either gives the exact sums (HT_CODES_SIGNED in the shape) or those of code + 128 (the shape's offset). */
 typedef __m256i ht_dot32_fn(bool is_signed, __m256i codes, __m256i q);
 
 /* Sums of one token for the 32 codes of group g; p: weight scale times activation scale of each group. */
