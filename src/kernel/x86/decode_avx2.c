@@ -1,8 +1,8 @@
 /* Rows of the block formats to f32, bit for bit as format->decode: (scale * code) - min in that order, where scale and
  * min are already products in f32. */
-#include "kernel/x86/chunk_lattice_avx2.h"
+#include "kernel/x86/chunk/chunk_lattice_avx2.h"
 #include "kernel/x86/levels.h"
-#include "kernel/x86/shapes.h"
+#include "kernel/x86/chunk/shapes.h"
 
 HT_INLINE void decode_chunk(ht_codes_fn *codes, ht_scales_fn *scales, const struct ht_chunk_shape *s,
                             const uint8_t *p, size_t n_groups, float *x) {

@@ -1,5 +1,5 @@
 /* decode of every block format at level avx512. */
-#include "kernel/x86/chunk_lattice_avx512.h"
+#include "kernel/x86/chunk/chunk_lattice_avx512.h"
 #include "kernel/x86/decode_avx512.h"
 
 #define DECODE(name, pieces, group, offset, chained, bytes)                                                  \

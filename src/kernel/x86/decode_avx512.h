@@ -3,9 +3,9 @@
 #ifndef HT_KERNEL_X86_DECODE_AVX512_H
 #define HT_KERNEL_X86_DECODE_AVX512_H
 
-#include "kernel/x86/chunk_avx512.h"
+#include "kernel/x86/chunk/chunk_avx512.h"
 #include "kernel/x86/levels.h"
-#include "kernel/x86/shapes.h"
+#include "kernel/x86/chunk/shapes.h"
 
 HT_INLINE void ht_decode_chunk512(const struct ht_chunk_shape *s, const struct ht_chunk *c, float *x) {
     HT_ALIGNED(64) uint8_t codes[256];

@@ -1,7 +1,7 @@
 /* Panels and their product for many tokens at level avxvnni. */
 #include "kernel/x86/gemm_q8_avx2.h"
 
-#include "kernel/x86/chunk_lattice_avx2.h"
+#include "kernel/x86/chunk/chunk_lattice_avx2.h"
 #include "kernel/x86/panel_q8_avx2.h"
 
 #define PANEL(name, pieces, group, offset, chained, bytes) HT_PANEL_AVX2(true, name, group, offset, bytes)

@@ -1,5 +1,5 @@
 /* The lattice formats with VBMI: rows, panels, decoding. */
-#include "kernel/x86/chunk_lattice_avx512bf16.h"
+#include "kernel/x86/chunk/chunk_lattice_avx512bf16.h"
 #include "kernel/x86/decode_avx512.h"
 #include "kernel/x86/panel_q8_avx512.h"
 #include "kernel/x86/rows_q8_avx512.h"

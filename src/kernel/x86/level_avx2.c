@@ -1,4 +1,4 @@
-#include "kernel/x86/lattice_x86.h"
+#include "kernel/x86/chunk/lattice_x86.h"
 #include "kernel/x86/levels.h"
 
 void ht_kernels_init_avx2(struct ht_kernel_table *t) {

@@ -4,9 +4,9 @@
 #ifndef HT_KERNEL_X86_PANEL_Q8_AVX2_H
 #define HT_KERNEL_X86_PANEL_Q8_AVX2_H
 
-#include "kernel/x86/chunk_avx2.h"
+#include "kernel/x86/chunk/chunk_avx2.h"
 #include "kernel/x86/levels.h"
-#include "kernel/x86/shapes.h"
+#include "kernel/x86/chunk/shapes.h"
 #include "kernel/x86/simd_avx2.h"
 
 /* 8 vectors of 8 groups -> 8 rows of the panel's scales or mins. */

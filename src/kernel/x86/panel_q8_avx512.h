@@ -5,9 +5,9 @@
 #ifndef HT_KERNEL_X86_PANEL_Q8_AVX512_H
 #define HT_KERNEL_X86_PANEL_Q8_AVX512_H
 
-#include "kernel/x86/chunk_avx512.h"
+#include "kernel/x86/chunk/chunk_avx512.h"
 #include "kernel/x86/levels.h"
-#include "kernel/x86/shapes.h"
+#include "kernel/x86/chunk/shapes.h"
 #include "kernel/x86/simd_avx512.h"
 
 struct ht_unpacked { /* one chunk of 16 rows */

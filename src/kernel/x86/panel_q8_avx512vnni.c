@@ -1,5 +1,5 @@
 /* panel_q8 of every format at level avx512vnni. */
-#include "kernel/x86/chunk_lattice_avx512.h"
+#include "kernel/x86/chunk/chunk_lattice_avx512.h"
 #include "kernel/x86/panel_q8_avx512.h"
 
 #define PANEL(name, pieces, group, offset, chained, bytes)                                                   \

@@ -7,9 +7,9 @@
 #ifndef HT_KERNEL_X86_ROWS_Q8_AVX2_H
 #define HT_KERNEL_X86_ROWS_Q8_AVX2_H
 
-#include "kernel/x86/chunk_lattice_avx2.h"
+#include "kernel/x86/chunk/chunk_lattice_avx2.h"
 #include "kernel/x86/levels.h"
-#include "kernel/x86/shapes.h"
+#include "kernel/x86/chunk/shapes.h"
 #include "kernel/x86/simd_avx2.h"
 
 #define HT_ROWS_AVX2_PREFETCH 8192 /* as in rows_q8_avx512vnni.c */

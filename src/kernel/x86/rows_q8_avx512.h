@@ -9,9 +9,9 @@
 #ifndef HT_KERNEL_X86_ROWS_Q8_AVX512_H
 #define HT_KERNEL_X86_ROWS_Q8_AVX512_H
 
-#include "kernel/x86/chunk_avx512.h"
+#include "kernel/x86/chunk/chunk_avx512.h"
 #include "kernel/x86/levels.h"
-#include "kernel/x86/shapes.h"
+#include "kernel/x86/chunk/shapes.h"
 #include "kernel/x86/simd_avx512.h"
 
 /* Weights are asked for this far ahead, over the ends of rows: one core reads 40 instead of 31 GB/s (Zen 5,

@@ -1,7 +1,7 @@
 /* Few tokens, 8-bit activations, 256-bit vectors with VNNI: dpbusd adds 4 products of an unsigned and a signed byte
  * without saturation. Signed codes go in as 128 more; what that adds is taken back through the sums of the activations,
  * so here their shape has an offset. */
-#include "kernel/x86/chunk_lattice_avx2.h"
+#include "kernel/x86/chunk/chunk_lattice_avx2.h"
 #include "kernel/x86/rows_q8_avx2.h"
 
 HT_INLINE __m256i dot32(bool is_signed, __m256i codes, __m256i q) {

@@ -12,7 +12,7 @@
 #define HT_KERNEL_X86_CHUNK_LATTICE_AVX512BF16_H
 
 #include "format/lattice/lattice.h"
-#include "kernel/x86/chunk_lattice_avx512.h"
+#include "kernel/x86/chunk/chunk_lattice_avx512.h"
 
 /* ---- points by index ------------------------------------------------------------------------------------------ */
 

@@ -2,8 +2,8 @@
 #ifndef HT_KERNEL_X86_CHUNK_LATTICE_AVX512_H
 #define HT_KERNEL_X86_CHUNK_LATTICE_AVX512_H
 
-#include "kernel/x86/chunk_lattice_avx2.h"
-#include "kernel/x86/chunk_low_avx512.h"
+#include "kernel/x86/chunk/chunk_lattice_avx2.h"
+#include "kernel/x86/chunk/chunk_low_avx512.h"
 
 HT_INLINE void ht_chunk_join(ht_codes_fn *codes, ht_scales_fn *scales, int group, const uint8_t *p,
                              struct ht_chunk *out) {

@@ -3,7 +3,7 @@
 #ifndef HT_KERNEL_X86_CHUNK_LOW_AVX2_H
 #define HT_KERNEL_X86_CHUNK_LOW_AVX2_H
 
-#include "kernel/x86/chunk_avx2.h"
+#include "kernel/x86/chunk/chunk_avx2.h"
 
 /* ---- mxfp4, nvfp4: level + 12 of a 4-bit float ---------------------------------------------------------------- */
 

@@ -3,8 +3,8 @@
 #ifndef HT_KERNEL_X86_CHUNK_LATTICE_AVX2_H
 #define HT_KERNEL_X86_CHUNK_LATTICE_AVX2_H
 
-#include "kernel/x86/chunk_low_avx2.h"
-#include "kernel/x86/lattice_x86.h"
+#include "kernel/x86/chunk/chunk_low_avx2.h"
+#include "kernel/x86/chunk/lattice_x86.h"
 
 HT_INLINE __m256i ht_four64(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
     return _mm256_setr_epi64x((int64_t)a, (int64_t)b, (int64_t)c, (int64_t)d);

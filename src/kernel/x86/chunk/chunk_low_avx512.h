@@ -3,8 +3,8 @@
 #ifndef HT_KERNEL_X86_CHUNK_LOW_AVX512_H
 #define HT_KERNEL_X86_CHUNK_LOW_AVX512_H
 
-#include "kernel/x86/chunk_avx512.h"
-#include "kernel/x86/chunk_low_avx2.h"
+#include "kernel/x86/chunk/chunk_avx512.h"
+#include "kernel/x86/chunk/chunk_low_avx2.h"
 
 HT_INLINE __m512i ht_join256(__m256i low, __m256i high) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
