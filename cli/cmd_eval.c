@@ -55,28 +55,31 @@ static void interval(struct text_table *t, const json_t *row, const char *key, d
     table_cell(t, "%s [%s, %s]", mean, low, high);
 }
 
-static void show_row(struct text_table *t, const json_t *row, const char *name) {
+static void show_row(struct text_table *t, const json_t *row, const char *name, bool reference) {
     table_cell(t, "%s", name);
     table_cell(t, "%.0f", json_num(row, "tokens_scored", 0));
     interval(t, row, "perplexity", 1, 3);
-    interval(t, row, "kld", 1, 5);
-    table_cell(t, json_at(row, "kld") ? "%.4f" : "-", json_num(row, "kld.p99", 0));
-    table_cell(t, json_at(row, "kld") ? "%.3f" : "-", json_num(row, "kld.max", 0));
-    interval(t, row, "same_top", 100, 2);
+    if (reference) {
+        interval(t, row, "kld", 1, 5);
+        table_cell(t, json_at(row, "kld") ? "%.4f" : "-", json_num(row, "kld.p99", 0));
+        table_cell(t, json_at(row, "kld") ? "%.3f" : "-", json_num(row, "kld.max", 0));
+        interval(t, row, "same_top", 100, 2);
+    }
 }
 
 static void show(const struct cli *cli, const json_t *d) {
     static const char *const headers[] = {"text",    "scored",  "perplexity [95 %]", "KLD mean, nats [95 %]",
                                           "KLD 99 %", "KLD max", "same top, % [95 %]"};
-    struct text_table *t = table_new(headers, 7, "lrrrrrr");
+    bool reference = json_at(d, "kld") != NULL; /* without one, columns of the comparison would stay empty */
+    struct text_table *t = table_new(headers, reference ? 7 : 3, "lrrrrrr");
     const json_t *texts = json_object_get(d, "texts");
     size_t i;
     json_t *row;
     json_array_foreach(texts, i, row) {
-        show_row(t, row, json_str(row, "name", json_str(row, "path", "?")));
+        show_row(t, row, json_str(row, "name", json_str(row, "path", "?")), reference);
     }
     if (json_array_size(texts) != 1) {
-        show_row(t, d, "all");
+        show_row(t, d, "all", reference);
     }
     table_print(t, cli, stdout);
     json_array_foreach(json_object_get(d, "warnings"), i, row) {

@@ -1,3 +1,4 @@
+#include "base/cpu.h"
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "cli.h"
@@ -99,6 +100,10 @@ int main(int argc, char **argv) {
     }
     if (strcmp(name, "--version") == 0) {
         name = "version";
+    }
+    const char *mask = ht_cpu_unknown_mask();
+    if (mask != NULL) {
+        fprintf(stderr, "halftone: HT_CPU=%s names no level and masks nothing; 'halftone cpu' shows the levels\n", mask);
     }
     const struct command *command = find_command(name);
     return command != NULL ? run_command(command, argc - 2, argv + 2) : unknown_command(name);

@@ -83,6 +83,16 @@ static int mask_level(void) {
     return HT_CPU_LEVELS - 1;
 }
 
+const char *ht_cpu_unknown_mask(void) {
+    const char *env = getenv("HT_CPU");
+    for (int i = 0; env != NULL && i < HT_CPU_LEVELS; i++) {
+        if (strcmp(env, level_names[i]) == 0) {
+            return NULL;
+        }
+    }
+    return env;
+}
+
 bool ht_cpu_has(enum ht_cpu_level level) {
     return (int)level <= mask_level() && ht_cpu_found(level);
 }

@@ -19,8 +19,8 @@ static json_t *quantize(int threads, const char *input, const char *output, cons
     o.method = "gptq";
     o.calib = TEXT;
     o.n_calib = 1;
-    o.calib_tokens = 2048;
-    o.ctx = 256;
+    o.calib_tokens = 512;
+    o.ctx = 128;
     ASSERT_OK(ht_quantize(ctx, &o, &json, &err), &err);
     ht_context_free(ctx);
     return parse(json);

@@ -9,5 +9,6 @@ t 0 cpu --json
 json 'all(s["level"] in ("ref", "-") for s in d["kernels"])'
 export HT_CPU=no-such-level
 t 0 cpu --json
+err 'HT_CPU=no-such-level names no level'
 json 'd["kernels"]'
 finish
