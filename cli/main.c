@@ -103,7 +103,8 @@ int main(int argc, char **argv) {
     }
     const char *mask = ht_cpu_unknown_mask();
     if (mask != NULL) {
-        fprintf(stderr, "halftone: HT_CPU=%s names no level and masks nothing; 'halftone cpu' shows the levels\n", mask);
+        fprintf(stderr, "halftone: HT_CPU=%s names no level and masks nothing; 'halftone cpu' shows the levels\n",
+                mask);
     }
     const struct command *command = find_command(name);
     return command != NULL ? run_command(command, argc - 2, argv + 2) : unknown_command(name);

@@ -28,7 +28,7 @@ enum ht_cpu_level {
 const char *ht_cpu_level_name(enum ht_cpu_level level);
 const char *ht_cpu_level_needs(enum ht_cpu_level level);
 bool ht_cpu_has(enum ht_cpu_level level);     /* found on this machine and not masked */
-const char *ht_cpu_unknown_mask(void);        /* value of HT_CPU when it names no level (and masks nothing), else NULL */
+const char *ht_cpu_unknown_mask(void); /* value of HT_CPU where it names no level and masks nothing, else NULL */
 bool ht_cpu_found(enum ht_cpu_level level);   /* found, masked or not */
 enum ht_cpu_level ht_cpu_best(void);          /* highest level that ht_cpu_has */
 const char *ht_cpu_model(char *buf, int len); /* "AMD EPYC ..." or "unknown" */
