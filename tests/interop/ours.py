@@ -40,6 +40,23 @@ def made(name, *command):
     return path
 
 
+PRIVATE = 0x48540000  # from here on numbers of types are our own; stock refuses them
+
+
+def gguf_py_decodes(row):
+    """gguf-py knows the type of a `list formats` row, and how to decode it."""
+    import gguf
+    known = {t.value: t for t in gguf.GGMLQuantizationType}
+    if row["gguf_type"] not in known:
+        return False
+    try:
+        shape = (1, row["block_bytes"])
+        gguf.quants.dequantize(np.zeros(shape, dtype=np.uint8), known[row["gguf_type"]])
+    except NotImplementedError:
+        return False
+    return True
+
+
 def ref(name):
     """A reference model's file, or None."""
     d = os.environ.get("HT_REF_DIR")
