@@ -38,7 +38,7 @@ static void fill(void *dst, size_t bytes, const uint8_t *data, size_t size, size
 }
 
 static void use(struct ht_qtensor *q, const float *x, float *y) {
-    void *scratch = aligned_alloc(64, (ht_qmatmul_scratch_bytes(q, 1) + 63) / 64 * 64);
+    void *scratch = aligned_alloc(64, (ht_qmatmul_ref_scratch_bytes(q, 1) + 63) / 64 * 64);
     float out[16];
     ht_qtensor_decode(q, 0, q->rows, y);
     if (scratch != NULL) {

@@ -20,7 +20,7 @@ static float w[R * K_MAX], x[T * K_MAX], decoded[R * K_MAX];
 /* FAST: the reference rounds activations; the same here in double, with the specification's formula. */
 static void check(const struct ht_qtensor *q, enum ht_math math) {
     size_t K = (size_t)q->cols;
-    struct guarded in = guarded_new(T * K * 4), scratch = guarded_new(ht_qmatmul_scratch_bytes(q, T));
+    struct guarded in = guarded_new(T * K * 4), scratch = guarded_new(ht_qmatmul_ref_scratch_bytes(q, T));
     float y[T * (R + 2)];
     memcpy(in.p, x, T * K * 4);
     memset(y, 0xaa, sizeof y);
@@ -94,7 +94,7 @@ static void pieces(void **state) {
     enum ht_math both[] = {HT_MATH_EXACT, HT_MATH_FAST};
     for (int m = 0; m < 2; m++) {
         float all[T * R], one[T * R];
-        struct guarded scratch = guarded_new(ht_qmatmul_scratch_bytes(&q, T));
+        struct guarded scratch = guarded_new(ht_qmatmul_ref_scratch_bytes(&q, T));
         ht_qmatmul_ref(&q, 0, R, x, T, all, R, both[m], scratch.p);
         for (size_t t = 0; t < T; t++) {
             ht_qmatmul_ref(&q, 0, 4, x + t * 320, 1, one + t * R, R, both[m], scratch.p);
@@ -106,6 +106,40 @@ static void pieces(void **state) {
     ht_qtensor_deinit(&q);
 }
 
+/* What users call: the specification's result to its tolerance, and the same bytes for any number of threads. */
+static void spread_over_threads(void **state) {
+    (void)state;
+    enum { ROWS = 75, COLS = 320 };
+    static float many[ROWS * COLS];
+    static const char *const schemes[] = {"int4:g64", "uint4:g128", "int8:channel", "nf4:g64", "fp8_e4m3:channel", "int3:g20"};
+    const enum ht_math modes[] = {HT_MATH_EXACT, HT_MATH_FAST, HT_MATH_BF16};
+    struct ht_rng rng;
+    ht_rng_init(&rng, 3);
+    fill_normal(&rng, many, ROWS * COLS, 0.05f);
+    for (size_t i = 0; i < COUNT(schemes) * COUNT(modes); i++) {
+        struct ht_qtensor q = encoded(schemes[i / COUNT(modes)], ROWS, COLS, many);
+        enum ht_math math = modes[i % COUNT(modes)];
+        float want[T * ROWS], first[T * ROWS], y[T * ROWS];
+        struct guarded scratch = guarded_new(ht_qmatmul_ref_scratch_bytes(&q, T));
+        ht_qmatmul_ref(&q, 0, ROWS, x, T, want, ROWS, math, scratch.p);
+        guarded_free(scratch);
+        for (int threads = 1; threads <= 3; threads++) {
+            struct ht_pool *pool = NULL;
+            ht_err err = {0};
+            ASSERT_OK(ht_pool_new(threads, &pool, &err), &err);
+            scratch = guarded_new(ht_qmatmul_scratch_bytes(&q, T, threads));
+            ht_qmatmul(pool, &q, x, T, threads == 1 ? first : y, ROWS, math, scratch.p);
+            guarded_free(scratch);
+            ht_pool_free(pool);
+            assert_true(threads == 1 || memcmp(first, y, sizeof y) == 0);
+        }
+        for (size_t k = 0; k < T * ROWS; k++) {
+            assert_true(fabsf(first[k] - want[k]) <= 1e-4f);
+        }
+        ht_qtensor_deinit(&q);
+    }
+}
+
 static void both_quantized(void **state) {
     (void)state;
     static const char *const weights[] = {"int8:channel", "int4:g64", "uint4:g32", "int8:tensor:asym", "uint16:channel", "int3:g20"};
@@ -115,8 +149,8 @@ static void both_quantized(void **state) {
             size_t K = i % 2 ? 333 : 130;
             struct ht_qtensor a = encoded(weights[i], R, K, w), b = encoded(acts[j], T, K, x);
             float y[T * R], da[K_MAX], db[K_MAX];
-            struct guarded scratch = guarded_new(ht_qmatmul_int_scratch_bytes(K));
-            ht_qmatmul_int_ref(&a, &b, y, R, scratch.p);
+            struct guarded scratch = guarded_new(ht_qmatmul_int_ref_scratch_bytes(K));
+            ht_qmatmul_int_ref(&a, 0, R, &b, y, R, scratch.p);
             for (size_t t = 0; t < T; t++) {
                 ht_qtensor_decode(&b, t, 1, db);
                 for (size_t r = 0; r < R; r++) {
@@ -152,8 +186,8 @@ static void sum_limits(void **state) {
     }
     struct ht_qtensor a = encoded("int16:channel", 1, K, big), b = encoded("int8:token", 1, K, big);
     float y;
-    struct guarded scratch = guarded_new(ht_qmatmul_int_scratch_bytes(K));
-    ht_qmatmul_int_ref(&a, &b, &y, 1, scratch.p);
+    struct guarded scratch = guarded_new(ht_qmatmul_int_ref_scratch_bytes(K));
+    ht_qmatmul_int_ref(&a, 0, 1, &b, &y, 1, scratch.p);
     assert_true(y == 32768.0f * 32768.0f * K);
     guarded_free(scratch);
     ht_qtensor_deinit(&a);
@@ -240,7 +274,7 @@ static void integer_layer(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_format), cmocka_unit_test(pieces),         cmocka_unit_test(both_quantized),
+        cmocka_unit_test(every_format), cmocka_unit_test(pieces), cmocka_unit_test(spread_over_threads), cmocka_unit_test(both_quantized),
         cmocka_unit_test(sum_limits),   cmocka_unit_test(requantization), cmocka_unit_test(integer_layer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

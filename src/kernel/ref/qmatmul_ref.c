@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "format/half.h"
 #include "kernel/slots.h"
 
 static const float *levels_of(const struct ht_qtensor *w) {
@@ -31,13 +32,22 @@ static size_t aligned(size_t bytes) {
     return (bytes + 63) / 64 * 64;
 }
 
-size_t ht_qmatmul_scratch_bytes(const struct ht_qtensor *w, size_t n_tokens) {
+size_t ht_qmatmul_ref_scratch_bytes(const struct ht_qtensor *w, size_t n_tokens) {
     size_t p = padded(w->cols);
     return aligned(p * 4) + aligned(n_tokens * p) + aligned(n_tokens * p / 32 * 4) + aligned(n_tokens * p / 16 * 4);
 }
 
+/* n <= HT_DECODE_ELEMS */
+static float dot_bf16(const float *w, const float *x, size_t n) {
+    float rounded[HT_DECODE_ELEMS];
+    for (size_t i = 0; i < n; i++) {
+        rounded[i] = ht_bf16_to_f32(ht_bf16_from_f32(x[i]));
+    }
+    return ht_dot_f32_ref(w, rounded, n);
+}
+
 static void rows_exact(const struct ht_qtensor *w, uint64_t row0, uint64_t n_rows, const float *x, size_t n_tokens,
-                       float *y, size_t y_stride, float *row) {
+                       float *y, size_t y_stride, bool bf16, float *row) {
     size_t K = (size_t)w->cols;
     for (uint64_t r = 0; r < n_rows; r++) {
         ht_qtensor_decode(w, row0 + r, 1, row);
@@ -45,7 +55,7 @@ static void rows_exact(const struct ht_qtensor *w, uint64_t row0, uint64_t n_row
             float sum = 0;
             for (size_t k = 0; k < K; k += HT_DECODE_ELEMS) {
                 size_t n = K - k < HT_DECODE_ELEMS ? K - k : HT_DECODE_ELEMS;
-                sum += ht_dot_f32_ref(row + k, x + t * K + k, n);
+                sum += (bf16 ? dot_bf16 : ht_dot_f32_ref)(row + k, x + t * K + k, n);
             }
             y[t * y_stride + r] = sum;
         }
@@ -76,8 +86,8 @@ void ht_qmatmul_ref(const struct ht_qtensor *w, uint64_t row0, uint64_t n_rows, 
     size_t K = (size_t)w->cols, p = padded(K);
     char *at = scratch;
     float *row = (float *)at;
-    if (math == HT_MATH_EXACT || !ht_qmatmul_is_integer(w)) {
-        rows_exact(w, row0, n_rows, x, n_tokens, y, y_stride, row);
+    if (math != HT_MATH_FAST || !ht_qmatmul_is_integer(w)) {
+        rows_exact(w, row0, n_rows, x, n_tokens, y, y_stride, math == HT_MATH_BF16, row);
         return;
     }
     const float *levels = levels_of(w);
@@ -112,7 +122,7 @@ uint64_t ht_int32_sum_limit(const struct ht_format *a, const struct ht_format *b
     return (uint64_t)INT32_MAX / (largest(a) * largest(b));
 }
 
-size_t ht_qmatmul_int_scratch_bytes(uint64_t cols) {
+size_t ht_qmatmul_int_ref_scratch_bytes(uint64_t cols) {
     return 2 * aligned((size_t)cols * sizeof(int32_t));
 }
 
@@ -138,16 +148,16 @@ static float dot_int(const struct ht_qtensor *w, uint64_t r, const int32_t *a, c
     return y;
 }
 
-void ht_qmatmul_int_ref(const struct ht_qtensor *w, const struct ht_qtensor *x, float *y, size_t y_stride,
-                        void *scratch) {
+void ht_qmatmul_int_ref(const struct ht_qtensor *w, uint64_t row0, uint64_t n_rows, const struct ht_qtensor *x,
+                        float *y, size_t y_stride, void *scratch) {
     int32_t *a = scratch, *b = (int32_t *)((char *)scratch + aligned((size_t)w->cols * sizeof *a));
     uint64_t limit = ht_int32_sum_limit(w->scheme.format, x->scheme.format);
     limit = limit > 0 ? limit : 1; /* uint16 with uint16: one product alone needs 64 bits */
-    for (uint64_t r = 0; r < w->rows; r++) {
-        ht_qtensor_codes(w, r, a);
+    for (uint64_t r = 0; r < n_rows; r++) {
+        ht_qtensor_codes(w, row0 + r, a);
         for (uint64_t t = 0; t < x->rows; t++) {
             ht_qtensor_codes(x, t, b);
-            y[t * y_stride + r] = dot_int(w, r, a, x, t, b, limit);
+            y[t * y_stride + r] = dot_int(w, row0 + r, a, x, t, b, limit);
         }
     }
 }
