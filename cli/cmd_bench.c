@@ -66,6 +66,7 @@ static void show_speed(const struct cli *cli, const json_t *models) {
     struct text_table *t = table_new(headers, 10, "lrrrrrrrrr");
     size_t i, k;
     const json_t *model, *run;
+    bool cached = false;
     json_array_foreach(models, i, model) {
         json_array_foreach(json_at(model, "runs"), k, run) {
             table_cell(t, "%s", base_name(json_str(model, "path", "?")));
@@ -77,10 +78,14 @@ static void show_speed(const struct cli *cli, const json_t *models) {
             spread(t, run, "decode_tokens_per_s", 1, 1);
             spread(t, run, "decode_bytes_per_s", 1e-9, 1);
             spread(t, run, "decode_read_share", 100, 0);
+            cached |= json_num(run, "decode_read_share.median", 0) > 1.05;
             spread(t, run, "cpu_share", 100, 0);
         }
     }
     print_table(cli, t);
+    if (cached) {
+        note(cli, "of memory above 100 %%: part of the weights stays in the CPU's cache between tokens");
+    }
 }
 
 static void show_memory(const struct cli *cli, const json_t *models) {

@@ -84,6 +84,9 @@ static void show_tensors(const struct cli *cli, const json_t *d) {
 static void show_groups(const struct cli *cli, const json_t *rows,
                         const char *what) { /* rows have a member `what` */
     const char *const headers[] = {what, "tensors", "weights", "size", "bits/weight"};
+    if (json_array_size(rows) == 0) {
+        return;
+    }
     struct text_table *t = table_new(headers, 5, "lrrrr");
     size_t i;
     json_t *row;
@@ -99,11 +102,18 @@ static void show_groups(const struct cli *cli, const json_t *rows,
     putchar('\n');
 }
 
+/* What a file is, where it is no model of a known architecture. */
+static const char *kind_of(const json_t *d) {
+    const char *kind = json_str(d, "kind", "model");
+    kind = strcmp(kind, "imatrix") == 0 ? "importance matrix" : kind;
+    return json_str(d, "architecture", strcmp(kind, "model") == 0 ? "unknown architecture" : kind);
+}
+
 static void show(const struct cli *cli, const json_t *d) {
     const struct args *args = cli->args;
     char b[32];
     printf("%s: %s, %s, %s, %.0f weights in %zu tensors, %.3f bits per weight\n\n", json_str(d, "path", "?"),
-           json_str(d, "container", "?"), json_str(d, "architecture", "unknown architecture"),
+           json_str(d, "container", "?"), kind_of(d),
            human_bytes(json_num(d, "file_bytes", 0), b), json_num(d, "weights", 0),
            json_array_size(json_at(d, "tensors")), json_num(d, "bits_per_weight", 0));
     show_object("Hyper-parameters", json_object_get(d, "hparams"));

@@ -31,7 +31,8 @@ static const struct option_row options[] = {
      "accept an input that is quantized already"},
     {"allow-nonfinite", 0, OPT_FLAG, AT(allow_nonfinite), NULL, NULL,
      "NaN and Inf weights become 0, counted"},
-    {"dry-run", 'n', OPT_FLAG, AT(dry_run), NULL, NULL, "only print the plan: formats, size, memory, time"},
+    {"dry-run", 'n', OPT_FLAG, AT(dry_run), NULL, NULL,
+     "only print the plan: formats, size, memory, time; with -v each tensor"},
     {"force", 0, OPT_FLAG, AT(force), NULL, NULL, "replace an existing output"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };
@@ -76,21 +77,63 @@ static void show_tensors(const struct cli *cli, const json_t *d) {
     putchar('\n');
 }
 
+/* The plan, one line for all tensors of one role that share a format. */
+static void show_roles(const struct cli *cli, const json_t *d) {
+    static const char *const headers[] = {"role", "from", "format", "wanted", "tensors", "size"};
+    struct text_table *t = table_new(headers, 6, "llllrr");
+    const json_t *all = json_object_get(d, "tensors");
+    json_t *groups = json_object(), *row, *group;
+    size_t i;
+    const char *key;
+    json_array_foreach(all, i, row) {
+        char name[160];
+        snprintf(name, sizeof name, "%s %s %s %s", json_str(row, "role", "?"), json_str(row, "from", "-"),
+                 json_str(row, "format", "?"), json_str(row, "wanted", ""));
+        group = json_object_get(groups, name);
+        if (group == NULL) {
+            group = json_pack("{s:O, s:i, s:f}", "like", row, "tensors", 0, "bytes", 0.0);
+            json_object_set_new(groups, name, group);
+        }
+        json_object_set_new(group, "tensors", json_integer((json_int_t)json_num(group, "tensors", 0) + 1));
+        json_object_set_new(group, "bytes", json_real(json_num(group, "bytes", 0) + json_num(row, "bytes", 0)));
+    }
+    json_object_foreach(groups, key, group) {
+        char b[32];
+        const json_t *like = json_object_get(group, "like");
+        table_cell(t, "%s", json_str(like, "role", "?"));
+        table_cell(t, "%s", json_str(like, "from", "-"));
+        table_cell(t, "%s", json_str(like, "format", "?"));
+        table_cell(t, "%s", json_str(like, "wanted", ""));
+        table_cell(t, "%.0f", json_num(group, "tensors", 0));
+        table_cell(t, "%s", human_bytes(json_num(group, "bytes", 0), b));
+    }
+    json_decref(groups);
+    table_print(t, cli, stdout);
+    putchar('\n');
+}
+
 static void show(const struct cli *cli, const json_t *d) {
     char b[32], b2[32], t[32];
     size_t i;
     json_t *row;
     bool dry = json_is_true(json_at(d, "dry_run"));
-    if (dry || cli->verbose > 0) {
+    if (cli->verbose > 0) {
         show_tensors(cli, d);
+    } else if (dry) {
+        show_roles(cli, d);
     }
     json_array_foreach(json_object_get(d, "fallbacks"), i, row) {
         printf("fallback: %.0f tensors %s -> %s (rows that the block does not divide)\n",
                json_num(row, "count", 0), json_str(row, "from", "?"), json_str(row, "to", "?"));
     }
     double from = json_num(d, "input.bytes", 0), to = json_num(d, "bytes", 0);
-    printf("%s%s: %s, %.3f bits per weight, %.1f %% of %s\n", dry ? "would write " : "",
-           json_str(d, "output.path", "?"), human_bytes(to, b), json_num(d, "bits_per_weight", 0),
+    double files = json_num(d, "output.files", 1);
+    char more[40] = "";
+    if (files > 1) {
+        snprintf(more, sizeof more, " and %.0f more files", files - 1);
+    }
+    printf("%s%s%s: %s, %.3f bits per weight, %.1f %% of %s\n", dry ? "would write " : "",
+           json_str(d, "output.path", "?"), more, human_bytes(to, b), json_num(d, "bits_per_weight", 0),
            from > 0 ? 100 * to / from : 0.0, human_bytes(from, b2));
     if (dry) {
         printf("predicted: %s, peak memory %s\n", human_time(json_num(d, "predicted.seconds", -1), t),

@@ -1,4 +1,7 @@
+#include <errno.h>
+
 #include "base/cpu.h"
+#include "base/error.h"
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "cli.h"
@@ -29,9 +32,17 @@ static int unknown_command(const char *name) {
 
 /* A full disk or a closed pipe behind stdout must not look like success. */
 static int close_stdout(int code) {
+    errno = 0;
     if (fflush(stdout) != 0 || ferror(stdout)) {
-        fprintf(stderr, "halftone: error: cannot write to standard output\n");
-        return code != 0 ? code : 1;
+        if (errno == 0) { /* an earlier write failed, its reason is forgotten: one more byte brings it back */
+            clearerr(stdout);
+            putchar('\n');
+            (void)fflush(stdout);
+        }
+        ht_err err = {.pos = HT_NO_POS};
+        ht_status status = ht_fail_errno(&err, errno != 0 ? errno : EIO, "standard output", "write");
+        fprintf(stderr, "halftone: error: %s: %s\n", err.what, err.msg);
+        return code != 0 ? code : ht_status_exit_code(status);
     }
     return code;
 }

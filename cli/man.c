@@ -80,6 +80,9 @@ void man_program(FILE *out) {
 void man_command(const struct command *c, FILE *out) {
     char title[64];
     snprintf(title, sizeof title, "HALFTONE-%s", c->name);
+    for (char *p = title; *p != '\0'; p++) {
+        *p = *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p;
+    }
     head(out, title);
     fprintf(out, "halftone\\-%s \\- ", c->name);
     text(out, c->summary);

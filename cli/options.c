@@ -10,7 +10,7 @@
 #define CLI_OFFSET(field) offsetof(struct cli, field)
 
 const struct option_row common_options[] = {
-    {"threads", 't', OPT_U32, CLI_OFFSET(threads), "N", NULL, "threads [all CPUs this process may use]"},
+    {"threads", 't', OPT_U32, CLI_OFFSET(threads), "N", NULL, "threads; 0: all CPUs this process may use [0]"},
     {"json", 0, OPT_FLAG, CLI_OFFSET(json), NULL, NULL, "print the full result as JSON on stdout"},
     {"quiet", 'q', OPT_FLAG, CLI_OFFSET(quiet), NULL, NULL, "no progress and no notes"},
     {"verbose", 'v', OPT_COUNT, CLI_OFFSET(verbose), NULL, NULL, "more messages; twice for debugging"},

@@ -3,11 +3,14 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/mem.h"
+
+#define BINARY_SNIFF 64u /* a zero byte among the first of a file: no text */
 
 /* jansson recurses per level and takes about 100 bytes per item; the scan bounds its stack and its memory before
  * it runs. Strings are skipped with their escapes. */
@@ -55,6 +58,10 @@ ht_status ht_json_load_file(const char *path, uint64_t max_bytes, json_t **json,
     size_t len;
     *json = NULL;
     HT_TRY(ht_read_file(path, max_bytes, &data, &len, err));
+    if (memchr(data, 0, len < BINARY_SNIFF ? len : BINARY_SNIFF) != NULL) {
+        ht_mem_free(data);
+        return ht_fail(err, HT_FORMAT, path, HT_NO_POS, "expected JSON text, found a binary file");
+    }
     ht_status status = ht_json_parse(data, len, 0, path, json, err);
     ht_mem_free(data);
     return status;

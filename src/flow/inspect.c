@@ -207,6 +207,10 @@ static ht_status fill(struct view *v, char **json, ht_err *err) {
     ht_doc_set(&d, d.root, "container", json_string(s->container->name));
     ht_doc_set(&d, d.root, "files", json_integer((json_int_t)s->n_maps));
     ht_doc_set(&d, d.root, "file_bytes", json_integer((json_int_t)s->file_bytes));
+    const struct ht_meta_kv *kind = ht_meta_find(&s->meta, "general.type"); /* "imatrix", "adapter" ... */
+    if (kind != NULL && kind->type == HT_META_STRING) {
+        ht_doc_set(&d, d.root, "kind", ht_doc_text(kind->v.str.s, kind->v.str.len));
+    }
     ht_doc_set(&d, d.root, "architecture", v->arch != NULL ? json_string(v->arch->name) : json_null());
     if (v->arch != NULL) {
         add_hparams(&d, v);

@@ -222,8 +222,9 @@ static ht_status check_feed(const struct ht_run *run, const int32_t *ids, size_t
     if (n > run->options.ctx - run->pos) {
         return ht_fail(
             err, HT_LIMIT, "ctx", HT_NO_POS,
-            "%zu tokens do not fit: %u of the cache's %u positions are taken; use a larger context", n,
-            run->pos, run->options.ctx);
+            "%zu tokens do not fit: %u of the cache's %u positions are taken; use a larger context (the model was "
+            "trained on %u)",
+            n, run->pos, run->options.ctx, run->model->hp.context);
     }
     if (n_out > n) {
         return ht_fail(err, HT_INVAL, "n_out", HT_NO_POS, "logits of %zu tokens wanted, but only %zu are fed",

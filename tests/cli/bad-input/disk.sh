@@ -19,7 +19,7 @@ if mount -t tmpfs -o size=1m none small 2>/dev/null; then
     head -c 1048576 /dev/zero >small/filler 2>/dev/null
     "$HALFTONE" inspect in.gguf --json >small/out 2>.err
     check [ $? -ne 0 ]
-    err 'cannot write to standard output'
+    err 'standard output: cannot write: No space'
     umount small
     cleanup() { :; }
 fi

@@ -5,6 +5,7 @@ tail -c 5000 "$story" >b.txt
 t 0 convert "$tiny" -o m.gguf --dtype f32
 t 0 imatrix collect m.gguf --text a.txt -o a.gguf --json
 json 'd["schema"].startswith("halftone.imatrix") and d["entries"] > 30 and d["tokens"] >= 512'
+t 0 inspect a.gguf; out 'gguf, importance matrix,'; not_out '^role'
 t 0 imatrix collect m.gguf --text a.txt -o a.dat; out 'a.dat: [0-9]+ entries'
 t 0 imatrix collect m.gguf --text b.txt --tokens 1024 -o b.gguf --json; json 'd["tokens"] == 1024'
 t 2 imatrix collect m.gguf --text a.txt -o a.gguf; err 'exists'

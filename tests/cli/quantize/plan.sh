@@ -25,7 +25,8 @@ for p in $(python3 -c 'import json; print(*[r["name"] for r in json.load(open("p
     n=$((n + 1))
 done
 check [ "$n" -ge 5 ]
-t 0 quantize f16.gguf --format Q4_K_M --dry-run; out '^would write'; out 'predicted: .* peak memory'; out 'blk.0.attn_q'
+t 0 quantize f16.gguf --format Q4_K_M --dry-run; out '^would write'; out 'predicted: .* peak memory'; out '^attn_q +f16 '; not_out 'blk.0'
+t 0 quantize f16.gguf --format Q4_K_M --dry-run -v; out 'blk.0.attn_q'
 t 0 quantize f16.gguf --format q4_k_m --dry-run; out 'would write'
 # Overrides by role, the later one wins.
 t 0 quantize f16.gguf --format Q4_0 --tensor ffn_down=q6_k --tensor ffn_down=q8_0 --embd f16 --dry-run --json

@@ -16,5 +16,6 @@ check grep -qi '</html>' r.html
 t 2 report Q8_0.eval.json -o r.html; err 'exists'
 t 0 report Q8_0.eval.json -o r.html --force --json; json 'd["schema"].startswith("halftone.report")'
 echo '{"schema": "other/1"}' >other.json
+t 3 report m.gguf -o x.html; err 'expected JSON text, found a binary file'; gone x.html
 t 3 report other.json -o x.html; gone x.html
 finish

@@ -40,8 +40,8 @@ if [ -e /dev/full ]; then
     for args in 'inspect m.gguf' --help 'help eval' 'eval --help' --version 'completion bash'; do
         # shellcheck disable=SC2086
         "$HALFTONE" $args >/dev/full 2>.err
-        check [ $? -eq 1 ]
-        err 'cannot write to standard output'
+        check [ $? -eq 7 ]
+        err 'standard output: cannot write.*No space left on device'
     done
 fi
 finish
