@@ -215,14 +215,14 @@ static int run(struct cli *cli, void *p) {
 const struct command command_list = {
     .name = "list",
     .summary = "what this build knows: formats, methods, presets, architectures ...",
-    .usage = "formats | methods | ranges | presets | architectures | containers | pretokenizers | chats",
+    .usage = "formats | methods | parts | ranges | presets | architectures | containers | pretokenizers | chats",
     .examples = examples,
     .options = options,
     .args_bytes = sizeof(struct args),
     .defaults = defaults,
     .min_positional = 1,
     .max_positional = 1,
-    .positional_choices = "formats|methods|ranges|presets|architectures|containers|pretokenizers|chats",
+    .positional_choices = "formats|methods|parts|ranges|presets|architectures|containers|pretokenizers|chats",
     .needs_context = true,
     .run = run,
 };

@@ -108,8 +108,8 @@ HT_API void ht_context_free(ht_context *ctx);
  * the program prints with --json. Each `json` argument may be NULL; free with ht_string_free. */
 HT_API void ht_string_free(char *s);
 
-/* Tables of this build: "formats", "methods", "ranges", "presets", "architectures", "containers", "pretokenizers",
- * "chats". The JSON is an array of objects with at least "name" and "summary". Unknown: HT_INVAL. */
+/* Tables of this build: "formats", "methods", "parts", "ranges", "presets", "architectures", "containers",
+ * "pretokenizers", "chats". The JSON is an array of objects with at least "name" and "summary". Unknown: HT_INVAL. */
 HT_API ht_status ht_list(const char *registry, char **json, ht_err *err);
 
 typedef struct ht_curve_options {

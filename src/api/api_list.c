@@ -58,33 +58,93 @@ static json_t *format_entry(struct ht_doc *d, size_t i) {
     return o;
 }
 
+/* "none", "migrate:alpha=0.5, ..." */
+static json_t *transforms_text(const struct ht_place_recipe *p) {
+    char out[HT_MAX_TRANSFORMS * HT_CHOICE_TEXT] = "none", one[HT_CHOICE_TEXT];
+    size_t used = 0;
+    for (size_t i = 0; i < p->n_transforms && used < sizeof out; i++) {
+        used += (size_t)snprintf(out + used, sizeof out - used, "%s%s", i > 0 ? ", " : "",
+                                 ht_choice_text(&p->transforms[i], one));
+    }
+    return json_string(out);
+}
+
 static json_t *method_entry(struct ht_doc *d, size_t i) {
     const struct ht_method *m = ht_method_at(i);
     json_t *o = entry(d, m->name, m->summary);
-    ht_doc_set(d, o, "transform", text(m->transform));
-    ht_doc_set(d, o, "range", text(m->range));
-    ht_doc_set(d, o, "format", text(m->format));
-    ht_doc_set(d, o, "round", text(m->round));
-    ht_doc_set(d, o, "outlier", text(m->outlier));
+    struct ht_recipe recipe;
+    char one[HT_CHOICE_TEXT], bits[320];
+    if (ht_method_recipe(m, &recipe, NULL) != HT_OK) {
+        d->failed = true;
+        return o;
+    }
+    const struct ht_place_recipe *w = &recipe.places[HT_PLACE_WEIGHTS];
+    ht_doc_set(d, o, "transform", transforms_text(w));
+    ht_doc_set(d, o, "range", json_string(ht_choice_text(&w->range, one)));
+    ht_doc_set(d, o, "format", json_string(w->format[0] != '\0' ? w->format : "any"));
+    ht_doc_set(d, o, "round", json_string(ht_choice_text(&w->round, one)));
+    ht_doc_set(d, o, "outlier", json_string(ht_choice_text(&w->outlier, one)));
+    for (int p = HT_PLACE_ACTIVATIONS; p < HT_PLACES; p++) {
+        const char *format = recipe.places[p].format;
+        ht_doc_set(d, o, ht_place_name((enum ht_place)p), json_string(format[0] != '\0' ? format : "float"));
+    }
+    ht_doc_set(d, o, "needs", json_string(ht_part_needs_text(ht_recipe_needs(&recipe), bits, sizeof bits)));
+    ht_doc_set(d, o, "leaves", json_string(ht_part_leaves_text(ht_recipe_leaves(&recipe), bits, sizeof bits)));
     ht_doc_set(d, o, "source", text(m->source));
     return o;
 }
 
-static json_t *range_entry(struct ht_doc *d, size_t i) {
-    const struct ht_range_part *p = ht_range_at(i);
-    json_t *o = entry(d, p->name, p->summary);
-    char options[160] = "";
-    for (size_t k = 0, used = 0; k < HT_RANGE_OPTIONS && p->options[k].name != NULL && used < sizeof options; k++) {
-        used += (size_t)snprintf(options + used, sizeof options - used, "%s%s=%g", k > 0 ? "," : "",
-                                 p->options[k].name, p->options[k].value);
+static const char *option_type(enum ht_option_type type) {
+    static const char *const names[] = {"number", "whole number", "flag", "word"};
+    return names[type];
+}
+
+static void add_options(struct ht_doc *d, json_t *o, const struct ht_part *p) {
+    char options[HT_CHOICE_TEXT] = "";
+    json_t *help = json_array();
+    size_t used = 0;
+    for (const struct ht_part_option *q = p->options; q->name != NULL; q++) {
+        if (used < sizeof options) {
+            used += (size_t)snprintf(options + used, sizeof options - used, "%s%s=%g", used > 0 ? "," : "", q->name,
+                                     q->value);
+        }
+        json_t *row = json_pack("{s:s, s:s, s:f, s:f, s:f, s:s}", "name", q->name, "type", option_type(q->type),
+                                "default", q->value, "low", q->low, "high", q->high, "help", q->help);
+        if (q->words != NULL) {
+            ht_doc_set(d, row, "words", json_string(q->words));
+        }
+        ht_doc_append(d, help, row);
     }
     ht_doc_set(d, o, "options", json_string(options));
-    json_t *help = ht_doc_array(d, o, "option_help");
-    for (const struct ht_range_option *q = p->options; q->name != NULL; q++) {
-        ht_doc_append(d, help, json_pack("{s:s, s:f, s:f, s:f, s:s}", "name", q->name, "default", q->value, "low",
-                                         q->low, "high", q->high, "help", q->help));
-    }
+    ht_doc_set(d, o, "option_help", help);
+}
+
+static json_t *range_entry(struct ht_doc *d, size_t i) {
+    const struct ht_part *p = &ht_range_at(i)->part;
+    json_t *o = entry(d, p->name, p->summary);
+    add_options(d, o, p);
     ht_doc_set(d, o, "source", text(p->source));
+    return o;
+}
+
+static json_t *part_entry(struct ht_doc *d, size_t i) {
+    const struct ht_part *p = ht_part_at(i);
+    char bits[320];
+    json_t *o = entry(d, p->name, p->summary);
+    ht_doc_set(d, o, "axis", json_string(ht_axis_name(p->axis)));
+    add_options(d, o, p);
+    ht_doc_set(d, o, "needs", json_string(ht_part_needs_text(p->needs, bits, sizeof bits)));
+    ht_doc_set(d, o, "leaves", json_string(ht_part_leaves_text(p->leaves, bits, sizeof bits)));
+    ht_doc_set(d, o, "formula", text(p->formula));
+    ht_doc_set(d, o, "source", text(p->source));
+    json_t *places = ht_doc_array(d, o, "places");
+    for (int place = 0; place < HT_PLACES; place++) {
+        if ((p->places & (1u << place)) != 0) {
+            ht_doc_append(d, places, json_string(ht_place_name((enum ht_place)place)));
+        }
+    }
+    ht_doc_set(d, o, "gguf_types", json_boolean((p->grids & HT_GRIDS_BLOCK) != 0));
+    ht_doc_set(d, o, "schemes", json_boolean((p->grids & HT_GRIDS_CODE) != 0));
     return o;
 }
 
@@ -133,6 +193,7 @@ static const struct registry {
 } registries[] = {
     {"formats", ht_format_count, format_entry},
     {"methods", ht_method_count, method_entry},
+    {"parts", ht_part_count, part_entry},
     {"ranges", ht_range_count, range_entry},
     {"presets", ht_mix_count, preset_entry},
     {"architectures", ht_arch_count, arch_entry},
@@ -165,7 +226,7 @@ ht_status ht_list(const char *registry, char **json, ht_err *err) {
     char near[128];
     ht_nearest(registry, registry_name, NULL, N_REGISTRIES, near, sizeof near);
     return ht_fail(err, HT_INVAL, "registry", HT_NO_POS,
-                   "no list of '%s'%s%s; there are formats, methods, ranges, presets, architectures, "
+                   "no list of '%s'%s%s; there are formats, methods, parts, ranges, presets, architectures, "
                    "containers, pretokenizers, chats",
                    registry, near[0] != '\0' ? ", did you mean " : "", near);
 }

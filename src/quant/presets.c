@@ -1,19 +1,22 @@
-/* Methods: each is a row of choices on the five axes (docs/methods.md). Presets of types (Q4_K_M ...) stand in
+/* Methods: each is a row that names parts on the axes (docs/methods.md). Presets of types (Q4_K_M ...) stand in
  * mix.c: they are the FORMAT choice alone, tensor by tensor. */
+#include <stdio.h>
 #include <strings.h>
 
 #include "quant/method.h"
 
 static const struct ht_method methods[] = {
-    {"rtn", "round to nearest on the format's own searched grid; needs no data",
-     "none", "squared error, searched", "any", "nearest", "none", "Jacob et al. 2017, arXiv 1712.05877",
-     HT_NEEDS_NOTHING},
+    {"rtn", "round to nearest on the format's own searched grid; needs no data", "Jacob et al. 2017, arXiv 1712.05877",
+     "scales of GGUF types are searched for the least squared error instead of taken from the largest value",
+     {{.range = "own", .round = "nearest"}}},
     {"imatrix", "the same search, each column weighted by the mean square of its input on calibration text",
-     "none", "weighted squared error, searched", "any", "nearest", "none", "llama.cpp, pull request 4861",
-     HT_NEEDS_MEAN_SQUARE},
+     "llama.cpp, pull request 4861", NULL,
+     {{.range = "weighted", .round = "nearest"}}},
     {"gptq", "columns rounded one after the other, each making up for the errors before it, then polished",
-     "none", "weighted squared error, searched", "any GGUF grid", "error feedback, descent, refit", "none",
-     "Frantar et al. 2022, arXiv 2210.17323", HT_NEEDS_GRAM},
+     "Frantar et al. 2022, arXiv 2210.17323",
+     "scales are weighted and fixed before the feedback, columns go by falling diag(H), and descent on the codes and a "
+     "refit of scales follow",
+     {{.range = "weighted", .round = "feedback:damping=0.01,descents=4"}}},
 };
 enum { N_METHODS = sizeof methods / sizeof methods[0] };
 
@@ -37,4 +40,34 @@ const struct ht_method *ht_method_find(const char *name) {
 const char *ht_method_name_at(const void *unused, size_t i) {
     (void)unused;
     return methods[i].name;
+}
+
+/* ---- the recipe of a row --------------------------------------------------------------------------------- */
+
+static ht_status choose(enum ht_axis axis, const char *text, struct ht_choice *choice, ht_err *err) {
+    return text != NULL ? ht_choice_parse(axis, text, choice, err) : HT_OK;
+}
+
+static ht_status place_recipe(const struct ht_place_row *row, struct ht_place_recipe *p, ht_err *err) {
+    for (size_t i = 0; i < HT_MAX_TRANSFORMS && row->transforms[i] != NULL; i++) {
+        HT_TRY(choose(HT_AXIS_TRANSFORM, row->transforms[i], &p->transforms[p->n_transforms++], err));
+    }
+    HT_TRY(choose(HT_AXIS_RANGE, row->range, &p->range, err));
+    HT_TRY(choose(HT_AXIS_ROUND, row->round, &p->round, err));
+    HT_TRY(choose(HT_AXIS_OUTLIER, row->outlier, &p->outlier, err));
+    snprintf(p->format, sizeof p->format, "%s", row->format != NULL ? row->format : "");
+    return HT_OK;
+}
+
+ht_status ht_method_recipe(const struct ht_method *m, struct ht_recipe *recipe, ht_err *err) {
+    ht_recipe_defaults(recipe);
+    snprintf(recipe->name, sizeof recipe->name, "%s", m->name);
+    snprintf(recipe->summary, sizeof recipe->summary, "%s", m->summary);
+    snprintf(recipe->source, sizeof recipe->source, "%s", m->source);
+    for (int i = 0; i < HT_PLACES; i++) {
+        if (place_recipe(&m->places[i], &recipe->places[i], err) != HT_OK) {
+            return err != NULL ? (err->code = HT_INTERNAL) : HT_INTERNAL;
+        }
+    }
+    return HT_OK;
 }

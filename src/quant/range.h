@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "quant/part.h"
 
 /* What the codes can say. Integers lo..hi when levels is NULL, else the table. */
 struct ht_range_grid {
@@ -63,21 +64,9 @@ struct ht_range_input {
     const struct ht_range_state *state;
 };
 
-struct ht_range_option {
-    const char *name; /* NULL ends */
-    double value;     /* default */
-    double low, high; /* what is allowed */
-    const char *help;
-};
-
-#define HT_RANGE_OPTIONS 4
-
 struct ht_range_part {
-    const char *name, *summary;
-    const char *source; /* paper, section */
-    bool needs_weight;
-    bool streams; /* for batches of activations; of values alone it is minmax */
-    struct ht_range_option options[HT_RANGE_OPTIONS + 1];
+    struct ht_part part; /* needs: the importance of each value */
+    bool streams;        /* for batches of activations; of values alone it is minmax */
     ht_status (*fit)(const struct ht_range_input *in, const struct ht_range_grid *grid, const double *options,
                      struct ht_range *out, ht_err *err);
 };
@@ -90,7 +79,7 @@ const char *ht_range_name_at(const void *unused, size_t i);  /* for ht_nearest *
 /* A part with its options. */
 struct ht_range_choice {
     const struct ht_range_part *part;
-    double options[HT_RANGE_OPTIONS];
+    double options[HT_PART_OPTIONS];
 };
 
 /* "mse", "percentile:99.9", "mse:norm=2.4,grid=128"; a value without name is the first option's. HT_INVAL names

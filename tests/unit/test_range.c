@@ -496,7 +496,7 @@ static void test_degenerate_rows(void **state) {
     }
     for (size_t p = 0; p < ht_range_count(); p++) {
         for (size_t g = 0; g < N_GRIDS; g++) {
-            const char *how = ht_range_at(p)->name;
+            const char *how = ht_range_at(p)->part.name;
             struct ht_range r = fit(how, zeros, weight, 40, grids[g]);
             assert_true(r.scale == 0 && isfinite(r.zero) && ht_range_nearest(grids[g], &r, 0) == 0);
             r = fit(how, same, weight, 40, grids[g]);
@@ -532,7 +532,7 @@ static void test_refused(void **state) {
     static struct ht_range_state empty;
     struct ht_range_grid one = {NULL, 3, 3, true, false};
     for (size_t p = 0; p < ht_range_count(); p++) {
-        ASSERT_OK(ht_range_parse(ht_range_at(p)->name, &choice, &err), &err);
+        ASSERT_OK(ht_range_parse(ht_range_at(p)->part.name, &choice, &err), &err);
         struct ht_range_input in = {.x = x, .weight = none, .n = 4};
         assert_int_equal(ht_range_fit(&choice, &in, &int8, &r, &err), HT_NUMERIC);
         assert_non_null(strstr(err.msg, "value 2 of 4"));
@@ -568,15 +568,15 @@ static void test_names_and_options(void **state) {
     ht_err err = {0};
     struct ht_range_choice c;
     for (size_t i = 0; i < ht_range_count(); i++) {
-        const struct ht_range_part *p = ht_range_at(i);
-        assert_true(p == ht_range_find(p->name) && p->summary != NULL && p->source != NULL);
-        for (const struct ht_range_option *o = p->options; o->name != NULL; o++) {
+        const struct ht_part *p = &ht_range_at(i)->part;
+        assert_true(p == &ht_range_find(p->name)->part && p->summary != NULL && p->source != NULL);
+        for (const struct ht_part_option *o = p->options; o->name != NULL; o++) {
             assert_true(o->low <= o->value && o->value <= o->high && o->help != NULL);
         }
     }
     assert_null(ht_range_at(ht_range_count()));
     ASSERT_OK(ht_range_parse("MSE:grid=128,norm=2.4", &c, &err), &err);
-    assert_true(strcmp(c.part->name, "mse") == 0 && c.options[0] == 2.4 && c.options[1] == 128);
+    assert_true(strcmp(c.part->part.name, "mse") == 0 && c.options[0] == 2.4 && c.options[1] == 128);
     ASSERT_OK(ht_range_parse("percentile:99.9", &c, &err), &err);
     assert_true(c.options[0] == 99.9 && c.options[1] == 0);
     static const char *const bad[] = {"", "percentle", "mse:", "mse:norm", "mse:norm=", "mse:norm=9", "mse:2,3",

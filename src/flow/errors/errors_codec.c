@@ -77,9 +77,9 @@ ht_status ht_codec_parse(const char *text, struct ht_codec *c, ht_err *err) {
 
 ht_status ht_codec_set_range(struct ht_codec *c, const char *range, ht_err *err) {
     HT_TRY(ht_range_parse(range, &c->range, err));
-    if (c->range.part->needs_weight || c->range.part->streams) {
-        return ht_fail(err, HT_INVAL, "range", HT_NO_POS, "%s is not for weights alone: %s", c->range.part->name,
-                       c->range.part->summary);
+    if (c->range.part->part.needs != HT_NEEDS_NOTHING || c->range.part->streams) {
+        return ht_fail(err, HT_INVAL, "range", HT_NO_POS, "%s is not for weights alone: %s", c->range.part->part.name,
+                       c->range.part->part.summary);
     }
     snprintf(c->range_name, sizeof c->range_name, "%s", range);
     return HT_OK;
@@ -92,7 +92,7 @@ void ht_codec_deinit(struct ht_codec *c) {
 
 bool ht_codec_fits(const struct ht_codec *c, uint64_t cols) {
     if (c->scaled) {
-        bool entropy = c->range.part != NULL && strcmp(c->range.part->name, "entropy") == 0;
+        bool entropy = c->range.part != NULL && strcmp(c->range.part->part.name, "entropy") == 0;
         return !entropy || c->scheme.granularity == HT_PER_TENSOR || ht_scheme_run(&c->scheme, cols) >= ENTROPY_RUN;
     }
     return cols % c->format->block_elems == 0;

@@ -118,7 +118,7 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
         HT_TRY(ht_quant_estimate(ctx, j, err));
     } else {
         const struct ht_source *source = j->plan->source;
-        if ((j->method->needs & HT_NEEDS_GRAM) != 0) {
+        if ((ht_recipe_needs(&j->recipe) & HT_NEEDS_GRAM) != 0) {
             HT_TRY(ht_quant_layers(ctx, j, err));
         } else {
             HT_TRY(ht_quant_collect_weights(ctx, j, err));

@@ -7,7 +7,7 @@
 #include "flow/flow_doc.h"
 #include "flow/flow_plan.h"
 #include "io/imatrix.h"
-#include "quant/method.h"
+#include "quant/recipe.h"
 #include "quant/mix.h"
 
 struct ht_quant_rule { /* --tensor ROLE=FORMAT, --embd, --head */
@@ -18,7 +18,7 @@ struct ht_quant_rule { /* --tensor ROLE=FORMAT, --embd, --head */
 struct ht_quant_job {
     const ht_quantize_options *o;
     struct ht_flow_plan *plan;
-    const struct ht_method *method;
+    struct ht_recipe recipe;             /* all choices, from a method's row */
     const struct ht_mix *mix;            /* preset, or NULL: one format for all */
     const struct ht_format *format;      /* the format for all, or the preset's base */
     const struct ht_format *embd, *head; /* overrides or NULL */

@@ -102,7 +102,7 @@ static ht_status solve(struct layers *l, struct ht_linear *linear, struct ht_pla
     if (bad != 0) {
         status = ht_fail(err, HT_NUMERIC, linear->name, HT_NO_POS,
                          "%llu of %llu weights are NaN or Inf; method %s cannot use them",
-                         (unsigned long long)bad, (unsigned long long)(rows * cols), l->job->method->name);
+                         (unsigned long long)bad, (unsigned long long)(rows * cols), l->job->recipe.name);
         goto done;
     }
     HT_TRY_DONE(ht_round_feedback(l->ctx->pool, t->out.format, w, rows, cols, gram->h, &options, bytes, report, err));

@@ -70,7 +70,7 @@ ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
     HT_TRY(set_u32(m, "general.file_type", mix != NULL ? ht_mix_file_type(mix) : 1024, err)); /* 1024: guessed */
     HT_TRY(set_imatrix_meta(j, err));
     HT_TRY(set_text(m, "halftone.version", ht_version(), err));
-    HT_TRY(set_text(m, "halftone.method", j->method->name, err));
+    HT_TRY(set_text(m, "halftone.method", j->recipe.name, err));
     HT_TRY(set_text(m, "halftone.format", format_name(j), err));
     HT_TRY(ht_meta_set_u64(m, "halftone.seed", j->o->seed, err));
     HT_TRY(set_text(m, "halftone.source.name", source, err));
@@ -185,7 +185,7 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     ht_flow_record_output(&d, p, j->o->output, j->o->shard_bytes > 0, j->bytes, j->n_files);
     ht_doc_set(&d, json_object_get(d.root, "output"), "xxh3", text_or_null(j->output_xxh3));
     ht_doc_set(&d, d.root, "format", json_string(format_name(j)));
-    ht_doc_set(&d, d.root, "method", json_string(j->method->name));
+    ht_doc_set(&d, d.root, "method", json_string(j->recipe.name));
     add_imatrix(&d, j);
     ht_doc_set(&d, d.root, "weights", json_integer((json_int_t)weights));
     ht_doc_set(&d, d.root, "bytes", json_integer((json_int_t)j->bytes));

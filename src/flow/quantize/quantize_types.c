@@ -5,6 +5,7 @@
 #include "base/nearest.h"
 #include "flow/quantize/quantize.h"
 #include "format/scheme.h"
+#include "quant/method.h"
 
 /* Formats that a GGUF file can hold and weights can have. */
 static bool usable(const struct ht_format *f) {
@@ -84,33 +85,40 @@ static ht_status parse_rule(const char *text, struct ht_quant_rule *rule, ht_err
     return find_format("tensor", eq + 1, &rule->format, err);
 }
 
+static ht_status find_recipe(struct ht_quant_job *j, const char *name, ht_err *err) {
+    const struct ht_method *method = ht_method_find(name);
+    if (method == NULL) {
+        char near[128];
+        ht_nearest(name, ht_method_name_at, NULL, ht_method_count(), near, sizeof near);
+        return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
+                       "unknown method '%s'%s%s; 'halftone list methods' shows all", name,
+                       near[0] != '\0' ? ", did you mean " : "", near);
+    }
+    HT_TRY(ht_method_recipe(method, &j->recipe, err));
+    return ht_recipe_check(&j->recipe, err);
+}
+
+/* Whether what the recipe's parts need can come from what was given. */
 static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
     bool has_data = o->imatrix != NULL || o->n_calib > 0;
-    j->method = ht_method_find(o->method != NULL ? o->method : has_data ? "imatrix" : "rtn");
-    if (j->method == NULL) {
-        char near[128];
-        ht_nearest(o->method, ht_method_name_at, NULL, ht_method_count(), near, sizeof near);
-        return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
-                       "unknown method '%s'%s%s; 'halftone list methods' shows all", o->method,
-                       near[0] != '\0' ? ", did you mean " : "", near);
-    }
-    bool wants_data = (j->method->needs & HT_NEEDS_MEAN_SQUARE) != 0;
-    if (wants_data && !has_data) {
+    HT_TRY(find_recipe(j, o->method != NULL ? o->method : has_data ? "imatrix" : "rtn", err));
+    unsigned needs = ht_recipe_needs(&j->recipe);
+    bool wants_text = (needs & ~(unsigned)HT_NEEDS_MEAN_SQUARE) != 0;
+    if (needs != HT_NEEDS_NOTHING && !wants_text && !has_data) {
         return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
                        "method %s needs importance: give --imatrix FILE, or --calib TEXT to collect it first",
-                       j->method->name);
+                       j->recipe.name);
     }
-    bool wants_text = (j->method->needs & HT_NEEDS_GRAM) != 0;
     if (wants_text && o->n_calib == 0) {
         return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
                        "method %s looks at pairs of inputs, which no importance file holds: give --calib TEXT",
-                       j->method->name);
+                       j->recipe.name);
     }
-    if (!wants_data && !wants_text && has_data) {
+    if (needs == HT_NEEDS_NOTHING && has_data) {
         return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
                        "method %s uses no importance: leave --imatrix and --calib away, or choose method imatrix",
-                       j->method->name);
+                       j->recipe.name);
     }
     if (o->imatrix != NULL && o->n_calib > 0) {
         return ht_fail(err, HT_INVAL, "calib", HT_NO_POS, "give either --imatrix or --calib, not both");

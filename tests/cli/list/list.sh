@@ -3,7 +3,7 @@
 for r in $("$HALFTONE" list --help | sed -n 's/^usage: halftone list //p' | tr -d '|'); do
     t 0 list "$r" --json; no_err
     json 'isinstance(d, list) and len(d) > 0 and all(r["name"] and r["summary"] for r in d)'
-    json 'len({r["name"] for r in d}) == len(d)'
+    json 'len({(r.get("axis"), r["name"]) for r in d}) == len(d)'
     t 0 list "$r"; no_err; out '^name '
 done
 t 0 list presets --json
@@ -12,6 +12,11 @@ t 0 list formats --json
 json '{"f32", "f16", "bf16", "q4_0", "q8_0", "q4_k", "q6_k", "iq4_nl", "iq4_xs"} <= {r["name"].lower() for r in d}'
 t 0 list methods --json
 json '{"rtn", "imatrix"} <= {r["name"] for r in d}'
+json 'all(r["range"] and r["round"] and r["needs"] and r["leaves"] for r in d)'
+t 0 list parts --json
+json '{("range", "own"), ("range", "mse"), ("round", "nearest"), ("round", "feedback")} <= {(r["axis"], r["name"]) for r in d}'
+json 'all(r["source"] and r["formula"] and r["places"] and (r["gguf_types"] or r["schemes"]) for r in d)'
+json 'all(o["low"] <= o["default"] <= o["high"] for r in d for o in r["option_help"])'
 t 0 list ranges --json
 json '{"absmax", "minmax", "percentile", "entropy", "mse", "wmse", "half-quadratic", "moving-average"} == {r["name"] for r in d}'
 json 'all(o["low"] <= o["default"] <= o["high"] for r in d for o in r["option_help"])'

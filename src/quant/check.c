@@ -1,0 +1,113 @@
+/* What a recipe asks for that nobody can do, told before any work. */
+#include <stdio.h>
+#include <strings.h>
+
+#include "base/nearest.h"
+#include "format/scheme.h"
+#include "quant/mix.h"
+#include "quant/recipe.h"
+
+/* Which grids a format text stands for: a preset and a GGUF type have block grids, a scheme has codes. */
+static ht_status grids_of(const char *what, const char *format, unsigned *grids, ht_err *err) {
+    struct ht_scheme scheme;
+    const struct ht_format *f = ht_format_find(format);
+    *grids = HT_GRIDS_ALL;
+    if (format[0] == '\0' || strcasecmp(format, "keep") == 0) {
+        return HT_OK;
+    }
+    if (strchr(format, ':') != NULL) {
+        *grids = HT_GRIDS_CODE;
+        return ht_scheme_parse(format, &scheme, err);
+    }
+    if (ht_mix_find(format) != NULL) {
+        *grids = HT_GRIDS_BLOCK;
+        return HT_OK;
+    }
+    if (f != NULL && f->kind == HT_KIND_CODE) {
+        return ht_fail(err, HT_INVAL, what, HT_NO_POS,
+                       "%s has no scales of its own: say which values share one, as in %s:g64 or %s:channel", f->name,
+                       f->name, f->name);
+    }
+    if (f == NULL || f->kind == HT_KIND_INT) {
+        char near[128];
+        ht_nearest(format, ht_format_name_at, NULL, ht_format_count(), near, sizeof near);
+        return ht_fail(err, HT_INVAL, what, HT_NO_POS, "no format or preset is called '%s'%s%s", format,
+                       near[0] != '\0' ? "; did you mean " : "", near);
+    }
+    *grids = f->kind == HT_KIND_FLOAT ? HT_GRIDS_ALL : HT_GRIDS_BLOCK;
+    return HT_OK;
+}
+
+static ht_status check_part(enum ht_place place, const struct ht_choice *choice, const char *format, unsigned grids,
+                            ht_err *err) {
+    const struct ht_part *part = choice->part;
+    if (part == NULL) {
+        return HT_OK;
+    }
+    if ((part->places & (1u << place)) == 0) {
+        return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS, "%s part %s is not for %s",
+                       ht_axis_name(part->axis), part->name, ht_place_text(place));
+    }
+    if ((part->grids & grids) == 0) {
+        bool code = grids == HT_GRIDS_CODE;
+        return ht_fail(err, HT_UNSUPPORTED, ht_place_name(place), HT_NO_POS,
+                       "%s part %s works on %s, and %s is %s; take a format such as %s, or another part",
+                       ht_axis_name(part->axis), part->name,
+                       code ? "GGUF types, whose scales lie inside of blocks" : "schemes, whose scales lie apart",
+                       format, code ? "a scheme" : "a GGUF type", code ? "q4_k" : "int4:g64");
+    }
+    return HT_OK;
+}
+
+static ht_status check_place(enum ht_place place, const struct ht_place_recipe *p, ht_err *err) {
+    unsigned grids;
+    HT_TRY(grids_of(ht_place_name(place), p->format, &grids, err));
+    if (place != HT_PLACE_WEIGHTS && p->format[0] != '\0' && grids != HT_GRIDS_CODE) {
+        return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS,
+                       "%s are quantized to schemes, as in int8:token; found %s", ht_place_text(place), p->format);
+    }
+    for (size_t i = 0; i < p->n_transforms; i++) {
+        HT_TRY(check_part(place, &p->transforms[i], p->format, grids, err));
+    }
+    HT_TRY(check_part(place, &p->range, p->format, grids, err));
+    HT_TRY(check_part(place, &p->round, p->format, grids, err));
+    return check_part(place, &p->outlier, p->format, grids, err);
+}
+
+ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
+    for (int i = 0; i < HT_PLACES; i++) {
+        HT_TRY(check_place((enum ht_place)i, &recipe->places[i], err));
+    }
+    for (size_t i = 0; i < recipe->n_rules; i++) {
+        const struct ht_recipe_rule *r = &recipe->rules[i];
+        struct ht_place_recipe p = recipe->places[HT_PLACE_WEIGHTS];
+        p.range = r->range.part != NULL ? r->range : p.range;
+        p.round = r->round.part != NULL ? r->round : p.round;
+        p.outlier = r->outlier.part != NULL ? r->outlier : p.outlier;
+        if (r->format[0] != '\0') {
+            snprintf(p.format, sizeof p.format, "%s", r->format);
+        }
+        HT_TRY(check_place(HT_PLACE_WEIGHTS, &p, err));
+    }
+    const struct ht_recipe_calibration *c = &recipe->calibration;
+    if (c->drift > 0 && !c->sequential) {
+        return ht_fail(err, HT_INVAL, "calibration", HT_NO_POS,
+                       "drift %g corrects for changed inputs, and sequential: false calibrates on unchanged ones; take "
+                       "one of them",
+                       c->drift);
+    }
+    return HT_OK;
+}
+
+ht_status ht_recipe_check_container(const struct ht_recipe *recipe, const char *container, unsigned stores,
+                                    ht_err *err) {
+    unsigned more = ht_recipe_leaves(recipe) & ~stores;
+    char text[320];
+    if (more == 0) {
+        return HT_OK;
+    }
+    return ht_fail(err, HT_UNSUPPORTED, recipe->name, HT_NO_POS,
+                   "method %s leaves behind: %s; %s cannot store that: write a halftone folder: -o OUT without "
+                   ".gguf",
+                   recipe->name, ht_part_leaves_text(more, text, sizeof text), container);
+}

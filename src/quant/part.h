@@ -1,0 +1,142 @@
+/* PARTS: the choices there are on each axis. A method is a row that names one part per axis (method.h, presets.c); a
+ * recipe is the same with every option's value (recipe.h). A part is described here by a const row and carried out by
+ * the function that its own header declares; who drives them is flow/.
+ *
+ * The axis FORMAT has no parts of its own: number formats and schemes are its table (format/format.h, scheme.h). */
+#ifndef HT_QUANT_PART_H
+#define HT_QUANT_PART_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+#include "quant/stats.h"
+
+/* X(NAME, text, what is chosen) */
+#define HT_AXIS_LIST(X)                                        \
+    X(TRANSFORM, "transform", "make the tensor easier")        \
+    X(RANGE, "range", "where the grid sits")                   \
+    X(ROUND, "round", "which point of the grid")               \
+    X(OUTLIER, "outlier", "what leaves the grid")
+
+enum ht_axis {
+#define HT_AXIS_ENUM(name, text, what) HT_AXIS_##name,
+    HT_AXIS_LIST(HT_AXIS_ENUM)
+#undef HT_AXIS_ENUM
+    HT_AXES
+};
+
+/* X(NAME, key in a recipe, text) */
+#define HT_PLACE_LIST(X)                          \
+    X(WEIGHTS, "weights", "weights")              \
+    X(ACTIVATIONS, "activations", "activations")  \
+    X(KV, "kv", "key and value cache")
+
+enum ht_place {
+#define HT_PLACE_ENUM(name, key, text) HT_PLACE_##name,
+    HT_PLACE_LIST(HT_PLACE_ENUM)
+#undef HT_PLACE_ENUM
+    HT_PLACES
+};
+
+/* What a part leaves to be done at run time, and a container must be able to store.
+ * X(NAME, what) */
+#define HT_LEAVES_LIST(X)                                  \
+    X(COLUMNS, "columns kept in f16")                      \
+    X(SPARSE, "single weights added in f16")               \
+    X(LOWRANK, "a product of two thin f16 matrices added") \
+    X(IN_SCALE, "inputs divided by a vector")              \
+    X(IN_SHIFT, "a vector subtracted from inputs")         \
+    X(HADAMARD, "inputs rotated at run time")              \
+    X(PERM, "inputs reordered at run time")                \
+    X(OUT_BIAS, "a bias that the architecture does not have") \
+    X(ACT, "activations rounded at run time")              \
+    X(ACT_SCALE, "fixed scales of activations")            \
+    X(CLUSTERS, "groups of inputs with scales of their own") \
+    X(THRESHOLD, "large activations not rounded")          \
+    X(KV, "keys and values rounded in the cache")
+
+enum ht_leaves_bit {
+#define HT_LEAVES_BIT(name, what) HT_LEAVES_BIT_##name,
+    HT_LEAVES_LIST(HT_LEAVES_BIT)
+#undef HT_LEAVES_BIT
+    HT_LEAVES_BITS
+};
+
+enum ht_leaves {
+    HT_LEAVES_NOTHING = 0,
+#define HT_LEAVES_ENUM(name, what) HT_LEAVES_##name = 1 << HT_LEAVES_BIT_##name,
+    HT_LEAVES_LIST(HT_LEAVES_ENUM)
+#undef HT_LEAVES_ENUM
+};
+
+/* Grids that a part works on. */
+enum ht_grids {
+    HT_GRIDS_BLOCK = 1, /* GGUF types: scales inside of blocks */
+    HT_GRIDS_CODE = 2,  /* schemes: codes, and scales apart (int4:g64) */
+    HT_GRIDS_ALL = 3
+};
+
+enum ht_option_type { HT_OPTION_REAL, HT_OPTION_WHOLE, HT_OPTION_FLAG, HT_OPTION_WORD };
+
+struct ht_part_option {
+    const char *name; /* NULL ends */
+    double value;     /* default; of a word: its place in words */
+    double low, high; /* what is allowed, both included */
+    const char *help;
+    enum ht_option_type type;
+    const char *words; /* "a|b|c" of HT_OPTION_WORD */
+};
+
+#define HT_PART_OPTIONS 8
+
+struct ht_part {
+    const char *name; /* what it does, never a paper's name */
+    enum ht_axis axis;
+    unsigned places;  /* 1u << enum ht_place */
+    unsigned grids;   /* enum ht_grids */
+    unsigned needs;   /* enum ht_needs */
+    unsigned leaves;  /* enum ht_leaves */
+    const char *summary, *formula, *source; /* formula: ASCII, in one line */
+    struct ht_part_option options[HT_PART_OPTIONS + 1];
+};
+
+#define HT_ON_WEIGHTS (1u << HT_PLACE_WEIGHTS)
+#define HT_ON_ACTIVATIONS (1u << HT_PLACE_ACTIVATIONS)
+#define HT_ON_KV (1u << HT_PLACE_KV)
+
+const char *ht_axis_name(enum ht_axis axis);
+const char *ht_axis_what(enum ht_axis axis);
+const char *ht_place_name(enum ht_place place); /* its key in a recipe */
+const char *ht_place_text(enum ht_place place);
+
+/* Every row of every axis, in the order of the axes; only what is implemented stands there. */
+size_t ht_part_count(void);
+const struct ht_part *ht_part_at(size_t i); /* NULL past the end */
+const struct ht_part *ht_part_find(enum ht_axis axis, const char *name); /* without case; NULL: none */
+
+/* A part with its options. */
+struct ht_choice {
+    const struct ht_part *part;
+    double options[HT_PART_OPTIONS];
+};
+
+#define HT_CHOICE_TEXT 256 /* bytes that hold every ht_choice_text */
+
+void ht_choice_defaults(struct ht_choice *choice, const struct ht_part *part);
+/* "feedback", "percentile:99.9", "mse:norm=2.4,grid=128"; a value without name is the first option's. HT_INVAL names
+ * what was not understood, what is near and what is allowed. */
+ht_status ht_choice_parse(enum ht_axis axis, const char *text, struct ht_choice *choice, ht_err *err);
+/* One option by name and text. */
+ht_status ht_choice_set(struct ht_choice *choice, const char *name, const char *value, ht_err *err);
+/* The options' text alone ("norm=2.4,grid=128"), set in options [HT_PART_OPTIONS]. */
+ht_status ht_part_parse_options(const struct ht_part *part, const char *text, double *options, ht_err *err);
+/* Value of an option by name; the name is one of the part's. */
+double ht_choice_value(const struct ht_choice *choice, const char *name);
+/* The shortest text that parses back: options at their defaults are left out. Returns out. */
+const char *ht_choice_text(const struct ht_choice *choice, char out[HT_CHOICE_TEXT]);
+
+/* "gram, mean square"; "nothing". Returns out. */
+const char *ht_part_needs_text(unsigned needs, char *out, size_t len);
+const char *ht_part_leaves_text(unsigned leaves, char *out, size_t len);
+
+#endif
