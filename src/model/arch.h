@@ -11,6 +11,7 @@
 
 #include "io/container.h"
 #include "model/plan.h"
+#include "tensor/fold.h"
 #include "tensor/role.h"
 
 /* How positions are scaled beyond the trained length. Unknown kinds (yarn, longrope, dynamic ...) are refused
@@ -79,6 +80,7 @@ struct ht_arch {
     bool has_window_key;  /* config.json has use_sliding_window */
     const struct ht_arch_tensor *tensors;   /* role OTHER with hf == gguf == NULL ends the list */
     const struct ht_block_step *block;      /* the steps of one layer; kind HT_STEPS ends the list */
+    const struct ht_foldsite *folds;        /* where factors can move (tensor/fold.h); name NULL ends the list */
 };
 
 size_t ht_arch_count(void);

@@ -59,4 +59,5 @@ const struct ht_arch ht_arch_llama = {
     .has_bias_choice = true,
     .tensors = tensors,
     .block = ht_block_gated,
+    .folds = ht_folds_gated,
 };

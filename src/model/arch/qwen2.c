@@ -48,4 +48,5 @@ const struct ht_arch ht_arch_qwen2 = {
     .has_window_key = true,
     .tensors = tensors,
     .block = ht_block_gated,
+    .folds = ht_folds_gated,
 };

@@ -70,4 +70,5 @@ const struct ht_arch ht_arch_qwen3 = {
     .has_window_key = true,
     .tensors = tensors,
     .block = block,
+    .folds = ht_folds_gated_head_norms,
 };
