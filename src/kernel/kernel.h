@@ -56,6 +56,23 @@ size_t ht_syrk_scratch_bytes(size_t n_tokens, size_t cols);
 void ht_syrk(struct ht_pool *pool, const float *x, size_t x_stride, size_t n_tokens, size_t cols, float *h,
              size_t h_stride, void *scratch);
 
+/* One side of an f32 product: element (i, k) lies at data[i * stride + k], transposed at data[k * stride + i]. */
+struct ht_side {
+    const float *data;
+    size_t stride; /* elements */
+    bool transposed;
+};
+
+/* y [M, N] = A [M, K] * B [N, K]^T, or y += when add; K >= 1; y with row stride y_stride. The products of training:
+ *     y = x W^T         a = x [T, K], b = W [R, K]
+ *     dx = dy W         a = dy [T, R], b = W transposed
+ *     dW = dy^T x       a = dy transposed, b = x transposed
+ * Sums of 512 products in f32 are added to y in order: 1e-5 of sum |a b| (and of y). scratch:
+ * ht_product_scratch_bytes(M, K, threads), 64-byte aligned. */
+size_t ht_product_scratch_bytes(size_t m, size_t k, int threads);
+void ht_product(struct ht_pool *pool, struct ht_side a, struct ht_side b, size_t m, size_t n, size_t k, float *y,
+                size_t y_stride, bool add, void *scratch);
+
 /* Attention of one head: out[i] = softmax(scale * q[i] K^T) V over the keys that query i may see, which are
  * 0 .. first_keys + i * keys_step - 1. Consecutive tokens: keys_step 1. The heads of one group at one
  * position: keys_step 0 (q_stride then steps from head to head). first_keys >= 1. Strides in elements. */

@@ -134,6 +134,9 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
 void ht_syrk_with(const struct ht_kernel_table *table, struct ht_pool *pool, const float *x, size_t x_stride,
                   size_t n_tokens, size_t cols, float *h, size_t h_stride, void *scratch);
 
+void ht_product_with(const struct ht_kernel_table *table, struct ht_pool *pool, struct ht_side a, struct ht_side b,
+                     size_t m, size_t n, size_t k, float *y, size_t y_stride, bool add, void *scratch);
+
 /* The reference level's slots, one file per family. */
 float ht_dot_f32_ref(const float *a, const float *b, size_t n);
 float ht_dot_f32_f16_ref(const float *a, const uint16_t *b, size_t n);
