@@ -5,6 +5,7 @@
  *   errors_model.c   the tensors of a file through each codec, streamed
  *   errors_json.c    figures as JSON
  *   errors_svg.c     error against bits, with the bounds
+ *   errors_precision.c   precision of one value against its size
  *   errors_page.c    the HTML page */
 #ifndef HT_FLOW_ERRORS_H
 #define HT_FLOW_ERRORS_H
@@ -91,11 +92,23 @@ struct ht_error_plot {
     size_t n_points;
     const struct ht_error_line *lines;
     size_t n_lines;
+    bool precision; /* a third panel: ht_precision_panel */
 };
 
 /* Two panels over the same bits: the error, and how many bits each point lies from the Gaussian bound. A complete SVG
  * file when alone, else a part of a page. */
 void ht_errors_figure(const struct ht_error_plot *plot, bool alone, struct ht_buf *out);
+
+/* ---- errors_precision.c ------------------------------------------------------------------------------------ */
+
+/* Least ratio of a value to its error, in dB, over values just below max * 10^(-below_db / 20), max the format's
+ * largest value (level). INFINITY: all of them are exact; 0: they become 0. */
+double ht_precision_db(const struct ht_format *f, double below_db);
+/* "precision": [{"format", "dynamic_range_db", "points": [[dB below the largest value, dB], ...]}, ...] */
+void ht_precision_json(struct ht_doc *doc);
+/* The same as a panel of the figure, its plot area from y0 on. */
+#define HT_PRECISION_HEIGHT 440.0
+void ht_precision_panel(double y0, struct ht_buf *out);
 
 /* The lines that theory gives: bound, Lloyd-Max, even levels. Bits from 0 to 10. */
 #define HT_ERROR_LINE_POINTS 11

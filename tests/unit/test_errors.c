@@ -250,11 +250,35 @@ static void test_cancelled(void **state) {
     ht_context_free(ctx);
 }
 
+/* What the definition of each format says: a float of m mantissa bits errs by at most 2^-(m + 1) of a value down to its
+ * subnormals, an integer by half a step whatever the size. */
+static void test_precision_against_size(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        double db, down_to; /* least precision, kept to this many dB below the largest value */
+    } floats[] = {{"f16", 66.2, 178}, {"bf16", 48.1, 150}, {"fp8_e4m3", 24.0, 86}, {"fp8_e5m2", 18.0, 170}};
+    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) {
+        const struct ht_format *f = ht_format_find(floats[i].name);
+        double least = INFINITY;
+        for (double x = 0; x <= floats[i].down_to; x += 1.5) {
+            least = fmin(least, ht_precision_db(f, x));
+        }
+        assert_true(least >= floats[i].db && least < floats[i].db + 1.3);
+    }
+    const struct ht_format *int8 = ht_format_find("int8"), *int4 = ht_format_find("int4");
+    double fall = ht_precision_db(int8, 0) - ht_precision_db(int8, 40 * log10(2));
+    assert_true(fabs(fall - 40 * log10(2)) < 1.5);
+    assert_true(fabs(ht_precision_db(int8, 0) - ht_precision_db(int4, 0) - 25.2) < 0.3);
+    assert_true(ht_precision_db(int8, 50) <= 0); /* all become 0 */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_figures_against_whole_matrices), cmocka_unit_test(test_ranges_compared),
         cmocka_unit_test(test_same_for_any_threads),           cmocka_unit_test(test_totals_are_means),
         cmocka_unit_test(test_refused),                        cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_precision_against_size),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -239,6 +239,7 @@ static ht_status describe(const struct curve *c, char **json, ht_err *err) {
         }
         ht_doc_append(&d, formats, o);
     }
+    ht_precision_json(&d);
     if (c->o->output != NULL) {
         char name[256];
         ht_flow_base_name(c->o->output, name, sizeof name);
@@ -264,7 +265,7 @@ static ht_status draw_figure(const struct curve *c, struct ht_buf *out, ht_err *
     ht_error_limits_lines(&c->limits[0], lines);
     snprintf(title, sizeof title, "Error of each format on %s rows (%zu x %u values, seed %llu)", c->densities[0]->name,
              c->rows, COLS, (unsigned long long)c->o->seed);
-    struct ht_error_plot plot = {title, "mean squared error over variance", points, c->n_codecs, lines, 3};
+    struct ht_error_plot plot = {title, "mean squared error over variance", points, c->n_codecs, lines, 3, true};
     ht_errors_figure(&plot, true, out);
     ht_mem_free(points);
     return ht_buf_ok(out) ? HT_OK : ht_fail_nomem(err, out->len);

@@ -123,7 +123,7 @@ void ht_error_report_figure(const struct ht_error_report *r, bool alone, struct 
     ht_error_limits_lines(&r->limits, lines);
     snprintf(title, sizeof title, "%s: error of the weights in each format", r->path);
     struct ht_error_plot plot = {title, "squared error over mean square, mean of all weights", points, r->n_codecs,
-                                 lines, 3};
+                                 lines, 3, false};
     ht_errors_figure(&plot, alone, out);
 done:
     ht_mem_free(points);

@@ -29,6 +29,10 @@ static const char style[] =
     ".ef .f{fill:var(--ink,#1d1c1a)}.ef .mark{stroke:var(--card,#fff);stroke-width:1.2}"
     ".g0{fill:#007a99}.g1{fill:#c4551d}.g2{fill:#2f7d5b}.g3{fill:#7c4fa0}.g4{fill:#b08a12}.g5{fill:#9f2f6b}"
     ".g6{fill:#4a5fc1}.g7{fill:#7a7f86}"
+    ".ef .p0,.ef .p1,.ef .p2,.ef .p3,.ef .p4,.ef .p5,.ef .p6,.ef .p7,.ef .p8{stroke-width:1.8}"
+    ".p0{stroke:#007a99}.p1{stroke:#c4551d}.p2{stroke:#2f7d5b}.p3{stroke:#7c4fa0}.p4{stroke:#b08a12}"
+    ".p5{stroke:#9f2f6b}.p6{stroke:#1d1c1a}.p7{stroke:#7a7f86;stroke-dasharray:5 3}.p8{stroke:#4a5fc1;"
+    "stroke-dasharray:2 3}"
     "</style>\n";
 
 struct panel {
@@ -316,12 +320,16 @@ void ht_errors_figure(const struct ht_error_plot *plot, bool alone, struct ht_bu
     b.y1 = 936;
     b.from_y = gap_lo - 0.05 * (gap_hi - gap_lo);
     b.to_y = gap_hi + 0.06 * (gap_hi - gap_lo);
+    double height = HEIGHT + (plot->precision ? HT_PRECISION_HEIGHT : 0);
     ht_buf_printf(out, "<svg class=\"ef%s\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" "
-                       "aria-label=\"Error against bits\"%s>\n", alone ? "" : " plot", WIDTH, HEIGHT,
-                  alone ? " xmlns=\"http://www.w3.org/2000/svg\" width=\"1120\" height=\"1010\"" : "");
+                       "aria-label=\"Error against bits\"", alone ? "" : " plot", WIDTH, height);
+    if (alone) {
+        ht_buf_printf(out, " xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\"", WIDTH, height);
+    }
+    ht_buf_puts(out, ">\n");
     ht_buf_puts(out, style);
     if (alone) {
-        ht_buf_printf(out, "<rect width=\"%.0f\" height=\"%.0f\" fill=\"#fff\"/>\n", WIDTH, HEIGHT);
+        ht_buf_printf(out, "<rect width=\"%.0f\" height=\"%.0f\" fill=\"#fff\"/>\n", WIDTH, height);
     }
     text(out, "h", 78, 28, "start", plot->title);
     legend(plot, last, 58, out);
@@ -332,5 +340,8 @@ void ht_errors_figure(const struct ht_error_plot *plot, bool alone, struct ht_bu
     gap_axis(&b, out);
     content(&b, plot, last, out);
     told(plot, last, HEIGHT - 14, out);
+    if (plot->precision) {
+        ht_precision_panel(HEIGHT + 58, out);
+    }
     ht_buf_puts(out, "</svg>\n");
 }
