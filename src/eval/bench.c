@@ -85,8 +85,8 @@ static void count_work(const struct ht_model *m, const ht_bench_options *o, stru
         const struct ht_step *s = &m->plan.steps[i];
         if (s->linear != NULL) {
             const struct ht_mat *w = &s->linear->w;
-            bool integers = w->format->unpack != NULL && !o->exact;
-            bm->weight_bytes += w->rows * w->row_bytes + (s->linear->bias != NULL ? w->rows * sizeof(float) : 0);
+            bool integers = ht_linear_is_integer(s->linear, o->exact ? HT_MATH_EXACT : HT_MATH_FAST);
+            bm->weight_bytes += ht_linear_bytes(s->linear);
             (i < m->plan.n_body ? bm->body_ops : bm->head_ops)[integers ? HT_CEILING_INT8 : HT_CEILING_F32] +=
                 2.0 * (double)w->rows * (double)w->cols;
         } else if (s->weight != NULL) {
@@ -94,7 +94,7 @@ static void count_work(const struct ht_model *m, const ht_bench_options *o, stru
                 (s->kind == HT_STEP_HEAD_NORM ? m->hp.head_dim : ht_act_width(m, s->in)) * sizeof(float);
         }
     }
-    bm->weight_bytes += ht_tensor_row_bytes(m->token_embd);
+    bm->weight_bytes += ht_linear_bytes(m->token_embd) / m->token_embd->w.rows;
     uint64_t per_position = 2ull * m->hp.n_layers * m->hp.n_kv_heads * m->hp.head_dim * (o->exact ? 4 : 2);
     bm->cache_bytes = o->gen == 0 ? 0 : per_position * (o->depth + (o->gen + 1) / 2);
 }

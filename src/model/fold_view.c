@@ -5,15 +5,14 @@
 #include "base/mem.h"
 
 struct decode {
-    const struct ht_mat *in;
-    float *w;
+    const struct ht_linear *in;
+    float *w, *scratch; /* scratch [threads, cols] */
 };
 
 static void decode_task(void *ctx, size_t row, int thread) {
-    (void)thread;
     const struct decode *d = ctx;
-    d->in->format->decode((const unsigned char *)d->in->data + row * d->in->row_bytes, d->w + row * d->in->cols,
-                          (size_t)d->in->cols);
+    uint64_t cols = d->in->w.cols;
+    ht_linear_row(d->in, row, d->w + row * cols, d->scratch + (uint64_t)thread * cols);
 }
 
 static ht_status take_matrix(struct ht_pool *pool, const struct ht_linear *l, enum ht_role role,
@@ -22,8 +21,13 @@ static ht_status take_matrix(struct ht_pool *pool, const struct ht_linear *l, en
         return HT_OK;
     }
     HT_TRY(ht_fold_block_matrix(block, role, l->w.rows, l->w.cols, err));
-    struct decode d = {&l->w, block->matrices[role].w};
+    struct decode d = {l, block->matrices[role].w, NULL};
+    d.scratch = ht_mem_alloc_array((size_t)ht_pool_threads(pool), (size_t)l->w.cols * sizeof *d.scratch);
+    if (d.scratch == NULL) {
+        return ht_fail_nomem(err, l->w.cols * sizeof *d.scratch);
+    }
     ht_pool_run(pool, (size_t)l->w.rows, decode_task, &d);
+    ht_mem_free(d.scratch);
     return HT_OK;
 }
 
@@ -66,21 +70,6 @@ done:
     return status;
 }
 
-/* The embedding is a tensor of the source; the model gets one of its own. */
-static ht_status put_embedding(struct ht_model *model, const struct ht_fold_matrix *m, ht_err *err) {
-    struct ht_tensor *t = ht_arena_alloc(&model->arena, sizeof *t);
-    if (t == NULL) {
-        return ht_fail_nomem(err, sizeof *t);
-    }
-    *t = *model->token_embd;
-    t->format = ht_format_find("f32");
-    t->data = m->w;
-    t->bytes = m->rows * m->cols * sizeof *m->w;
-    model->token_embd = t;
-    model->hp.tied = false;
-    return HT_OK;
-}
-
 ht_status ht_fold_view_put(struct ht_model *model, const struct ht_fold_block *block, ht_err *err) {
     struct ht_layer *to = block->layer < 0 ? &model->globals : &model->layers[block->layer];
     for (int role = 0; role < HT_ROLES; role++) {
@@ -89,6 +78,8 @@ ht_status ht_fold_view_put(struct ht_model *model, const struct ht_fold_block *b
         if (to->linears[role] != NULL && m->w != NULL) {
             to->linears[role]->w =
                 (struct ht_mat){ht_format_find("f32"), m->w, m->rows, m->cols, m->cols * sizeof *m->w};
+            to->linears[role]->q = NULL;
+            to->linears[role]->side = NULL;
         }
         if (to->vectors[role] != NULL && v->used) {
             /* The model's own copy; steps of the plan point to it. */
@@ -102,5 +93,7 @@ ht_status ht_fold_view_put(struct ht_model *model, const struct ht_fold_block *b
             to->linears[role]->bias = to->vectors[ht_role_bias((enum ht_role)role)];
         }
     }
-    return block->layer < 0 ? put_embedding(model, &block->matrices[HT_ROLE_TOKEN_EMBD], err) : HT_OK;
+    (void)err; /* nothing is allocated */
+    model->hp.tied = model->hp.tied && block->layer >= 0; /* the head's linear is one of its own in any case */
+    return HT_OK;
 }

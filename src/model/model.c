@@ -73,15 +73,13 @@ static ht_status load_tensors(struct ht_model *m, ht_err *err) {
         } else {
             HT_TRY(load_linear(m, t, b, &layer->linears[b->role], err));
         }
-        if (b->role == HT_ROLE_TOKEN_EMBD) {
-            m->token_embd = t;
-        }
     }
     return HT_OK;
 }
 
 /* Biases belong to their linears; a tied output is a view of the embedding. */
 static ht_status join(struct ht_model *m, ht_err *err) {
+    m->token_embd = m->globals.linears[HT_ROLE_TOKEN_EMBD];
     if (m->hp.tied) {
         struct ht_linear *output = ht_arena_alloc(&m->arena, sizeof *output);
         if (output == NULL) {
@@ -91,14 +89,13 @@ static ht_status join(struct ht_model *m, ht_err *err) {
         output->role = HT_ROLE_OUTPUT;
         m->globals.linears[HT_ROLE_OUTPUT] = output;
     }
-    m->weight_bytes =
-        m->globals.linears[HT_ROLE_OUTPUT]->w.rows * m->globals.linears[HT_ROLE_OUTPUT]->w.row_bytes;
+    m->weight_bytes = ht_linear_bytes(m->globals.linears[HT_ROLE_OUTPUT]);
     for (uint32_t l = 0; l < m->hp.n_layers; l++) {
         for (int role = 0; role < HT_ROLES; role++) {
             struct ht_linear *linear = m->layers[l].linears[role];
             if (linear != NULL) {
+                m->weight_bytes += ht_linear_bytes(linear);
                 linear->bias = m->layers[l].vectors[ht_role_bias((enum ht_role)role)];
-                m->weight_bytes += linear->w.rows * linear->w.row_bytes;
             }
         }
     }

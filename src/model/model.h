@@ -5,17 +5,9 @@
 #define HT_MODEL_MODEL_H
 
 #include "io/container.h"
-#include "kernel/kernel.h"
 #include "model/arch.h"
+#include "model/linear.h"
 #include "token/tokenizer.h"
-
-struct ht_linear {
-    struct ht_mat w;
-    const float *bias; /* [rows] f32 or NULL */
-    enum ht_role role;
-    int32_t layer;
-    const char *name; /* GGUF name of the weight, "blk.0.attn_q.weight", also for Hugging Face folders */
-};
 
 struct ht_layer { /* by role; NULL where the architecture has none or the checkpoint leaves it out */
     struct ht_linear *linears[HT_ROLES];
@@ -30,7 +22,7 @@ struct ht_model {
     struct ht_tokenizer *tokenizer;
     enum ht_rope_style rope;
     const double *rope_inv_freq; /* [rope_dim / 2] radians per position, all scaling applied */
-    const struct ht_tensor *token_embd; /* [V, C] */
+    const struct ht_linear *token_embd; /* [V, C], without sidecar */
     struct ht_layer globals; /* output and output_norm; tied: output is a view of token_embd */
     struct ht_layer *layers; /* [n_layers] */
     struct ht_plan plan;

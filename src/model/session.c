@@ -37,7 +37,7 @@ static uint64_t matmul_scratch(const struct ht_model *m, uint32_t batch, int thr
     for (size_t i = 0; i < m->plan.n; i++) {
         const struct ht_linear *linear = m->plan.steps[i].linear;
         if (linear != NULL) {
-            uint64_t need = ht_matmul_scratch_bytes(&linear->w, batch, threads);
+            uint64_t need = ht_linear_scratch_bytes(linear, batch, threads);
             most = need > most ? need : most;
         }
     }

@@ -46,9 +46,7 @@ static void per_token(const struct job *j, token_fn *fn) {
 }
 
 static void embed_token(const struct job *j, size_t t) {
-    const struct ht_tensor *e = j->run->model->token_embd;
-    e->format->decode(ht_tensor_row(e, (uint64_t)j->run->ids[j->run->row0 + t]), j->out + t * j->out_width,
-                      j->out_width);
+    ht_linear_row(j->run->model->token_embd, (uint64_t)j->run->ids[j->run->row0 + t], j->out + t * j->out_width, NULL);
 }
 
 static void norm_token(const struct job *j, size_t t) {
@@ -80,13 +78,6 @@ static void add_token(const struct job *j, size_t t) {
     const float *a = j->in + t * j->in_width, *b = j->in2 + t * j->in_width;
     for (size_t i = 0; i < j->out_width; i++) {
         out[i] = a[i] + b[i];
-    }
-}
-
-static void bias_token(const struct job *j, size_t t) {
-    float *out = j->out + t * j->out_width;
-    for (size_t i = 0; i < j->out_width; i++) {
-        out[i] += j->step->linear->bias[i];
     }
 }
 
@@ -149,10 +140,7 @@ static void run_linear(const struct job *j) {
     if (run->options.hook != NULL) {
         run->options.hook(run->options.hook_user, l, j->in, run->n_rows);
     }
-    ht_matmul(run->pool, &l->w, j->in, run->n_rows, j->out, j->out_width, run->options.math, run->scratch);
-    if (l->bias != NULL) {
-        per_token(j, bias_token);
-    }
+    ht_linear_apply(run->pool, l, j->in, run->n_rows, j->out, j->out_width, run->options.math, run->scratch);
 }
 
 struct attend_job {

@@ -1,0 +1,386 @@
+/* The linear layer: three passes, each over the pool.
+ *
+ *     tokens   input -> u; what the codes see (m), its codes; kept columns; lr_a u
+ *     dense    m times the weight
+ *     rows     the sidecar's terms and biases are added
+ *
+ * A plain matrix without sidecar is ht_matmul and the bias. */
+#include "model/linear.h"
+
+#include <math.h>
+
+#include "format/half.h"
+#include "model/linear_impl.h"
+
+/* ---- sizes ------------------------------------------------------------------------------------------------- */
+
+static size_t take(size_t *at, size_t bytes) {
+    size_t start = *at;
+    *at = (start + bytes + 63) & ~(size_t)63;
+    return start;
+}
+
+static unsigned leaves_of(const struct ht_linear *l) {
+    return l->side != NULL ? l->side->leaves : 0;
+}
+
+/* Levels fit int16 and are not offset by a real min. */
+static bool integer_weight(const struct ht_qtensor *q) {
+    const struct ht_code *c = q->scheme.format->code;
+    return c->levels == NULL && c->fitted == HT_FITTED_NOT && q->scheme.zero != HT_ZERO_OFFSET && c->lo >= INT16_MIN &&
+           c->hi <= INT16_MAX;
+}
+
+static bool integer_product(const struct ht_linear *l) {
+    return l->q != NULL && l->side != NULL && ht_act_is_integer(l->side) && integer_weight(l->q);
+}
+
+static uint64_t most_products(const struct ht_linear *l) {
+    return ht_int32_sum_limit(l->q->scheme.format, l->side->act.format);
+}
+
+static size_t count_pieces(const struct ht_linear *l) {
+    uint64_t limit = most_products(l);
+    return (size_t)(l->q->groups + ht_act_segments(l->side) + l->w.cols / limit + 1);
+}
+
+struct layout {
+    size_t u, m, kept, low, codes, grids, sums, pieces, large, shared;
+    size_t thread_bytes, total;
+};
+
+static struct layout layout_of(const struct ht_linear *l, size_t T, int threads) {
+    struct layout a = {0};
+    size_t at = 0, K = (size_t)l->w.cols, per_thread = 0;
+    unsigned leaves = leaves_of(l);
+    if (l->side != NULL) {
+        a.u = take(&at, T * K * sizeof(float));
+        a.m = take(&at, T * K * sizeof(float));
+        a.kept = take(&at, T * l->side->n_out * sizeof(float));
+        a.low = take(&at, T * l->side->rank * sizeof(float));
+        a.large = take(&at, (leaves & HT_LEAVES_THRESHOLD) != 0 ? K * sizeof(uint32_t) : 0);
+        take(&per_thread, K * sizeof(float));
+    }
+    if ((leaves & HT_LEAVES_ACT) != 0) {
+        a.grids = take(&at, T * ht_act_segments(l->side) * sizeof(struct ht_affine));
+    }
+    if (integer_product(l)) {
+        a.codes = take(&at, T * K * sizeof(int16_t));
+        a.pieces = take(&at, count_pieces(l) * sizeof(struct ht_piece));
+        a.sums = take(&at, T * count_pieces(l) * sizeof(int32_t));
+        take(&per_thread, HT_LINEAR_ROWS * K * sizeof(int16_t) + K * sizeof(int32_t));
+        take(&per_thread, HT_LINEAR_ROWS * count_pieces(l) * sizeof(int32_t));
+    }
+    a.thread_bytes = per_thread;
+    size_t dense = l->q == NULL           ? ht_matmul_scratch_bytes(&l->w, T, threads)
+                   : !integer_product(l) ? ht_qmatmul_scratch_bytes(l->q, T, threads)
+                                          : 0;
+    size_t mine = (size_t)threads * per_thread;
+    a.shared = take(&at, dense > mine ? dense : mine);
+    a.total = at;
+    return a;
+}
+
+size_t ht_linear_scratch_bytes(const struct ht_linear *l, size_t max_tokens, int threads) {
+    return layout_of(l, max_tokens, threads).total;
+}
+
+/* ---- tokens ------------------------------------------------------------------------------------------------ */
+
+static void mask(const struct ht_linear *l, const struct ht_linear_job *j, size_t t) {
+    const struct ht_sidecar *s = l->side;
+    const float *u = j->u + t * j->K;
+    float *m = j->m + t * j->K;
+    memcpy(m, u, j->K * sizeof *m);
+    for (uint32_t i = 0; i < s->n_out; i++) {
+        j->kept[t * s->n_out + i] = u[s->out_idx[i]];
+        m[s->out_idx[i]] = 0;
+    }
+    for (size_t k = 0; (s->leaves & HT_LEAVES_THRESHOLD) != 0 && k < j->K; k++) {
+        m[k] = fabsf(m[k]) > s->threshold ? 0 : m[k];
+    }
+}
+
+static void sum_codes(const struct ht_linear_job *j, size_t t) {
+    const int16_t *codes = j->codes + t * j->K;
+    for (size_t p = 0; p < j->n_pieces; p++) {
+        int32_t sum = 0;
+        for (uint32_t k = j->pieces[p].from; k < j->pieces[p].to; k++) {
+            sum += codes[k];
+        }
+        j->sums[t * j->n_pieces + p] = sum;
+    }
+}
+
+static void token_task(void *ctx, size_t t, int thread) {
+    const struct ht_linear_job *j = ctx;
+    const struct ht_sidecar *s = j->l->side;
+    float *u = j->u + t * j->K, *m = j->m + t * j->K;
+    ht_sidecar_inputs(s, j->x + t * j->K, 1, u, (float *)(void *)(j->shared + (size_t)thread * j->thread_bytes));
+    mask(j->l, j, t);
+    for (uint32_t k = 0; k < s->rank; k++) {
+        float sum = 0;
+        for (size_t i = 0; i < j->K; i += HT_LINEAR_DOT) {
+            size_t n = j->K - i < HT_LINEAR_DOT ? j->K - i : HT_LINEAR_DOT;
+            sum += ht_kernels()->dot_f32_f16(u + i, s->lr_a + (size_t)k * j->K + i, n);
+        }
+        j->low[t * s->rank + k] = sum;
+    }
+    if ((s->leaves & HT_LEAVES_ACT) == 0) {
+        return;
+    }
+    struct ht_affine *grids = j->grids + t * j->n_segments;
+    ht_act_fit(s, m, grids);
+    if (j->codes != NULL) {
+        ht_act_codes(s, m, grids, j->codes + t * j->K);
+        sum_codes(j, t);
+    } else {
+        ht_act_values(s, m, grids);
+        /* A column that skips the rounding counts nothing here, whatever the grid makes of 0. */
+        for (uint32_t i = 0; i < s->n_out; i++) {
+            m[s->out_idx[i]] = 0;
+        }
+        for (size_t k = 0; (s->leaves & HT_LEAVES_THRESHOLD) != 0 && k < j->K; k++) {
+            m[k] = fabsf(u[k]) > s->threshold ? 0 : m[k];
+        }
+    }
+}
+
+/* Runs of columns that share the scales of weight and activations, cut where an int32 sum could overflow. */
+static void cut_pieces(struct ht_linear_job *j) {
+    const struct ht_qtensor *q = j->l->q;
+    uint64_t limit = most_products(j->l), segment = 0, from, to;
+    ht_act_segment(j->l->side, 0, &from, &to);
+    j->n_pieces = 0;
+    for (uint64_t k = 0, end; k < j->K; k = end) {
+        if (k >= to) {
+            ht_act_segment(j->l->side, ++segment, &from, &to);
+        }
+        uint64_t group = k / q->run, group_end = (group + 1) * q->run;
+        end = group_end < to ? group_end : to;
+        end = end - k < limit ? end : k + limit;
+        end = end < j->K ? end : j->K;
+        j->pieces[j->n_pieces++] = (struct ht_piece){(uint32_t)k, (uint32_t)end, (uint32_t)group, (uint32_t)segment};
+    }
+}
+
+/* Columns that are large in some token, in order. */
+static void find_large(struct ht_linear_job *j) {
+    const struct ht_sidecar *s = j->l->side;
+    j->n_large = 0;
+    for (size_t k = 0; (s->leaves & HT_LEAVES_THRESHOLD) != 0 && k < j->K; k++) {
+        bool any = false;
+        for (size_t t = 0; t < j->T; t++) {
+            any = any || fabsf(j->u[t * j->K + k]) > s->threshold;
+        }
+        for (uint32_t i = 0; any && i < s->n_out; i++) {
+            any = s->out_idx[i] != k;
+        }
+        if (any) {
+            j->large[j->n_large++] = (uint32_t)k;
+        }
+    }
+}
+
+/* ---- dense ------------------------------------------------------------------------------------------------- */
+
+HT_CLONES
+static int32_t dot_i16(const int16_t *a, const int16_t *b, size_t n) {
+    int32_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (int32_t)a[i] * b[i];
+    }
+    return sum;
+}
+
+static float dot_row(const struct ht_linear_job *j, uint64_t row, const int16_t *w, const int32_t *sum_w, size_t t) {
+    const int16_t *codes = j->codes + t * j->K;
+    float y = 0;
+    for (size_t p = 0; p < j->n_pieces; p++) {
+        const struct ht_piece *c = &j->pieces[p];
+        struct ht_affine aw = ht_qtensor_grid(j->l->q, row, c->group);
+        const struct ht_affine *ax = &j->grids[t * j->n_segments + c->segment];
+        int64_t n = c->to - c->from, dot = dot_i16(w + c->from, codes + c->from, (size_t)n);
+        int64_t exact = dot - (int64_t)aw.zero * j->sums[t * j->n_pieces + p] - (int64_t)ax->zero * sum_w[p] +
+                        n * aw.zero * ax->zero;
+        y += ax->scale * aw.scale * (float)exact;
+    }
+    return y;
+}
+
+/* Codes times codes. */
+static void integer_task(void *ctx, size_t task, int thread) {
+    const struct ht_linear_job *j = ctx;
+    uint64_t row0 = task * HT_LINEAR_ROWS, left = j->l->w.rows - row0;
+    uint64_t rows = left < HT_LINEAR_ROWS ? left : HT_LINEAR_ROWS;
+    unsigned char *mine = j->shared + (size_t)thread * j->thread_bytes;
+    size_t at = 0;
+    take(&at, j->K * sizeof(float));
+    size_t packed = HT_LINEAR_ROWS * j->K * sizeof(int16_t) + j->K * sizeof(int32_t);
+    int16_t *w = (int16_t *)(void *)(mine + take(&at, packed));
+    int32_t *codes = (int32_t *)(void *)(w + HT_LINEAR_ROWS * j->K), *sums = (int32_t *)(void *)(mine + at);
+    for (uint64_t r = 0; r < rows; r++) {
+        ht_qtensor_codes(j->l->q, row0 + r, codes);
+        for (size_t k = 0; k < j->K; k++) {
+            w[r * j->K + k] = (int16_t)codes[k];
+        }
+        for (size_t p = 0; p < j->n_pieces; p++) {
+            int32_t sum = 0;
+            for (uint32_t k = j->pieces[p].from; k < j->pieces[p].to; k++) {
+                sum += codes[k];
+            }
+            sums[r * j->n_pieces + p] = sum;
+        }
+    }
+    for (size_t t = 0; t < j->T; t++) {
+        for (uint64_t r = 0; r < rows; r++) {
+            j->y[t * j->y_stride + row0 + r] = dot_row(j, row0 + r, w + r * j->K, sums + r * j->n_pieces, t);
+        }
+    }
+}
+
+/* ---- rows -------------------------------------------------------------------------------------------------- */
+
+static float terms_of(const struct ht_linear_job *j, uint64_t r, size_t t, const float *large) {
+    const struct ht_sidecar *s = j->l->side;
+    const float *u = j->u + t * j->K;
+    float sum = 0;
+    for (uint32_t i = 0; i < s->n_out; i++) {
+        sum += ht_f16_to_f32(s->out_val[r * s->n_out + i]) * j->kept[t * s->n_out + i];
+    }
+    for (size_t i = 0; i < j->n_large; i++) {
+        float v = u[j->large[i]];
+        sum += fabsf(v) > s->threshold ? v * large[i] : 0;
+    }
+    if ((s->leaves & HT_LEAVES_SPARSE) != 0) {
+        for (uint32_t i = s->sp_ptr[r]; i < s->sp_ptr[r + 1]; i++) {
+            sum += ht_f16_to_f32(s->sp_val[i]) * u[s->sp_idx[i]];
+        }
+    }
+    for (uint32_t i = 0; i < s->rank; i++) {
+        sum += ht_f16_to_f32(s->lr_b[r * s->rank + i]) * j->low[t * s->rank + i];
+    }
+    return sum + ((s->leaves & HT_LEAVES_OUT_BIAS) != 0 ? s->out_bias[r] : 0);
+}
+
+static void terms_task(void *ctx, size_t task, int thread) {
+    const struct ht_linear_job *j = ctx;
+    uint64_t row0 = task * HT_LINEAR_ROWS, left = j->l->w.rows - row0;
+    uint64_t rows = left < HT_LINEAR_ROWS ? left : HT_LINEAR_ROWS;
+    float *row = (float *)(void *)(j->shared + (size_t)thread * j->thread_bytes);
+    for (uint64_t r = row0; r < row0 + rows; r++) {
+        if (j->n_large > 0) {
+            ht_linear_codes_row(j->l, r, row);
+            for (size_t i = 0; i < j->n_large; i++) { /* ascending, so that i <= large[i] */
+                row[i] = row[j->large[i]];
+            }
+        }
+        for (size_t t = 0; t < j->T; t++) {
+            j->y[t * j->y_stride + r] += terms_of(j, r, t, row);
+        }
+    }
+}
+
+static void bias_task(void *ctx, size_t task, int thread) {
+    (void)thread;
+    const struct ht_linear_job *j = ctx;
+    size_t from = task * HT_LINEAR_TOKENS, to = from + HT_LINEAR_TOKENS < j->T ? from + HT_LINEAR_TOKENS : j->T;
+    for (size_t t = from; t < to; t++) {
+        float *y = j->y + t * j->y_stride;
+        for (uint64_t r = 0; r < j->l->w.rows; r++) {
+            y[r] += j->l->bias[r];
+        }
+    }
+}
+
+/* ---- all of it --------------------------------------------------------------------------------------------- */
+
+static void *at_or_null(unsigned char *base, size_t at, bool there) {
+    return there ? base + at : NULL;
+}
+
+static void place(struct ht_linear_job *j, const struct layout *a, unsigned char *base) {
+    const struct ht_linear *l = j->l;
+    bool integer = integer_product(l);
+    j->u = at_or_null(base, a->u, l->side != NULL);
+    j->m = at_or_null(base, a->m, l->side != NULL);
+    j->kept = at_or_null(base, a->kept, l->side != NULL);
+    j->low = at_or_null(base, a->low, l->side != NULL);
+    j->large = at_or_null(base, a->large, (leaves_of(l) & HT_LEAVES_THRESHOLD) != 0);
+    j->grids = at_or_null(base, a->grids, (leaves_of(l) & HT_LEAVES_ACT) != 0);
+    j->codes = at_or_null(base, a->codes, integer);
+    j->pieces = at_or_null(base, a->pieces, integer);
+    j->sums = at_or_null(base, a->sums, integer);
+    j->shared = base + a->shared;
+    j->thread_bytes = a->thread_bytes;
+}
+
+static void dense(struct ht_pool *pool, struct ht_linear_job *j) {
+    const struct ht_linear *l = j->l;
+    size_t tasks = (size_t)((l->w.rows + HT_LINEAR_ROWS - 1) / HT_LINEAR_ROWS);
+    enum ht_math math = j->grids != NULL ? HT_MATH_EXACT : j->math;
+    if (l->q == NULL) {
+        ht_matmul(pool, &l->w, j->m, j->T, j->y, j->y_stride, math, j->shared);
+    } else if (j->codes == NULL) {
+        ht_qmatmul(pool, l->q, j->m, j->T, j->y, j->y_stride, math, j->shared);
+    } else {
+        ht_pool_run(pool, tasks, integer_task, j);
+    }
+    if (l->side != NULL) {
+        ht_pool_run(pool, tasks, terms_task, j);
+    }
+}
+
+void ht_linear_apply(struct ht_pool *pool, const struct ht_linear *l, const float *x, size_t n_tokens, float *y,
+                     size_t y_stride, enum ht_math math, void *scratch) {
+    struct ht_linear_job j = {.l = l, .x = x, .T = n_tokens, .K = (size_t)l->w.cols, .y = y, .y_stride = y_stride,
+                              .math = math};
+    struct layout a = layout_of(l, n_tokens, ht_pool_threads(pool));
+    place(&j, &a, scratch);
+    float *given = (float *)(uintptr_t)x; /* read only */
+    if (l->side == NULL) {
+        j.m = given;
+    } else {
+        j.n_segments = j.grids != NULL ? (size_t)ht_act_segments(l->side) : 0;
+        if (j.codes != NULL) {
+            cut_pieces(&j);
+        }
+        ht_pool_run(pool, n_tokens, token_task, &j);
+        find_large(&j);
+    }
+    dense(pool, &j);
+    if (l->bias != NULL) {
+        ht_pool_run(pool, (n_tokens + HT_LINEAR_TOKENS - 1) / HT_LINEAR_TOKENS, bias_task, &j);
+    }
+}
+
+/* ---- questions --------------------------------------------------------------------------------------------- */
+
+void ht_linear_codes_row(const struct ht_linear *l, uint64_t row, float *w) {
+    if (l->q != NULL) {
+        ht_qtensor_decode(l->q, row, 1, w);
+    } else {
+        l->w.format->decode((const unsigned char *)l->w.data + row * l->w.row_bytes, w, (size_t)l->w.cols);
+    }
+}
+
+void ht_linear_row(const struct ht_linear *l, uint64_t row, float *w, float *scratch) {
+    ht_linear_codes_row(l, row, w);
+    if (l->side != NULL) {
+        ht_sidecar_apply_rows(l->side, row, 1, w, scratch);
+    }
+}
+
+uint64_t ht_linear_bytes(const struct ht_linear *l) {
+    return (l->q != NULL ? ht_qtensor_bytes(l->q) : l->w.rows * l->w.row_bytes) +
+           (l->side != NULL ? ht_sidecar_bytes(l->side) : 0) + (l->bias != NULL ? l->w.rows * sizeof(float) : 0);
+}
+
+bool ht_linear_is_integer(const struct ht_linear *l, enum ht_math math) {
+    if (integer_product(l)) {
+        return true;
+    }
+    bool rounded = (leaves_of(l) & HT_LEAVES_ACT) != 0;
+    return math == HT_MATH_FAST && !rounded &&
+           (l->q != NULL ? ht_qmatmul_is_integer(l->q) : l->w.format->unpack != NULL);
+}
