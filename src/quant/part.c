@@ -108,7 +108,7 @@ static const struct {
     {"mean square", NULL}, {"gram", NULL}, {"absmax", NULL}, {"minmax", NULL}, {"mean magnitude", NULL},
     {"mean", NULL}, {"sample of inputs", NULL}, {"moments with the unquantized inputs", NULL}, {"gradients", NULL},
 }, leaves_rows[] = {
-#define LEAVES_ROW(name, what) {what, NULL},
+#define LEAVES_ROW(name, text, what) {what, NULL},
     HT_LEAVES_LIST(LEAVES_ROW)
 #undef LEAVES_ROW
 };

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "quant/stats.h"
+#include "tensor/sidecar.h" /* enum ht_leaves: what a part leaves to be done at run time */
 
 /* X(NAME, text, what is chosen) */
 #define HT_AXIS_LIST(X)                                        \
@@ -36,37 +37,6 @@ enum ht_place {
     HT_PLACE_LIST(HT_PLACE_ENUM)
 #undef HT_PLACE_ENUM
     HT_PLACES
-};
-
-/* What a part leaves to be done at run time, and a container must be able to store.
- * X(NAME, what) */
-#define HT_LEAVES_LIST(X)                                  \
-    X(COLUMNS, "columns kept in f16")                      \
-    X(SPARSE, "single weights added in f16")               \
-    X(LOWRANK, "a product of two thin f16 matrices added") \
-    X(IN_SCALE, "inputs divided by a vector")              \
-    X(IN_SHIFT, "a vector subtracted from inputs")         \
-    X(HADAMARD, "inputs rotated at run time")              \
-    X(PERM, "inputs reordered at run time")                \
-    X(OUT_BIAS, "a bias that the architecture does not have") \
-    X(ACT, "activations rounded at run time")              \
-    X(ACT_SCALE, "fixed scales of activations")            \
-    X(CLUSTERS, "groups of inputs with scales of their own") \
-    X(THRESHOLD, "large activations not rounded")          \
-    X(KV, "keys and values rounded in the cache")
-
-enum ht_leaves_bit {
-#define HT_LEAVES_BIT(name, what) HT_LEAVES_BIT_##name,
-    HT_LEAVES_LIST(HT_LEAVES_BIT)
-#undef HT_LEAVES_BIT
-    HT_LEAVES_BITS
-};
-
-enum ht_leaves {
-    HT_LEAVES_NOTHING = 0,
-#define HT_LEAVES_ENUM(name, what) HT_LEAVES_##name = 1 << HT_LEAVES_BIT_##name,
-    HT_LEAVES_LIST(HT_LEAVES_ENUM)
-#undef HT_LEAVES_ENUM
 };
 
 /* Grids that a part works on. */
