@@ -11,9 +11,10 @@ struct args {
 static const struct option_row options[] = {
     {"output", 'o', OPT_STR, AT(output), "FILE", "@file", "file to write"},
     {"format", 'f', OPT_STR, AT(format), "F", "@formats @presets",
-     "a format (q4_0) or a preset (Q4_K_M); see 'halftone list presets' [Q4_K_M]"},
+     "a format (q4_0) or a preset (Q4_K_M); see 'halftone list presets' [the recipe's, else Q4_K_M]"},
     {"method", 'm', OPT_STR, AT(method), "M", "@methods",
      "rtn, imatrix or gptq [imatrix when there is importance]"},
+    {"recipe", 0, OPT_STR, AT(recipe), "FILE", "@file", "recipe in YAML in place of a method; see 'halftone show'"},
     {"imatrix", 0, OPT_STR, AT(imatrix), "FILE", "@file", "importance matrix, GGUF or .dat"},
     {"calib", 0, OPT_LIST, offsetof(struct args, calib), "TEXT", "@file",
      "calibration text: importance, or what gptq needs; may be repeated"},
@@ -52,7 +53,6 @@ static const char *const examples[] = {
 static void defaults(void *p) {
     struct args *a = p;
     ht_quantize_options_defaults(&a->o);
-    a->o.format = "Q4_K_M";
 }
 
 static void show_tensors(const struct cli *cli, const json_t *d) {

@@ -111,6 +111,8 @@ HT_API void ht_string_free(char *s);
 /* Tables of this build: "formats", "methods", "parts", "ranges", "presets", "architectures", "containers",
  * "pretokenizers", "chats". The JSON is an array of objects with at least "name" and "summary". Unknown: HT_INVAL. */
 HT_API ht_status ht_list(const char *registry, char **json, ht_err *err);
+/* A method by name, or a recipe's YAML file: choices per place, steps with formulas, sources, the recipe as YAML. */
+HT_API ht_status ht_show(const char *method, char **json, ht_err *err);
 
 typedef struct ht_curve_options {
     size_t size;
@@ -183,7 +185,8 @@ typedef struct ht_quantize_options {
     size_t size;
     const char *input;
     const char *output;
-    const char *format;  /* a format ("q4_0") or a preset ("Q4_K_M"), matched without case */
+    const char *format;  /* a format ("q4_0") or a preset ("Q4_K_M"), matched without case; NULL: the recipe's, else
+                          * Q4_K_M */
     const char *method;  /* "rtn", "imatrix", "gptq" (needs calib); NULL: imatrix when there is importance, else rtn */
     const char *imatrix; /* importance file (.gguf or .dat); NULL: none */
     const char *const *calib; /* texts to collect the importance from first */
@@ -201,6 +204,7 @@ typedef struct ht_quantize_options {
     bool allow_nonfinite;  /* NaN and Inf weights become 0, counted; default: refuse */
     bool force;
     bool dry_run;          /* plan only: types, sizes, predicted time and memory */
+    const char *recipe;    /* YAML file in place of method; NULL: none */
 } ht_quantize_options;
 
 HT_API void ht_quantize_options_defaults(ht_quantize_options *options);

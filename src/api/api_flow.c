@@ -105,7 +105,9 @@ ht_status ht_quantize(ht_context *ctx, const ht_quantize_options *options, char 
     HT_TRY(ht_need(ctx, "ctx", err));
     HT_TRY(ht_need_text(o.input, "input", err));
     HT_TRY(ht_need_text(o.output, "output", err));
-    HT_TRY(ht_need_text(o.format, "format", err));
+    if (o.format != NULL) {
+        HT_TRY(ht_need_text(o.format, "format", err));
+    }
     if (o.n_calib > 0) {
         HT_TRY(need_texts(o.calib, o.n_calib, "calib", err));
         HT_TRY(need_window(o.ctx, err));

@@ -6,6 +6,7 @@
 #include "api/options.h"
 #include "base/cpu.h"
 #include "base/nearest.h"
+#include "flow/flow.h"
 #include "flow/flow_doc.h"
 #include "format/guide.h"
 #include "io/container.h"
@@ -229,6 +230,15 @@ ht_status ht_list(const char *registry, char **json, ht_err *err) {
                    "no list of '%s'%s%s; there are formats, methods, parts, ranges, presets, architectures, "
                    "containers, pretokenizers, chats",
                    registry, near[0] != '\0' ? ", did you mean " : "", near);
+}
+
+ht_status ht_show(const char *method, char **json, ht_err *err) {
+    ht_err_clear(err);
+    if (json != NULL) {
+        *json = NULL;
+    }
+    HT_TRY(ht_need_text(method, "method", err));
+    return ht_flow_show(method, json, err);
 }
 
 ht_status ht_cpu(char **json, ht_err *err) {

@@ -17,6 +17,9 @@
 #define HT_MAX_JSON_BYTES (256u << 20)            /* tokenizer.json of large vocabularies reach 40 MiB */
 #define HT_MAX_CONFIG_BYTES (16u << 20)            /* config.json; the largest are below 1 MiB */
 #define HT_MAX_JSON_DEPTH 64
+#define HT_MAX_YAML_BYTES (1u << 20)              /* a recipe; those that ship are below 4 KiB */
+#define HT_MAX_YAML_DEPTH 16
+#define HT_MAX_YAML_NODES 65536
 #define HT_MAX_JSON_ITEMS (12u << 20)             /* commas and colons: a million safetensors entries have 10 million */
 #define HT_MAX_VOCAB (1u << 22)
 #define HT_MAX_VOCAB_HOLES (1u << 16)              /* ids without a token; padding stays below 10,000 */

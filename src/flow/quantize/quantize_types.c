@@ -3,9 +3,10 @@
 
 #include "base/mem.h"
 #include "base/nearest.h"
+#include "flow/flow.h"
 #include "flow/quantize/quantize.h"
 #include "format/scheme.h"
-#include "quant/method.h"
+#include "quant/recipe_yaml.h"
 
 /* Formats that a GGUF file can hold and weights can have. */
 static bool usable(const struct ht_format *f) {
@@ -48,7 +49,8 @@ static ht_status find_format(const char *option, const char *name, const struct 
 
 /* A preset's name wins over a format's: "Q4_0" means what it means to llama-quantize, with a better head. */
 static ht_status parse_format(struct ht_quant_job *j, ht_err *err) {
-    const char *name = j->o->format;
+    const char *own = j->recipe.places[HT_PLACE_WEIGHTS].format;
+    const char *name = j->o->format != NULL ? j->o->format : own[0] != '\0' ? own : "Q4_K_M";
     j->mix = ht_mix_find(name);
     if (j->mix != NULL) {
         j->format = ht_mix_base(j->mix);
@@ -85,24 +87,17 @@ static ht_status parse_rule(const char *text, struct ht_quant_rule *rule, ht_err
     return find_format("tensor", eq + 1, &rule->format, err);
 }
 
-static ht_status find_recipe(struct ht_quant_job *j, const char *name, ht_err *err) {
-    const struct ht_method *method = ht_method_find(name);
-    if (method == NULL) {
-        char near[128];
-        ht_nearest(name, ht_method_name_at, NULL, ht_method_count(), near, sizeof near);
-        return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
-                       "unknown method '%s'%s%s; 'halftone list methods' shows all", name,
-                       near[0] != '\0' ? ", did you mean " : "", near);
-    }
-    HT_TRY(ht_method_recipe(method, &j->recipe, err));
-    return ht_recipe_check(&j->recipe, err);
-}
-
 /* Whether what the recipe's parts need can come from what was given. */
 static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
     bool has_data = o->imatrix != NULL || o->n_calib > 0;
-    HT_TRY(find_recipe(j, o->method != NULL ? o->method : has_data ? "imatrix" : "rtn", err));
+    const char *name = o->recipe != NULL ? o->recipe : o->method != NULL ? o->method : has_data ? "imatrix" : "rtn";
+    if (o->recipe != NULL && o->method != NULL) {
+        return ht_fail(err, HT_INVAL, "recipe", HT_NO_POS, "give either --recipe or --method, not both");
+    }
+    HT_TRY(o->recipe != NULL ? ht_recipe_load(name, &j->recipe, err) : ht_flow_find_recipe(name, &j->recipe, err));
+    HT_TRY(ht_recipe_check(&j->recipe, err));
+    HT_TRY(ht_recipe_check_container(&j->recipe, "GGUF", HT_LEAVES_NOTHING, err));
     unsigned needs = ht_recipe_needs(&j->recipe);
     bool wants_text = (needs & ~(unsigned)HT_NEEDS_MEAN_SQUARE) != 0;
     if (needs != HT_NEEDS_NOTHING && !wants_text && !has_data) {
@@ -128,8 +123,8 @@ static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
 
 ht_status ht_quant_parse(struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
-    HT_TRY(parse_format(j, err));
     HT_TRY(parse_method(j, err));
+    HT_TRY(parse_format(j, err));
     if (o->embd != NULL) {
         HT_TRY(find_format("embd", o->embd, &j->embd, err));
     }
