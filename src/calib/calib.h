@@ -5,6 +5,7 @@
 #include "base/context.h"
 #include "io/imatrix.h"
 #include "model/model.h"
+#include "quant/stats.h"
 
 /* ---- texts, shared with eval ------------------------------------------------------------------------- */
 
@@ -61,7 +62,20 @@ struct ht_calib_gram {
 
 struct ht_calib_layers;
 
+struct ht_calib_layers_options {
+    unsigned needs;    /* enum ht_needs: what collect sums up. HT_NEEDS_CROSS: a second stream of hidden states, of the
+                        * unquantized model, goes beside the first */
+    uint64_t n_sample; /* HT_NEEDS_SAMPLE: at most so many vectors */
+    enum ht_math math;
+    const char *spill; /* hidden states lie in a file beside this path instead of in memory; NULL: memory */
+};
+
 /* model's linears may be changed between calls: their data and format. Hidden states start as the embedding. */
+ht_status ht_calib_layers_new_with(struct ht_context *ctx, struct ht_model *model,
+                                   const struct ht_calib_windows *windows,
+                                   const struct ht_calib_layers_options *options, struct ht_calib_layers **layers,
+                                   ht_err *err);
+/* The same for HT_NEEDS_GRAM. */
 ht_status ht_calib_layers_new(struct ht_context *ctx, struct ht_model *model, const struct ht_calib_windows *windows,
                               enum ht_math math, struct ht_calib_layers **layers, ht_err *err);
 void ht_calib_layers_free(struct ht_calib_layers *layers);
@@ -72,6 +86,11 @@ float *ht_calib_layers_hidden(struct ht_calib_layers *layers, uint64_t *tokens);
 ht_status ht_calib_layers_collect(struct ht_calib_layers *layers, int32_t layer, ht_err *err);
 /* What collect saw of this linear: linears that read the same vectors share it. */
 const struct ht_calib_gram *ht_calib_layers_gram(const struct ht_calib_layers *layers, const struct ht_linear *linear);
+/* The same with everything that options.needs asked for; NULL: collect saw no such linear. */
+const struct ht_stats *ht_calib_layers_stats(const struct ht_calib_layers *layers, const struct ht_linear *linear);
+/* The unquantized stream goes on behind the layer, with its present weights: before they are replaced. Nothing without
+ * HT_NEEDS_CROSS. */
+ht_status ht_calib_layers_advance_float(struct ht_calib_layers *layers, int32_t layer, ht_err *err);
 /* Hidden states become those behind the layer, with its present weights. */
 ht_status ht_calib_layers_advance(struct ht_calib_layers *layers, int32_t layer, ht_err *err);
 /* Bytes that calibration of this many tokens will take. */
