@@ -33,7 +33,8 @@ ht_status ht_append_open(const char *path, uint64_t keep, struct ht_append **out
     if (a->fd < 0) {
         status = ht_fail_errno(err, errno, path, "open");
     } else if (flock(a->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-        status = ht_fail(err, HT_EXISTS, path, HT_NO_POS, "another process works on it; wait for it, or choose another output");
+        status = ht_fail(err, HT_EXISTS, path, HT_NO_POS,
+                         "another process works on it; wait for it, or choose another output");
     } else if (fstat(a->fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         status = ht_fail(err, HT_IO, path, HT_NO_POS, "expected a regular file");
     } else if (ftruncate(a->fd, (off_t)keep) != 0 || lseek(a->fd, (off_t)keep, SEEK_SET) < 0) {

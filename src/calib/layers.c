@@ -86,7 +86,8 @@ static ht_status new_input(struct ht_calib_layers *l, const struct ht_linear *li
              (l->kept[l->n_inputs - 1] = zeroed(l->windows->window, cols * sizeof(float))) != NULL;
     }
     if (ok && (needs & HT_NEEDS_COLUMNS) != 0) {
-        ok = (in->room = zeroed(6, cols * sizeof(float))) != NULL && (in->sums = zeroed(3, cols * sizeof(double))) != NULL;
+        ok = (in->room = zeroed(6, cols * sizeof(float))) != NULL &&
+             (in->sums = zeroed(3, cols * sizeof(double))) != NULL;
     }
     if (ok && (needs & HT_NEEDS_SAMPLE) != 0) {
         ok = (in->sample = zeroed(l->options.n_sample, cols * sizeof(float))) != NULL;
@@ -267,8 +268,8 @@ static ht_status run_layer(struct ht_calib_layers *l, int32_t layer, enum pass p
 
 static ht_status damaged(const struct input *in, uint64_t j, ht_err *err) {
     return ht_fail(err, HT_NUMERIC, in->owner->name, HT_NO_POS,
-                   "input %llu became NaN or infinite: the model's weights or its file are damaged; `verify` finds such "
-                   "weights",
+                   "input %llu became NaN or infinite: the model's weights or its file are damaged; `verify` finds "
+                   "such weights",
                    (unsigned long long)j);
 }
 
