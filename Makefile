@@ -22,6 +22,7 @@ demo: build
 
 # Everything but the peers: house checks, unit, kernel and command-line tests.
 test: build
+	@tools/install-deps test
 	@tools/check-house
 	@tools/run-tests $(BUILD)
 

@@ -13,6 +13,6 @@ t 3 quantize "$tiny" -o out.gguf --format Q4_0 --tensor ffn_down=int4:channel
 err 'int4:channel keeps its scales apart'
 gone out.gguf
 # Types of our own are written, and said to be so.
-t 0 quantize "$tiny" -o out.gguf --format tr2 --tensor attn_v=q4_0
+t 0 quantize "$tiny" -o out.gguf --format q4_0 --tensor attn_v=tr2
 err "tr2 is a type of halftone's own: no other program will read this file"
 finish
