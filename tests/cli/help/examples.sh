@@ -1,4 +1,5 @@
 # The examples that --help shows run as they stand, in a folder that has the files they name.
+# Every example is run: minutes under a sanitizer.   ht-suite: long
 . "$(dirname "$0")/../lib.sh"
 have python3 || skip "needs python3 to take the examples apart"
 mkdir -p bin home/.local/share/man/man1
