@@ -2,60 +2,12 @@
  * published form of GPTQ written out in double, and what every grid format must keep to. */
 #include <math.h>
 
-#include "base/mem.h"
-#include "base/rng.h"
-#include "quant/round/dense.h"
 #include "quant/round/round.h"
-#include "test.h"
+#include "round_inputs.h"
 
 #define COLS 256
 #define ROWS 24
 #define TOKENS 400
-
-static struct ht_pool *pool_of(int threads) {
-    struct ht_pool *pool;
-    ht_err err;
-    ASSERT_OK(ht_pool_new(threads, &pool, &err), &err);
-    return pool;
-}
-
-/* Inputs with strong correlations and columns of very different size, as real layers have. */
-static void make_inputs(float *x, uint64_t n, uint64_t cols, uint64_t seed) {
-    struct ht_rng rng;
-    ht_rng_init(&rng, seed);
-    for (uint64_t t = 0; t < n; t++) {
-        float common[4], walk = 0.0f;
-        for (int i = 0; i < 4; i++) {
-            common[i] = (float)ht_rng_normal(&rng);
-        }
-        for (uint64_t j = 0; j < cols; j++) {
-            walk = 0.8f * walk + 0.6f * (float)ht_rng_normal(&rng);
-            float size = 0.1f + (float)((j * 7919u) % 97u) / 50.0f;
-            x[t * cols + j] = size * (walk + common[j % 4]);
-        }
-    }
-}
-
-static void make_weights(float *w, uint64_t n, uint64_t seed) {
-    struct ht_rng rng;
-    ht_rng_init(&rng, seed);
-    for (uint64_t i = 0; i < n; i++) {
-        w[i] = 0.05f * (float)ht_rng_normal(&rng);
-    }
-}
-
-static float *make_hessian(struct ht_pool *pool, uint64_t n, uint64_t cols) {
-    ht_err err;
-    float *x = ht_mem_alloc_aligned(n * cols, sizeof *x), *h = ht_mem_alloc_aligned(cols * cols, sizeof *h);
-    make_inputs(x, n, cols, 1);
-    memset(h, 0, cols * cols * sizeof *h);
-    ASSERT_OK(ht_dense_gram(pool, x, n, cols, h, &err), &err);
-    for (uint64_t i = 0; i < cols * cols; i++) {
-        h[i] /= (float)n;
-    }
-    ht_mem_free_aligned(x);
-    return h;
-}
 
 /* ---- dense algebra ----------------------------------------------------------------------------------------- */
 
@@ -126,30 +78,19 @@ static void cholesky_gives_the_matrix_back(void **state) {
 
 static double loss_of(const struct ht_format *f, const float *w, const unsigned char *bytes, const float *h,
                       double damping, uint64_t rows, uint64_t cols) {
-    float *v = ht_mem_alloc_array(cols, sizeof *v);
-    double mean = 0, sum = 0;
-    for (uint64_t j = 0; j < cols; j++) {
-        mean += (double)h[j * cols + j] / (double)cols;
-    }
+    float *v = ht_mem_alloc_array(rows * cols, sizeof *v);
     for (uint64_t r = 0; r < rows; r++) {
-        f->decode(bytes + r * ht_format_row_bytes(f, cols), v, cols);
-        for (uint64_t i = 0; i < cols; i++) {
-            double g = 0, e = (double)(w[r * cols + i] - v[i]);
-            for (uint64_t j = 0; j < cols; j++) {
-                g += (double)h[i * cols + j] * (double)(w[r * cols + j] - v[j]);
-            }
-            sum += e * (g + damping * mean * e);
-        }
+        f->decode(bytes + r * ht_format_row_bytes(f, cols), v + r * cols, cols);
     }
+    double loss = loss_between(w, v, h, damping, rows, cols);
     ht_mem_free(v);
-    return sum;
+    return loss;
 }
 
 static void every_grid_loses_less_than_nearest(void **state) {
     (void)state;
     struct ht_pool *pool = pool_of(2), *one = pool_of(1), *seven = pool_of(7);
-    float *h = make_hessian(pool, TOKENS, COLS), *w = ht_mem_alloc_aligned(ROWS * COLS, sizeof *w);
-    make_weights(w, ROWS * COLS, 5);
+    float *h = make_hessian(pool, TOKENS, COLS), *w = make_weights(ROWS * COLS, 5);
     ht_err err;
     int seen = 0;
     for (size_t i = 0; i < ht_format_count(); i++) {
@@ -265,9 +206,8 @@ static void feedback_is_the_published_gptq(void **state) {
     (void)state;
     static const char *const names[] = {"q4_0", "iq4_nl", "q4_k", "q2_k", "q8_0"};
     struct ht_pool *pool = pool_of(2);
-    float *h = make_hessian(pool, TOKENS, COLS), *w = ht_mem_alloc_aligned(ROWS * COLS, sizeof *w);
-    make_weights(w, ROWS * COLS, 6);
-    struct ht_round_options o = {.damping = 0.01, .natural = true};
+    float *h = make_hessian(pool, TOKENS, COLS), *w = make_weights(ROWS * COLS, 6);
+    struct ht_round_options o = {.damping = 0.01, .order = HT_ORDER_NATURAL};
     ht_err err;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const struct ht_format *f = ht_format_find(names[i]);
@@ -299,9 +239,8 @@ static void independent_inputs_need_no_feedback(void **state) {
     (void)state;
     struct ht_pool *pool = pool_of(2);
     const struct ht_format *f = ht_format_find("q4_0");
-    float *h = ht_mem_calloc(COLS * COLS, sizeof *h), *w = ht_mem_alloc_aligned(ROWS * COLS, sizeof *w);
+    float *h = ht_mem_calloc(COLS * COLS, sizeof *h), *w = make_weights(ROWS * COLS, 7);
     float ones[COLS];
-    make_weights(w, ROWS * COLS, 7);
     for (uint64_t j = 0; j < COLS; j++) {
         h[j * COLS + j] = ones[j] = 1.0f;
     }
@@ -327,12 +266,11 @@ static void strange_inputs_are_told(void **state) {
     (void)state;
     struct ht_pool *pool = pool_of(2);
     const struct ht_format *f = ht_format_find("q4_0");
-    float *h = make_hessian(pool, TOKENS, 64), *w = ht_mem_alloc_aligned(8 * 64, sizeof *w);
+    float *h = make_hessian(pool, TOKENS, 64), *w = make_weights(8 * 64, 8);
     unsigned char *a = ht_mem_calloc(8, ht_format_row_bytes(f, 64));
     struct ht_round_options o;
     struct ht_round_report report;
     ht_err err;
-    make_weights(w, 8 * 64, 8);
     ht_round_defaults(&o);
     for (int j = 0; j < 64; j++) { /* input 5 is always 0 */
         h[5 * 64 + j] = h[j * 64 + 5] = 0.0f;

@@ -15,55 +15,55 @@
 #define ROUND_MAGIC 12582912.0f /* 1.5 * 2^23: adding and subtracting it rounds |v| < 2^22 to nearest even */
 
 struct step {
-    struct ht_rounding *r;
+    struct ht_rounder *r;
     uint64_t at, width; /* turns */
+    int thread;         /* of the tile in work */
 };
 
 struct tile {
     HT_ALIGNED(64) float t[HT_ROUND_BLOCK][LANES]; /* targets */
     HT_ALIGNED(64) float e[LANES];
-    HT_ALIGNED(64) float scale[LANES], min[LANES], inverse[LANES];
+    HT_ALIGNED(64) float scale[LANES], min[LANES], zero[LANES], inverse[LANES];
     HT_ALIGNED(64) float code[LANES], value[LANES], w[LANES];
 };
 
-/* Scale and min of one column in each lane; lanes beyond the rows repeat the last row. */
-static void gather(const struct ht_rounding *r, struct tile *k, uint64_t row, uint64_t n, uint64_t col) {
-    uint64_t elems = r->format->block_elems, block = col / elems;
+/* The cell of one column in each lane, and the weights. */
+static void gather(const struct ht_rounder *r, struct tile *k, uint64_t row, uint64_t n, uint64_t col) {
+    uint64_t at = col / r->cells.run * r->cells.stride + row;
     for (uint64_t l = 0; l < LANES; l++) {
-        uint64_t at = row + (l < n ? l : n - 1);
-        const struct ht_grid *grid = &r->grids[at * r->n_grids + block];
-        int s = (int)(col % elems) / grid->sub_len;
-        float scale = grid->scale[s];
+        float scale = r->cells.scale[at + l];
         k->scale[l] = scale;
-        k->min[l] = grid->min[s];
-        k->inverse[l] = scale > 1e-36f || scale < -1e-36f ? 1.0f / scale : 0.0f;
-        k->w[l] = r->w[at * r->cols + col];
+        k->min[l] = r->cells.min[at + l];
+        k->zero[l] = r->cells.zero[at + l];
+        k->inverse[l] = ht_cell_inverse(scale);
+        k->w[l] = r->w[(row + (l < n ? l : n - 1)) * r->cols + col];
     }
 }
 
 HT_CLONES
-static void nearest_lanes(struct tile *k, const float *t, const struct ht_grid *shape) {
-    float lo = (float)shape->lo, hi = (float)shape->hi;
+static void nearest_lanes(struct tile *k, const float *t, const struct ht_cells *cells) {
+    float lo = (float)cells->lo, hi = (float)cells->hi;
     HT_LANE_LOOP
     for (unsigned l = 0; l < LANES; l++) {
-        float p = (t[l] + k->min[l]) * k->inverse[l];
-        p = p > lo ? p : lo;
-        p = p < hi ? p : hi;
-        k->code[l] = (p + ROUND_MAGIC) - ROUND_MAGIC;
-        k->value[l] = k->scale[l] * k->code[l] - k->min[l];
+        float p = (t[l] + k->min[l]) * k->inverse[l], first = lo - k->zero[l], last = hi - k->zero[l];
+        p = p > first ? p : first;
+        p = p < last ? p : last;
+        p = (p + ROUND_MAGIC) - ROUND_MAGIC;
+        k->code[l] = p + k->zero[l];
+        k->value[l] = k->scale[l] * p - k->min[l];
         k->e[l] = k->w[l] - k->value[l];
     }
 }
 
 /* The same for a table of levels: counts the midpoints below. */
 HT_CLONES
-static void nearest_levels(struct tile *k, const float *t, const struct ht_grid *shape) {
-    const float *levels = shape->levels;
-    int n = shape->hi - shape->lo;
+static void nearest_levels(struct tile *k, const float *t, const struct ht_cells *cells) {
+    const float *levels = cells->levels;
+    int n = cells->hi - cells->lo;
     float level[LANES];
     for (unsigned l = 0; l < LANES; l++) {
         level[l] = levels[0];
-        k->code[l] = (float)shape->lo;
+        k->code[l] = (float)cells->lo;
     }
     for (int c = 0; c < n; c++) {
         float mid = 0.5f * (levels[c] + levels[c + 1]), next = levels[c + 1];
@@ -71,7 +71,7 @@ static void nearest_levels(struct tile *k, const float *t, const struct ht_grid 
         for (unsigned l = 0; l < LANES; l++) {
             bool above = (t[l] + k->min[l]) * k->inverse[l] > mid;
             level[l] = above ? next : level[l];
-            k->code[l] = above ? (float)(shape->lo + c + 1) : k->code[l];
+            k->code[l] = above ? (float)(cells->lo + c + 1) : k->code[l];
         }
     }
     for (unsigned l = 0; l < LANES; l++) {
@@ -93,7 +93,7 @@ static void hand_on(float (*t)[LANES], const float *e, const float *m, uint64_t 
 }
 
 static void store(const struct step *s, const struct tile *k, uint64_t row, uint64_t n, uint64_t i, uint64_t col) {
-    struct ht_rounding *r = s->r;
+    struct ht_rounder *r = s->r;
     for (uint64_t l = 0; l < n; l++) {
         r->codes[(row + l) * r->cols + col] = (int8_t)(int)k->code[l];
         r->v[(row + l) * r->cols + col] = k->value[l];
@@ -138,7 +138,7 @@ static void round_vector(const struct ht_format *f, const struct vector *k, int8
     memcpy(x + k->at, k->x, k->n * sizeof *x);
     for (int i = 0; i < tries; i++) {
         f->round_vector(x, weight, k->grid, k->at, tried);
-        ht_rounding_values(f, k->grid, tried + k->at, k->at, k->n, next);
+        ht_grid_values(k->grid, tried + k->at, k->at, k->n, next);
         float loss = vector_targets(k, next, target);
         if (loss < best || i == 0) {
             best = loss;
@@ -151,13 +151,13 @@ static void round_vector(const struct ht_format *f, const struct vector *k, int8
 
 /* The vector of columns at turns at + i ..., which are neighbours: all lanes' targets to codes. */
 static void round_vectors(const struct step *s, const struct tile *k, uint64_t row, uint64_t n, uint64_t i) {
-    struct ht_rounding *r = s->r;
+    struct ht_rounder *r = s->r;
     const struct ht_format *f = r->format;
     uint64_t col = r->order[s->at + i], block = col / f->block_elems, in = col % f->block_elems;
     float x[HT_BLOCK_MAX];
     for (uint64_t l = 0; l < n; l++) {
         uint64_t start = (row + l) * r->cols + block * f->block_elems;
-        struct vector v = {.grid = &r->grids[(row + l) * r->n_grids + block], .x = x, .w = r->w + start + in,
+        struct vector v = {.grid = ht_round_block(r, row + l, block), .x = x, .w = r->w + start + in,
                            .m = r->m + i * s->width + i, .cond = r->cond + s->at + i, .n = f->vector,
                            .stride = s->width, .at = (uint32_t)in};
         for (uint64_t j = 0; j < f->vector; j++) {
@@ -170,9 +170,47 @@ static void round_vectors(const struct step *s, const struct tile *k, uint64_t r
     }
 }
 
+/* What feedback has made of the unit's weights: the continuous values that make up best for all errors so far. Each is
+ * its target with the errors of those before it in the unit, whose own values are such targets, too. x: [unit] natural
+ * order; e: [unit] errors by turn. */
+static void compensated(const struct step *s, const struct tile *k, uint64_t row, uint64_t l, uint64_t i, float *x,
+                        float *e) {
+    const struct ht_rounder *r = s->r;
+    uint64_t from = s->at + i, unit = r->order[from] / r->unit, n = ht_unit_cols(r, unit);
+    const float *w = r->w + (row + l) * r->cols;
+    for (uint64_t t = from; t < from + n; t++) {
+        const float *m = r->mt + t * r->cols;
+        bool here = t < s->at + s->width;
+        float target = here ? k->t[t - s->at][l] : r->g[(row + l) * r->cols + t];
+        if (!here) { /* the step's errors have not reached it yet */
+            target += ht_round_dot(m + s->at, r->e + (row + l) * s->width, i);
+        }
+        target += ht_round_dot(m + from, e, t - from);
+        e[t - from] = w[r->order[t]] - target;
+        x[r->order[t] - unit * r->unit] = target;
+    }
+}
+
+/* At the first turn of a unit: its grid. */
+static void fit_dynamic(const struct step *s, const struct tile *k, uint64_t row, uint64_t n, uint64_t i) {
+    struct ht_rounder *r = s->r;
+    uint64_t turn = s->at + i, unit = r->order[turn] / r->unit;
+    if (!r->dynamic || (turn > 0 && r->order[turn - 1] / r->unit == unit)) {
+        return;
+    }
+    float *x = r->room + (uint64_t)s->thread * 2 * r->unit;
+    for (uint64_t l = 0; l < n; l++) {
+        compensated(s, k, row, l, i, x, x + r->unit);
+        if (r->ops->fit(r, row + l, unit, x, r->diagonal + unit * r->unit, &r->errs[s->thread]) != HT_OK) {
+            return; /* the cell stays as it is; the step fails */
+        }
+    }
+}
+
 static void vectors_of_tile(const struct step *s, struct tile *k, uint64_t row, uint64_t n) {
-    struct ht_rounding *r = s->r;
+    struct ht_rounder *r = s->r;
     for (uint64_t i = 0; i < s->width; i += r->format->vector) {
+        fit_dynamic(s, k, row, n, i);
         round_vectors(s, k, row, n, i);
         for (uint64_t j = i; j < i + r->format->vector; j++) {
             for (uint64_t l = 0; l < LANES; l++) {
@@ -184,15 +222,15 @@ static void vectors_of_tile(const struct step *s, struct tile *k, uint64_t row, 
 }
 
 static void columns_of_tile(const struct step *s, struct tile *k, uint64_t row, uint64_t n) {
-    struct ht_rounding *r = s->r;
-    const struct ht_grid *shape = &r->grids[row * r->n_grids];
+    struct ht_rounder *r = s->r;
     for (uint64_t i = 0; i < s->width; i++) {
         uint64_t col = r->order[s->at + i];
+        fit_dynamic(s, k, row, n, i);
         gather(r, k, row, n, col);
-        if (shape->levels != NULL) {
-            nearest_levels(k, k->t[i], shape);
+        if (r->cells.levels != NULL) {
+            nearest_levels(k, k->t[i], &r->cells);
         } else {
-            nearest_lanes(k, k->t[i], shape);
+            nearest_lanes(k, k->t[i], &r->cells);
         }
         store(s, k, row, n, i, col);
         hand_on(k->t, k->e, r->m + i * s->width, i + 1, s->width);
@@ -200,9 +238,9 @@ static void columns_of_tile(const struct step *s, struct tile *k, uint64_t row, 
 }
 
 static void tile_task(void *ctx, size_t task, int thread) {
-    (void)thread;
-    const struct step *s = ctx;
-    struct ht_rounding *r = s->r;
+    struct step mine = *(const struct step *)ctx, *s = &mine;
+    struct ht_rounder *r = s->r;
+    s->thread = thread;
     uint64_t row = task * LANES, n = r->rows - row < LANES ? r->rows - row : LANES;
     struct tile k;
     for (uint64_t i = 0; i < s->width; i++) {
@@ -210,7 +248,7 @@ static void tile_task(void *ctx, size_t task, int thread) {
             k.t[i][l] = r->g[(row + (l < n ? l : n - 1)) * r->cols + s->at + i];
         }
     }
-    if (r->format->vector != 0) {
+    if (r->vector != 0) {
         vectors_of_tile(s, &k, row, n);
     } else {
         columns_of_tile(s, &k, row, n);
@@ -220,7 +258,7 @@ static void tile_task(void *ctx, size_t task, int thread) {
 /* Targets by turn start as the weights. */
 static void start_task(void *ctx, size_t row, int thread) {
     (void)thread;
-    struct ht_rounding *r = ctx;
+    struct ht_rounder *r = ctx;
     for (uint64_t i = 0; i < r->cols; i++) {
         r->g[row * r->cols + i] = r->w[row * r->cols + r->order[i]];
     }
@@ -237,7 +275,7 @@ static void rest_task(void *ctx, size_t row, int thread) {
     }
 }
 
-void ht_rounding_feedback(struct ht_rounding *r) {
+ht_status ht_rounding_feedback(struct ht_rounder *r, ht_err *err) {
     ht_pool_run(r->pool, r->rows, start_task, r);
     struct step s = {.r = r};
     for (s.at = 0; s.at < r->cols; s.at += s.width) {
@@ -248,6 +286,14 @@ void ht_rounding_feedback(struct ht_rounding *r) {
             }
         }
         ht_pool_run(r->pool, (r->rows + LANES - 1) / LANES, tile_task, &s);
+        for (int i = 0; i < ht_pool_threads(r->pool); i++) {
+            if (r->errs[i].code != HT_OK) {
+                if (err != NULL && err->code == HT_OK) {
+                    *err = r->errs[i];
+                }
+                return r->errs[i].code;
+            }
+        }
         uint64_t from = s.at + s.width;
         if (from < r->cols) {
             ht_dense_product(r->pool, r->e, r->rows, s.width, r->mt + from * r->cols + s.at, r->cols, r->cols - from,
@@ -255,4 +301,5 @@ void ht_rounding_feedback(struct ht_rounding *r) {
             ht_pool_run(r->pool, r->rows, rest_task, &s);
         }
     }
+    return HT_OK;
 }

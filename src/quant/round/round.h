@@ -7,10 +7,11 @@
  *
  *     feedback   columns are rounded one after the other; the error of each is made up for by those that follow
  *     descent    codes move by single steps while that lowers the loss
- *     refit      block scales move to their best value for the codes there are
+ *     refit      scales move to their best value for the codes there are
  *
- * Grids (scales and mins) come from the format's own weighted search on the original weights, with diag(H) as
- * importance, before any code is chosen: the visiting order is then free, and files keep the natural order.
+ * Grids are fitted to the original weights with diag(H) as importance, before any code is chosen: the visiting order is
+ * then free, and files keep the natural order. Dynamic grids are fitted when feedback reaches their first column, to
+ * the weights as feedback has left them; orders for them keep groups together.
  *
  * Sources: GPTQ, Frantar et al. 2023, arXiv 2210.17323 (feedback, damping, act-order, lazy batches); QuIP, Chee et
  * al. 2023, arXiv 2307.13304, section 3 (the same in its LDL form, used here); CDQuant, Nair and Suggala 2024,
@@ -23,15 +24,26 @@
 #include "base/error.h"
 #include "base/pool.h"
 #include "format/format.h"
+#include "quant/range.h"
+#include "tensor/qtensor.h"
+
+/* In which order columns are rounded. Errors go to those that follow, so important ones come first. */
+enum ht_round_order {
+    HT_ORDER_FALLING, /* by falling diag(H), "act-order"; columns of one vector stay together */
+    HT_ORDER_NATURAL,
+    HT_ORDER_GROUPS   /* groups by the falling sum of their diag(H), columns by falling diag(H) within: "group-aware" */
+};
 
 struct ht_round_options {
     double damping;   /* added to the diagonal of H, times its mean; more when H is not positive definite */
-    bool natural;     /* visit columns in their order instead of by falling diag(H) */
+    enum ht_round_order order;
+    bool dynamic;     /* fit each grid at its first column; not with HT_ORDER_FALLING */
     uint32_t descents; /* sweeps of descent; refit goes between them */
+    const struct ht_range_choice *range; /* of schemes; NULL: weighted least squares (binary, ternary: their own) */
 };
 
 struct ht_round_report {
-    double loss_nearest; /* tr(E H E^T) of rounding to nearest on the same grids */
+    double loss_nearest; /* tr(E H E^T) of rounding to nearest on the static grids */
     double loss;         /* of what was written */
     double damping;      /* taken; above the one asked for when the factorization failed first */
     uint32_t dampings;   /* times it was raised */
@@ -39,6 +51,7 @@ struct ht_round_report {
     uint64_t kept_nearest; /* rows written as rounded to nearest, because nothing did better */
 };
 
+/* Damping 0.01, falling order, static grids, 4 descents. */
 void ht_round_defaults(struct ht_round_options *options);
 
 /* w [rows, cols] f32, finite; hessian [cols, cols] symmetric, mean of x x^T; dst: rows of the format, natural order.
@@ -47,7 +60,15 @@ ht_status ht_round_feedback(struct ht_pool *pool, const struct ht_format *format
                             uint64_t cols, const float *hessian, const struct ht_round_options *options, void *dst,
                             struct ht_round_report *report, ht_err *err);
 
-/* Bytes that ht_round_feedback allocates. */
+/* The same on the codes of a scheme: formats of at most 8 bits, any granularity. q is initialized here; the caller
+ * gives it back. Scales are refitted except nested ones and those of a whole tensor, which are found beforehand (so are
+ * fitted levels) and cannot be dynamic. HT_INVAL says which option does not go with the scheme. */
+ht_status ht_round_qtensor(struct ht_pool *pool, const struct ht_scheme *scheme, const float *w, uint64_t rows,
+                           uint64_t cols, const float *hessian, const struct ht_round_options *options,
+                           struct ht_qtensor *q, struct ht_round_report *report, ht_err *err);
+
+/* Bytes that ht_round_feedback and ht_round_qtensor allocate, without the result. */
 uint64_t ht_round_memory(const struct ht_format *format, uint64_t rows, uint64_t cols, int threads);
+uint64_t ht_round_qtensor_memory(const struct ht_scheme *scheme, uint64_t rows, uint64_t cols, int threads);
 
 #endif

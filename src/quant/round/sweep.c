@@ -6,12 +6,12 @@
 #include "quant/round/dense.h"
 #include "quant/round/round_impl.h"
 
-#define LANES HT_ROUND_LANES
+#define ROUND_MAGIC 12582912.0f /* 1.5 * 2^23: adding and subtracting it rounds |v| < 2^22 to nearest even */
 
-typedef void work_fn(struct ht_rounding *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta);
+typedef void work_fn(struct ht_rounder *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta);
 
 struct sweep {
-    struct ht_rounding *r;
+    struct ht_rounder *r;
     uint64_t at, width;
     work_fn *work;
 };
@@ -25,7 +25,7 @@ static void follow(float *g, const float *h, float d, uint64_t n) {
 }
 
 HT_CLONES
-static float dot(const float *a, const float *b, uint64_t n) {
+float ht_round_dot(const float *a, const float *b, uint64_t n) {
     float sum[16] = {0};
     uint64_t i = 0;
     for (; i + 16 <= n; i += 16) {
@@ -45,20 +45,33 @@ static float dot(const float *a, const float *b, uint64_t n) {
 
 /* ---- codes ------------------------------------------------------------------------------------------------- */
 
-static void move_columns(struct ht_rounding *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta) {
-    uint64_t elems = r->format->block_elems;
+int ht_cell_nearest(const struct ht_cells *c, uint64_t at, float x) {
+    float p = (x + c->min[at]) * ht_cell_inverse(c->scale[at]);
+    if (c->levels != NULL) {
+        int code = c->lo;
+        for (int k = 0; k < c->hi - c->lo; k++) {
+            code += p > 0.5f * (c->levels[k] + c->levels[k + 1]);
+        }
+        return code;
+    }
+    float first = (float)c->lo - c->zero[at], last = (float)c->hi - c->zero[at];
+    p = p > first ? p : first; /* a NaN, too */
+    p = p < last ? p : last;
+    return (int)(((p + ROUND_MAGIC) - ROUND_MAGIC) + c->zero[at]);
+}
+
+static void move_columns(struct ht_rounder *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta) {
+    const struct ht_cells *cells = &r->cells;
     for (uint64_t i = 0; i < width; i++) {
-        uint64_t col = at + i;
+        uint64_t col = at + i, cell = col / cells->run * cells->stride + row;
         const float *h = r->h + col * r->cols;
-        const struct ht_grid *grid = &r->grids[row * r->n_grids + col / elems];
-        int s = (int)(col % elems) / grid->sub_len;
         float *v = &r->v[row * r->cols + col], hjj = h[col];
         int8_t *code = &r->codes[row * r->cols + col];
-        int c = ht_grid_nearest(grid, s, *v + g[i] / hjj);
+        int c = ht_cell_nearest(cells, cell, *v + g[i] / hjj);
         if (c == *code) {
             continue;
         }
-        float value = ht_grid_value(grid, s, c), d = value - *v;
+        float value = ht_cell_value(cells, cell, c), d = value - *v;
         if (2.0f * d * g[i] - d * d * hjj > 0.0f) {
             *code = (int8_t)c;
             *v = value;
@@ -70,7 +83,7 @@ static void move_columns(struct ht_rounding *r, uint64_t row, uint64_t at, uint6
 
 /* All elements of a vector move at once, which goes too far where their inputs resemble each other: shorter ways
  * are tried, too. True: codes (the block's) and d hold a change that lowers the loss. */
-static bool better_vector(const struct ht_rounding *r, const struct ht_grid *grid, uint64_t row, uint64_t col,
+static bool better_vector(const struct ht_rounder *r, const struct ht_grid *grid, uint64_t row, uint64_t col,
                           const float *g, int8_t *codes, float *d) {
     const struct ht_format *f = r->format;
     uint64_t in = col % f->block_elems;
@@ -87,13 +100,13 @@ static bool better_vector(const struct ht_rounding *r, const struct ht_grid *gri
         if (memcmp(codes + in, mine, f->vector) == 0) {
             return false;
         }
-        ht_rounding_values(f, grid, codes + in, in, f->vector, d);
+        ht_grid_values(grid, codes + in, in, f->vector, d);
         float gain = 0.0f;
         for (uint64_t j = 0; j < f->vector; j++) {
             d[j] -= v[j];
         }
         for (uint64_t j = 0; j < f->vector; j++) {
-            gain += d[j] * (2.0f * g[j] - dot(d, r->h + (col + j) * r->cols + col, f->vector));
+            gain += d[j] * (2.0f * g[j] - ht_round_dot(d, r->h + (col + j) * r->cols + col, f->vector));
         }
         if (gain > 0.0f) {
             return true;
@@ -102,13 +115,13 @@ static bool better_vector(const struct ht_rounding *r, const struct ht_grid *gri
     return false;
 }
 
-static void move_vectors(struct ht_rounding *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta) {
+static void move_vectors(struct ht_rounder *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta) {
     const struct ht_format *f = r->format;
     float d[HT_BLOCK_MAX];
     int8_t codes[HT_BLOCK_MAX];
     for (uint64_t i = 0; i < width; i += f->vector) {
         uint64_t col = at + i, in = col % f->block_elems;
-        const struct ht_grid *grid = &r->grids[row * r->n_grids + col / f->block_elems];
+        const struct ht_grid *grid = ht_round_block(r, row, col / f->block_elems);
         if (!better_vector(r, grid, row, col, g + i, codes, d)) {
             continue;
         }
@@ -119,23 +132,13 @@ static void move_vectors(struct ht_rounding *r, uint64_t row, uint64_t at, uint6
             delta[i + j] += d[j];
             follow(g, r->h + (col + j) * r->cols + at, d[j], width);
         }
-        ht_rounding_values(f, grid, codes + in, in, f->vector, v);
+        ht_grid_values(grid, codes + in, in, f->vector, v);
     }
 }
 
 /* ---- scales ------------------------------------------------------------------------------------------------ */
 
-/* v = d * p - dmin * q over one block: p from codes and sub-scales, q the sub-mins. */
-static void directions(const struct ht_grid *grid, const int8_t *codes, uint64_t n, float *p, float *q) {
-    for (uint64_t i = 0; i < n; i++) {
-        int s = (int)i / grid->sub_len;
-        float level = grid->levels ? grid->levels[codes[i] - grid->lo] : (float)codes[i];
-        p[i] = level * (float)grid->q_scale[s];
-        q[i] = -(float)grid->q_min[s];
-    }
-}
-
-/* The best change of d and dmin: minimum of -2 (a pg + b qg) + a^2 pp + 2 a b pq + b^2 qq. */
+/* The best change of scale and offset: minimum of -2 (a pg + b qg) + a^2 pp + 2 a b pq + b^2 qq. */
 static void solve_two(float pp, float pq, float qq, float pg, float qg, float *a, float *b) {
     float det = pp * qq - pq * pq;
     if (qq > 0.0f && det > 1e-4f * pp * qq) {
@@ -147,41 +150,104 @@ static void solve_two(float pp, float pq, float qq, float pg, float qg, float *a
     }
 }
 
-static void refit_blocks(struct ht_rounding *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta) {
-    const struct ht_format *f = r->format;
-    uint64_t n = f->block_elems;
-    float p[HT_BLOCK_MAX], q[HT_BLOCK_MAX], hp[HT_BLOCK_MAX], hq[HT_BLOCK_MAX], value[HT_BLOCK_MAX];
-    for (uint64_t i = 0; i < width; i += n) {
-        uint64_t col = at + i;
-        struct ht_grid *grid = &r->grids[row * r->n_grids + col / n], moved = *grid;
-        const int8_t *codes = r->codes + row * r->cols + col;
-        float *v = r->v + row * r->cols + col, a, b, gain = 0.0f;
-        directions(grid, codes, n, p, q);
+/* Units that lie within the step. */
+static void refit_units(struct ht_rounder *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta) {
+    float p[HT_ROUND_BLOCK], q[HT_ROUND_BLOCK], hp[HT_ROUND_BLOCK], hq[HT_ROUND_BLOCK], value[HT_ROUND_BLOCK];
+    union ht_round_moved moved;
+    for (uint64_t i = 0, n; i < width; i += n) {
+        uint64_t col = at + i, unit = col / r->unit;
+        float *v = r->v + row * r->cols + col, a, b = 0.0f, gain = 0.0f;
+        n = ht_unit_cols(r, unit);
+        bool two = r->ops->directions(r, row, unit, p, q);
         for (uint64_t j = 0; j < n; j++) {
             const float *h = r->h + (col + j) * r->cols + col;
-            hp[j] = dot(p, h, n);
-            hq[j] = dot(q, h, n);
+            hp[j] = ht_round_dot(p, h, n);
+            hq[j] = two ? ht_round_dot(q, h, n) : 0.0f;
         }
-        solve_two(dot(p, hp, n), dot(p, hq, n), dot(q, hq, n), dot(p, g + i, n), dot(q, g + i, n), &a, &b);
-        if (!ht_grid_move(&moved, a, b)) {
+        float pq = two ? ht_round_dot(p, hq, n) : 0.0f, qq = two ? ht_round_dot(q, hq, n) : 0.0f;
+        solve_two(ht_round_dot(p, hp, n), pq, qq, ht_round_dot(p, g + i, n), two ? ht_round_dot(q, g + i, n) : 0.0f, &a,
+                  &b);
+        if (!r->ops->move(r, row, unit, &a, &b, &moved, value)) {
             continue;
         }
-        ht_rounding_values(f, &moved, codes, 0, n, value);
         for (uint64_t j = 0; j < n; j++) {
+            p[j] = value[j];
             value[j] -= v[j];
         }
         for (uint64_t j = 0; j < n; j++) {
-            gain += value[j] * (2.0f * g[i + j] - dot(value, r->h + (col + j) * r->cols + col, n));
+            gain += value[j] * (2.0f * g[i + j] - ht_round_dot(value, r->h + (col + j) * r->cols + col, n));
         }
         if (gain > 0.0f) {
-            *grid = moved;
+            r->ops->commit(r, row, unit, &moved);
             for (uint64_t j = 0; j < n; j++) {
-                v[j] += value[j];
+                v[j] = p[j]; /* what decoding gives, to the bit */
                 delta[i + j] += value[j];
                 follow(g, r->h + (col + j) * r->cols + at, value[j], width);
             }
-            ht_rounding_values(f, grid, codes, 0, n, v);
         }
+    }
+}
+
+/* ---- scales of units wider than a step: all rows at once ---------------------------------------------------- */
+
+struct wide {
+    struct ht_rounder *r;
+    uint64_t unit, col, n;
+    const float *hq; /* [cols] H times the ones of the unit's columns */
+    float qq;
+};
+
+static void wide_directions_task(void *ctx, size_t row, int thread) {
+    const struct wide *w = ctx;
+    struct ht_rounder *r = w->r;
+    r->ops->directions(r, row, w->unit, r->p + row * w->n, r->room + (uint64_t)thread * 2 * r->unit);
+}
+
+/* y holds p H of every row; g follows for all columns. */
+static void wide_task(void *ctx, size_t row, int thread) {
+    const struct wide *w = ctx;
+    struct ht_rounder *r = w->r;
+    float *value = r->room + (uint64_t)thread * 2 * r->unit, *v = r->v + row * r->cols + w->col;
+    float *g = r->g + row * r->cols;
+    const float *p = r->p + row * w->n, *hp = r->y + row * r->cols;
+    float pp = ht_round_dot(p, hp + w->col, w->n), pg = ht_round_dot(p, g + w->col, w->n);
+    float pq = 0.0f, qg = 0.0f, a, b;
+    for (uint64_t j = 0; w->hq != NULL && j < w->n; j++) {
+        pq += hp[w->col + j];
+        qg += g[w->col + j];
+    }
+    union ht_round_moved moved;
+    solve_two(pp, pq, w->qq, pg, qg, &a, &b);
+    if (!r->ops->move(r, row, w->unit, &a, &b, &moved, value) ||
+        !(2.0f * (a * pg + b * qg) - (a * a * pp + 2.0f * a * b * pq + b * b * w->qq) > 0.0f)) {
+        return;
+    }
+    r->ops->commit(r, row, w->unit, &moved);
+    memcpy(v, value, w->n * sizeof *v);
+    follow(g, hp, a, r->cols);
+    if (w->hq != NULL) {
+        follow(g, w->hq, b, r->cols);
+    }
+}
+
+static void refit_wide(struct ht_rounder *r) {
+    for (uint64_t unit = 0; unit < r->n_units; unit++) {
+        struct wide w = {.r = r, .unit = unit, .col = unit * r->unit, .n = ht_unit_cols(r, unit)};
+        if (r->offsets) {
+            for (uint64_t j = 0; j < r->cols; j++) {
+                r->hq[j] = 0.0f;
+            }
+            for (uint64_t i = w.col; i < w.col + w.n; i++) {
+                follow(r->hq, r->h + i * r->cols, -1.0f, r->cols);
+            }
+            w.hq = r->hq;
+            for (uint64_t i = w.col; i < w.col + w.n; i++) {
+                w.qq += r->hq[i];
+            }
+        }
+        ht_pool_run(r->pool, r->rows, wide_directions_task, &w);
+        ht_dense_product(r->pool, r->p, r->rows, w.n, r->h + w.col, r->cols, r->cols, r->y, r->scratch);
+        ht_pool_run(r->pool, r->rows, wide_task, &w);
     }
 }
 
@@ -190,7 +256,7 @@ static void refit_blocks(struct ht_rounding *r, uint64_t row, uint64_t at, uint6
 static void sweep_task(void *ctx, size_t row, int thread) {
     (void)thread;
     const struct sweep *s = ctx;
-    struct ht_rounding *r = s->r;
+    struct ht_rounder *r = s->r;
     float g[HT_ROUND_BLOCK], *delta = r->e + row * s->width;
     memcpy(g, r->g + row * r->cols + s->at, s->width * sizeof *g);
     memset(delta, 0, s->width * sizeof *delta);
@@ -199,13 +265,13 @@ static void sweep_task(void *ctx, size_t row, int thread) {
 
 static void subtract_task(void *ctx, size_t row, int thread) {
     (void)thread;
-    struct ht_rounding *r = ctx;
+    struct ht_rounder *r = ctx;
     for (uint64_t j = 0; j < r->cols; j++) {
         r->g[row * r->cols + j] -= r->y[row * r->cols + j];
     }
 }
 
-static void sweep(struct ht_rounding *r, work_fn *work) {
+static void sweep(struct ht_rounder *r, work_fn *work) {
     struct sweep s = {.r = r, .work = work};
     for (s.at = 0; s.at < r->cols; s.at += s.width) {
         s.width = r->cols - s.at < r->step ? r->cols - s.at : r->step;
@@ -215,10 +281,14 @@ static void sweep(struct ht_rounding *r, work_fn *work) {
     }
 }
 
-void ht_rounding_descend(struct ht_rounding *r) {
-    sweep(r, r->format->vector != 0 ? move_vectors : move_columns);
+void ht_rounding_descend(struct ht_rounder *r) {
+    sweep(r, r->vector != 0 ? move_vectors : move_columns);
 }
 
-void ht_rounding_refit(struct ht_rounding *r) {
-    sweep(r, refit_blocks);
+void ht_rounding_refit(struct ht_rounder *r) {
+    if (r->unit > HT_ROUND_BLOCK) {
+        refit_wide(r);
+    } else {
+        sweep(r, refit_units);
+    }
 }
