@@ -12,6 +12,8 @@
 #include "io/meta.h"
 #include "tensor/tensor.h"
 
+struct ht_packed;
+
 struct ht_source {
     const struct ht_container *container;
     char *path;                  /* as opened */
@@ -22,6 +24,12 @@ struct ht_source {
     uint32_t *tensor_map;        /* [n_tensors] index into maps */
     size_t n_tensors;
     struct ht_map index;         /* name -> tensor */
+    /* Folders of our own (io/halftone.h), else NULL: the tensors as files hold them, and what each shown one is made
+     * of. */
+    struct ht_tensor *parts;     /* [n_parts] in file order */
+    uint32_t *part_map;          /* [n_parts] index into maps */
+    size_t n_parts;
+    struct ht_packed **packed;   /* [n_tensors] NULL: a plain tensor */
     struct ht_meta meta;         /* GGUF metadata without split.*; __metadata__ of safetensors as strings */
     uint64_t data_bytes;         /* sum of tensor bytes */
     uint64_t file_bytes;         /* sum of file sizes */
@@ -33,7 +41,7 @@ struct ht_source {
 };
 
 struct ht_container {
-    const char *name; /* "gguf", "safetensors", "hf" */
+    const char *name; /* "gguf", "safetensors", "hf", "halftone" */
     const char *summary;
     const char *source;
     bool (*probe)(const char *path);                                        /* is it of this kind? */
@@ -47,6 +55,11 @@ const struct ht_container *ht_container_at(size_t i);
 ht_status ht_source_open(const char *path, struct ht_source **source, ht_err *err);
 void ht_source_close(struct ht_source *source);
 const struct ht_tensor *ht_source_find(const struct ht_source *source, const char *name); /* NULL: none */
+/* Tensors as files hold them: parts, or tensors. */
+static inline const struct ht_tensor *ht_source_stored(const struct ht_source *source, size_t *n) {
+    *n = source->parts != NULL ? source->n_parts : source->n_tensors;
+    return source->parts != NULL ? source->parts : source->tensors;
+}
 /* Tells the kernel that the tensor's pages are not needed any more: keeps streaming lean. */
 void ht_source_drop(const struct ht_source *source, const struct ht_tensor *tensor);
 /* HT_IO when a mapped file was changed in place since it was opened: call it before finishing an output. */

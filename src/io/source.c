@@ -14,6 +14,9 @@ void ht_source_close(struct ht_source *source) {
     ht_mem_free(source->map_paths);
     ht_mem_free(source->tensors);
     ht_mem_free(source->tensor_map);
+    ht_mem_free(source->parts);
+    ht_mem_free(source->part_map);
+    ht_mem_free(source->packed);
     ht_mem_free(source->path);
     ht_map_deinit(&source->index);
     ht_meta_deinit(&source->meta);
@@ -159,7 +162,18 @@ void ht_source_drop(const struct ht_source *source, const struct ht_tensor *tens
     }
     size_t i = (at - first) / sizeof *tensor;
     const struct ht_mapping *map = &source->maps[source->tensor_map[i]];
-    ht_map_drop(map, (uint64_t)((const unsigned char *)tensor->data - map->data), tensor->bytes);
+    if (source->packed == NULL || source->packed[i] == NULL) {
+        ht_map_drop(map, (uint64_t)((const unsigned char *)tensor->data - map->data), tensor->bytes);
+        return;
+    }
+    size_t len = strlen(tensor->name);
+    for (size_t k = 0; k < source->n_parts; k++) { /* all that lie beside its codes */
+        const struct ht_tensor *part = &source->parts[k];
+        if (strncmp(part->name, tensor->name, len) == 0 && part->name[len] == '.') {
+            map = &source->maps[source->part_map[k]];
+            ht_map_drop(map, (uint64_t)((const unsigned char *)part->data - map->data), part->bytes);
+        }
+    }
 }
 
 bool ht_source_is(const struct ht_source *source, const char *path) {

@@ -1,4 +1,5 @@
 #include "base/json.h"
+#include "io/halftone.h"
 #include "model/hparams.h"
 
 struct reader {
@@ -63,8 +64,9 @@ static ht_status refuse(const struct reader *r, const struct ht_arch *arch, cons
                        "config.json: hidden_act is '%.32s', expected 'silu'", act);
     }
     const json_t *quant = json_object_get(r->config, "quantization_config");
-    if (quant != NULL && !json_is_null(quant)) {
-        const char *method = json_string_value(json_object_get(quant, "quant_method"));
+    const char *method = json_string_value(json_object_get(quant, "quant_method"));
+    bool ours = method != NULL && strcmp(method, HT_HALFTONE_METHOD) == 0; /* read when the folder was opened */
+    if (quant != NULL && !json_is_null(quant) && !ours) {
         return ht_fail(r->err, HT_UNSUPPORTED, r->what, HT_NO_POS,
                        "config.json: quantization_config (%.32s): quantized Hugging Face checkpoints are not "
                        "supported; start from the original weights", method ? method : "no quant_method");

@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include "base/mem.h"
+#include "io/halftone.h"
 #include "model/rope.h"
 
 static ht_status nomem(const struct ht_model *m, ht_err *err) {
@@ -25,11 +26,12 @@ static ht_status aligned_data(struct ht_model *m, const struct ht_tensor *t, con
     align = align > 8 ? 8 : align;
     *data = t->data;
     if ((uintptr_t)t->data % align != 0) {
-        void *copy = ht_arena_alloc(&m->arena, (size_t)t->bytes);
+        size_t size = (size_t)(ht_tensor_rows(t) * ht_tensor_row_bytes(t)); /* without what a sidecar adds */
+        void *copy = ht_arena_alloc(&m->arena, size);
         if (copy == NULL) {
             return nomem(m, err);
         }
-        memcpy(copy, t->data, (size_t)t->bytes);
+        memcpy(copy, t->data, size);
         *data = copy;
     }
     return HT_OK;
@@ -46,10 +48,21 @@ static ht_status load_linear(struct ht_model *m, const struct ht_tensor *t, cons
     if (l == NULL) {
         return nomem(m, err);
     }
-    l->w = (struct ht_mat){t->format, NULL, t->ne[1], t->ne[0], ht_tensor_row_bytes(t)};
+    const struct ht_packed *packed = ht_source_packed(m->source, t);
     l->role = b->role;
     l->layer = b->layer;
-    HT_TRY(aligned_data(m, t, &l->w.data, err));
+    l->side = packed != NULL && packed->has_side ? &packed->side : NULL;
+    if (l->side != NULL && b->layer < 0) {
+        return ht_fail(err, HT_UNSUPPORTED, m->source->path, HT_NO_POS,
+                       "tensor '%s' has more than codes; embedding and head are stored without", t->name);
+    }
+    if (packed != NULL && packed->has_q) {
+        l->q = &packed->q;
+        l->w = (struct ht_mat){.rows = t->ne[1], .cols = t->ne[0]};
+    } else {
+        l->w = (struct ht_mat){t->format, NULL, t->ne[1], t->ne[0], ht_tensor_row_bytes(t)};
+        HT_TRY(aligned_data(m, t, &l->w.data, err));
+    }
     l->name = ht_arch_tensor_name(b->row, true, b->layer, name, sizeof name);
     l->name = l->name ? ht_arena_strdup(&m->arena, l->name) : NULL;
     if (l->name == NULL) {
