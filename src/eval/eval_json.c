@@ -5,7 +5,9 @@
 
 #include "base/cpu.h"
 #include "base/json.h"
+#include "base/mem.h"
 #include "base/sys.h"
+#include "io/halftone.h"
 
 static json_t *estimate(ht_estimate e) {
     return json_pack("{s:o, s:o, s:o}", "mean", ht_json_real(e.mean), "low", ht_json_real(e.low), "high",
@@ -66,19 +68,17 @@ static json_t *text_record(const struct ht_eval_text *t, const struct ht_eval_re
 
 json_t *ht_eval_formats(const struct ht_source *source) {
     json_t *array = json_array();
-    for (size_t f = 0; f < ht_format_count(); f++) {
-        uint64_t tensors = 0, weights = 0;
-        for (size_t i = 0; i < source->n_tensors; i++) {
-            if (source->tensors[i].format == ht_format_at(f)) {
-                tensors++;
-                weights += ht_tensor_elems(&source->tensors[i]);
-            }
-        }
-        if (tensors > 0) {
-            json_array_append_new(array, json_pack("{s:s, s:I, s:I}", "format", ht_format_at(f)->name, "tensors",
-                                                   (json_int_t)tensors, "weights", (json_int_t)weights));
-        }
+    struct ht_format_sums *rows;
+    size_t n;
+    if (ht_source_formats(source, &rows, &n, NULL) != HT_OK) {
+        json_decref(array);
+        return NULL;
     }
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(array, json_pack("{s:s, s:I, s:I}", "format", rows[i].name, "tensors",
+                                               (json_int_t)rows[i].tensors, "weights", (json_int_t)rows[i].weights));
+    }
+    ht_mem_free(rows);
     return array;
 }
 

@@ -122,21 +122,22 @@ static ht_status compare_file(const struct check *c, const char *name, const jso
 }
 
 static ht_status read_tensors(const struct check *c, const json_t *tensors, ht_err *err) {
-    const struct ht_source *s = c->folder;
+    size_t n_stored;
+    const struct ht_tensor *stored = ht_source_stored(c->folder, &n_stored);
     struct ht_sums *sums = c->sums;
     char text[HT_MAX_ST_NAME + 64];
     size_t n = 0;
-    sums->want = ht_mem_calloc(s->n_tensors, sizeof *sums->want);
-    sums->has = ht_mem_calloc(s->n_tensors, sizeof *sums->has);
+    sums->want = ht_mem_calloc(n_stored, sizeof *sums->want);
+    sums->has = ht_mem_calloc(n_stored, sizeof *sums->has);
     if (sums->want == NULL || sums->has == NULL) {
-        return ht_fail_nomem(err, s->n_tensors * sizeof *sums->want);
+        return ht_fail_nomem(err, n_stored * sizeof *sums->want);
     }
-    for (size_t i = 0; i < s->n_tensors; i++) {
-        const json_t *v = json_object_get(tensors, s->tensors[i].name);
+    for (size_t i = 0; i < n_stored; i++) {
+        const json_t *v = json_object_get(tensors, stored[i].name);
         sums->has[i] = parse_hex(v, &sums->want[i]);
         n += v != NULL;
         if (!sums->has[i]) {
-            snprintf(text, sizeof text, "tensor %s has no checksum", s->tensors[i].name);
+            snprintf(text, sizeof text, "tensor %s has no checksum", stored[i].name);
             c->fn(c->user, HT_CHECKSUMS_FILE, text);
         }
     }

@@ -26,8 +26,8 @@ typedef void ht_sums_finding(void *user, const char *file, const char *text);
 
 struct ht_sums {
     size_t n_files;  /* files compared; 0: the folder has no checksums */
-    uint64_t *want;  /* [source->n_tensors] sums of the tensors; NULL: none. ht_mem_free */
-    bool *has;       /* [source->n_tensors] */
+    uint64_t *want;  /* [n] of ht_source_stored: sums of the tensors; NULL: none. ht_mem_free */
+    bool *has;       /* [n] */
 };
 
 /* Compares the files of an opened folder and reads the sums of its tensors. A list that is damaged itself is a

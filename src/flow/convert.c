@@ -1,4 +1,4 @@
-#include "flow/convert.h"
+#include "flow/flow.h"
 
 #include <stdio.h>
 #include <strings.h>
@@ -7,12 +7,10 @@
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/sys.h"
-#include "flow/checksums.h"
-#include "flow/flow.h"
 #include "flow/flow_doc.h"
 #include "flow/flow_finish.h"
+#include "flow/flow_folder.h"
 #include "flow/flow_paths.h"
-#include "flow/flow_stream.h"
 #include "quant/mix.h"
 
 static const char *const dtypes[] = {"f32", "f16", "bf16"};
@@ -79,7 +77,6 @@ struct job {
     uint64_t bytes; /* of the output's tensor files, exact */
     uint32_t n_files;
     double started_s, started_cpu_s;
-    bool made_folder;
 };
 
 static ht_status prepare(struct job *j, ht_err *err) {
@@ -100,63 +97,16 @@ static ht_status prepare(struct job *j, ht_err *err) {
     return ht_flow_predict(p, j->o->shard_bytes, &j->bytes, &j->n_files, err);
 }
 
-/* Streams the weights and gives the files their names. sums: gets what a folder's checksums say of them, or NULL. */
-static ht_status write_weights(struct ht_context *ctx, const struct job *j, struct ht_doc *sums, ht_err *err) {
-    struct ht_sink sink;
-    struct ht_flow_plan *p = j->plan;
-    const ht_convert_options *o = j->o;
-    HT_TRY(ht_sink_open(p, o->output, o->shard_bytes, o->force, &sink, err));
-    const struct ht_stream_options options = {.stage = "convert"};
-    ht_status status = ht_stream_run(ctx, p, &sink, &options, err);
-    if (status == HT_OK && sums == NULL) {
-        status = ht_flow_store_checksums(p, &sink, err);
-    }
-    for (size_t i = 0; sums != NULL && i < ht_safetensors_writer_files(sink.st); i++) {
-        struct ht_safetensors_file file;
-        ht_safetensors_writer_file(sink.st, i, &file);
-        ht_sums_add_file(sums, file.name, file.bytes, file.head_bytes, file.head_xxh3);
-    }
-    for (size_t i = 0; sums != NULL && i < p->n_tensors; i++) {
-        ht_sums_add_tensor(sums, p->tensors[i].out.name, p->tensors[i].hash);
-    }
-    if (status == HT_OK) {
-        status = ht_source_check(p->source, err);
-    }
-    if (status == HT_OK) {
-        status = ht_sink_commit(&sink, err);
-    }
-    ht_sink_close(&sink);
-    return status;
-}
-
-static ht_status write_folder(struct ht_context *ctx, struct job *j, ht_err *err) {
-    const ht_convert_options *o = j->o;
-    struct ht_side_files files = {.n = 0};
-    struct ht_doc sums = {NULL, false};
-    ht_status status;
-    HT_TRY_DONE(ht_side_files_make(j->plan, j->dtype, &files, err));
-    if (!o->force) {
-        HT_TRY_DONE(ht_side_files_check(&files, o->output, err));
-    }
-    j->made_folder = !ht_path_exists(o->output);
-    HT_TRY_DONE(ht_make_dir(o->output, err));
-    ht_sums_begin(&sums);
-    HT_TRY_DONE(write_weights(ctx, j, &sums, err));
-    HT_TRY_DONE(ht_side_files_write(&files, o->output, o->force, &sums, err));
-done:
-    ht_doc_deinit(&sums);
-    ht_side_files_deinit(&files);
-    return status;
-}
-
 static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err) {
-    if (j->plan->target == HT_TARGET_HF) {
-        return write_folder(ctx, j, err);
+    const struct ht_stream_options options = {.stage = "convert"};
+    const struct ht_folder_options place = {j->o->output, j->o->shard_bytes, j->o->force};
+    if (j->plan->target != HT_TARGET_GGUF) {
+        return ht_folder_write(ctx, j->plan, j->dtype, &place, &options, err);
     }
     if (j->o->shard_bytes > 0) {
         HT_TRY(ht_flow_check_shards(j->plan->source, j->o->output, j->n_files, j->o->force, err));
     }
-    return write_weights(ctx, j, NULL, err);
+    return ht_gguf_file_write(ctx, j->plan, &place, &options, err);
 }
 
 static ht_status record(struct ht_context *ctx, const struct job *j, char **json, ht_err *err) {
@@ -188,13 +138,7 @@ ht_status ht_flow_convert(struct ht_context *ctx, const ht_convert_options *o, c
     HT_TRY_DONE(prepare(&j, err));
     if (!o->dry_run) {
         HT_TRY_DONE(ht_flow_check_space(o->output, j.bytes, err));
-        status = write_output(ctx, &j, err);
-        if (status != HT_OK && j.made_folder) {
-            ht_flow_remove_folder(o->output);
-        }
-        if (status != HT_OK) {
-            goto done;
-        }
+        HT_TRY_DONE(write_output(ctx, &j, err));
     }
     for (size_t i = 0; i < j.plan->n_skipped; i++) {
         ht_log(ctx, HT_LOG_INFO, "%s is not carried over", j.plan->skipped[i]);

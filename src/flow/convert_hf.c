@@ -254,6 +254,21 @@ static void set_dtype(struct ht_doc *d, json_t *config, const struct ht_format *
     ht_doc_set(d, config, "torch_dtype", json_string(torch_name(dtype)));
 }
 
+/* A folder of our own says what its weights are made of; any other holds plain ones, whatever it was made from. */
+static ht_status set_quantization(struct ht_doc *d, json_t *config, const struct ht_flow_plan *p, ht_err *err) {
+    json_object_del(config, "quantization_config");
+    if (p->target != HT_TARGET_HALFTONE) {
+        return HT_OK;
+    }
+    json_t *weights;
+    HT_TRY(ht_flow_plan_entries(p, &weights, err));
+    json_t *q = ht_doc_object(d, config, "quantization_config");
+    ht_doc_set(d, q, "quant_method", json_string(HT_HALFTONE_METHOD));
+    ht_doc_set(d, q, "version", json_integer(HT_HALFTONE_VERSION));
+    ht_doc_set(d, q, "weights", weights);
+    return HT_OK;
+}
+
 /* ---- the files of the folder ------------------------------------------------------------------------- */
 
 static ht_status add_file(struct ht_side_files *files, const char *name, struct ht_buf *text, ht_err *err) {
@@ -291,6 +306,7 @@ static ht_status make_files(const struct ht_flow_plan *p, const struct ht_format
     HT_TRY_DONE(ht_arch_config_from_hparams(p->arch, &p->hp, &config, err));
     set_ids(&d, config, v);
     set_dtype(&d, config, dtype);
+    HT_TRY_DONE(set_quantization(&d, config, p, err));
     set_ids(&d, d.root, v);
     HT_TRY_DONE(ht_convert_tokenizer_json(v, what, &tokens, err));
     HT_TRY_DONE(ht_convert_tokenizer_config(v, p->hp.context, &tokens_config, err));
@@ -340,8 +356,10 @@ static ht_status copy_files(const struct ht_flow_plan *p, const struct ht_format
     }
     struct ht_doc d = {json_deep_copy(p->source->config), false};
     set_dtype(&d, d.root, dtype);
-    ht_status status = d.root == NULL || d.failed ? ht_fail_nomem(err, 0)
-                                                  : add_json(files, "config.json", d.root, err);
+    ht_status status = set_quantization(&d, d.root, p, err);
+    if (status == HT_OK) {
+        status = d.root == NULL || d.failed ? ht_fail_nomem(err, 0) : add_json(files, "config.json", d.root, err);
+    }
     ht_doc_deinit(&d);
     return status;
 }

@@ -6,21 +6,15 @@
 #include "base/sys.h"
 #include "flow/flow_paths.h"
 
-ht_status ht_flow_predict(const struct ht_flow_plan *p, uint64_t shard_bytes, uint64_t *bytes, uint32_t *n_files,
+ht_status ht_flow_predict(struct ht_flow_plan *p, uint64_t shard_bytes, uint64_t *bytes, uint32_t *n_files,
                           ht_err *err) {
-    struct ht_tensor *shapes = ht_mem_alloc_array(p->n_tensors, sizeof *shapes);
-    if (shapes == NULL) {
-        return ht_fail_nomem(err, p->n_tensors * sizeof *shapes);
-    }
-    for (size_t i = 0; i < p->n_tensors; i++) {
-        shapes[i] = p->tensors[i].out;
-    }
+    struct ht_flow_stored s;
+    HT_TRY(ht_flow_plan_stored(p, &s, err));
     struct ht_gguf_plan gguf = {0};
     struct ht_safetensors_plan st = {0};
-    ht_status status = p->target == HT_TARGET_GGUF
-                           ? ht_gguf_plan(&p->meta, shapes, p->n_tensors, shard_bytes, &gguf, err)
-                           : ht_safetensors_plan(shapes, p->n_tensors, shard_bytes, &st, err);
-    ht_mem_free(shapes);
+    ht_status status = p->target == HT_TARGET_GGUF ? ht_gguf_plan(&p->meta, s.tensors, s.n, shard_bytes, &gguf, err)
+                                                   : ht_safetensors_plan(s.tensors, s.n, shard_bytes, &st, err);
+    ht_flow_stored_free(&s);
     *bytes = p->target == HT_TARGET_GGUF ? gguf.total_bytes : st.total_bytes;
     *n_files = p->target == HT_TARGET_GGUF ? gguf.n_files : st.n_files;
     return status;
@@ -77,7 +71,7 @@ void ht_flow_record_output(struct ht_doc *doc, const struct ht_flow_plan *p, con
     ht_mem_free(first);
     json_t *o = ht_doc_object(doc, doc->root, "output");
     ht_doc_set(doc, o, "path", ht_doc_text(name, strlen(name)));
-    ht_doc_set(doc, o, "container", json_string(gguf ? "gguf" : "hf"));
+    ht_doc_set(doc, o, "container", json_string(gguf ? "gguf" : p->target == HT_TARGET_HF ? "hf" : "halftone"));
     ht_doc_set(doc, o, "bytes", json_integer((json_int_t)bytes));
     ht_doc_set(doc, o, "files", json_integer(n_files));
 }

@@ -10,7 +10,7 @@
 #define HT_KEY_CHECKSUMS "halftone.checksums" /* XXH3-64 of each tensor's bytes, u64 array in file order */
 
 /* Exact bytes and number of the files that hold tensors (a Hugging Face folder's JSON files come on top). */
-ht_status ht_flow_predict(const struct ht_flow_plan *plan, uint64_t shard_bytes, uint64_t *bytes,
+ht_status ht_flow_predict(struct ht_flow_plan *plan, uint64_t shard_bytes, uint64_t *bytes,
                           uint32_t *n_files, ht_err *err);
 
 /* Removes what a former run of this program said about the input. */

@@ -73,6 +73,7 @@ static ht_status add_source_tensors(struct ht_flow_plan *p, ht_err *err) {
         t->out.name = name;
         t->out.data = NULL;
         t->in = &s->tensors[i];
+        t->packed = ht_source_packed(s, t->in);
         t->role = b->role;
         t->layer = b->layer;
         t->wanted = t->out.format;
@@ -168,11 +169,121 @@ void ht_flow_plan_close(struct ht_flow_plan *p) {
     ht_mem_free(p);
 }
 
+/* ---- what files hold ------------------------------------------------------------------------------------- */
+
+const char *ht_plan_format(const struct ht_plan_tensor *t, char text[HT_SCHEME_TEXT]) {
+    if (t->scheme != NULL) {
+        return ht_scheme_text(t->scheme, text);
+    }
+    snprintf(text, HT_SCHEME_TEXT, "%s", t->out.format->name);
+    return text;
+}
+
+bool ht_flow_is_packed(const struct ht_flow_plan *p, const struct ht_plan_tensor *t) {
+    bool plain = t->scheme == NULL && t->side == NULL &&
+                 (t->out.format->kind == HT_KIND_FLOAT || t->out.format->kind == HT_KIND_INT);
+    return p->target == HT_TARGET_HALFTONE && !plain;
+}
+
+/* The tensor as it is packed; sizes is memory for the shape of codes that are not made yet. */
+static ht_status pack_of(const struct ht_plan_tensor *t, struct ht_qtensor *sizes, struct ht_pack *pack, ht_err *err) {
+    *pack = (struct ht_pack){.name = t->out.name, .rows = t->out.ne[1], .cols = t->out.ne[0], .side = t->side};
+    if (t->scheme == NULL) {
+        pack->format = t->out.format;
+        return HT_OK;
+    }
+    pack->q = t->q != NULL ? t->q : sizes;
+    return t->q != NULL ? HT_OK : ht_qtensor_shape(sizes, t->scheme, pack->rows, pack->cols, t->out.name, err);
+}
+
 ht_status ht_flow_plan_sizes(struct ht_flow_plan *p, ht_err *err) {
     for (size_t i = 0; i < p->n_tensors; i++) {
-        HT_TRY(ht_tensor_check(&p->tensors[i].out, NULL, err));
+        struct ht_plan_tensor *t = &p->tensors[i];
+        struct ht_qtensor sizes;
+        struct ht_pack pack;
+        if (t->scheme == NULL) {
+            HT_TRY(ht_tensor_check(&t->out, NULL, err));
+        } else {
+            HT_TRY(pack_of(t, &sizes, &pack, err));
+            t->out.bytes = ht_qtensor_bytes(pack.q);
+        }
+        t->out.bytes += t->side != NULL ? ht_sidecar_bytes(t->side) : 0;
     }
     return HT_OK;
+}
+
+static ht_status add_parts(struct ht_flow_plan *p, size_t row, struct ht_flow_stored *s, size_t *cap, ht_err *err) {
+    struct ht_plan_tensor *t = &p->tensors[row];
+    struct ht_qtensor sizes;
+    struct ht_pack pack;
+    struct ht_tensor part = t->out;
+    char name[HT_MAX_ST_NAME + 1];
+    ht_status status = HT_OK;
+    bool packed = ht_flow_is_packed(p, t);
+    if (packed) {
+        HT_TRY(pack_of(t, &sizes, &pack, err));
+    }
+    for (size_t i = 0; packed ? ht_pack_part(&pack, i, &part, name, &status, err) : i == 0; i++) {
+        if (s->n == *cap) {
+            *cap = *cap > 0 ? *cap * 2 : 64;
+            struct ht_tensor *tensors = ht_mem_realloc_array(s->tensors, *cap, sizeof *tensors);
+            s->tensors = tensors != NULL ? tensors : s->tensors;
+            size_t *rows = ht_mem_realloc_array(s->rows, *cap, sizeof *rows);
+            s->rows = rows != NULL ? rows : s->rows;
+            if (tensors == NULL || rows == NULL) {
+                return ht_fail_nomem(err, *cap * sizeof *tensors);
+            }
+        }
+        part.name = packed ? ht_arena_strdup(&p->arena, name) : t->out.name;
+        part.data = NULL;
+        if (part.name == NULL) {
+            return ht_fail_nomem(err, sizeof name);
+        }
+        s->tensors[s->n] = part;
+        s->rows[s->n++] = row;
+    }
+    return status;
+}
+
+ht_status ht_flow_plan_stored(struct ht_flow_plan *p, struct ht_flow_stored *stored, ht_err *err) {
+    size_t cap = 0;
+    *stored = (struct ht_flow_stored){0};
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        ht_status status = add_parts(p, i, stored, &cap, err);
+        if (status != HT_OK) {
+            ht_flow_stored_free(stored);
+            return status;
+        }
+    }
+    return HT_OK;
+}
+
+void ht_flow_stored_free(struct ht_flow_stored *s) {
+    ht_mem_free(s->tensors);
+    ht_mem_free(s->rows);
+    *s = (struct ht_flow_stored){0};
+}
+
+ht_status ht_flow_plan_entries(const struct ht_flow_plan *p, json_t **weights, ht_err *err) {
+    json_t *all = json_object();
+    ht_status status = all != NULL ? HT_OK : ht_fail_nomem(err, 0);
+    for (size_t i = 0; i < p->n_tensors && status == HT_OK; i++) {
+        struct ht_qtensor sizes;
+        struct ht_pack pack;
+        if (!ht_flow_is_packed(p, &p->tensors[i])) {
+            continue;
+        }
+        status = pack_of(&p->tensors[i], &sizes, &pack, err);
+        if (status == HT_OK && json_object_set_new(all, p->tensors[i].out.name, ht_pack_entry(&pack)) != 0) {
+            status = ht_fail_nomem(err, 0);
+        }
+    }
+    if (status != HT_OK) {
+        json_decref(all);
+        all = NULL;
+    }
+    *weights = all;
+    return status;
 }
 
 const struct ht_format *ht_flow_plan_main_format(const struct ht_flow_plan *p, bool *quantized) {

@@ -6,11 +6,16 @@
 #ifndef HT_FLOW_FLOW_PLAN_H
 #define HT_FLOW_FLOW_PLAN_H
 
+#include "io/halftone.h"
 #include "model/arch.h"
 #include "quant/round/round.h"
 #include "token/tokenizer.h"
 
-enum ht_target { HT_TARGET_GGUF, HT_TARGET_HF };
+enum ht_target {
+    HT_TARGET_GGUF,
+    HT_TARGET_HF,      /* a folder that transformers loads: floats */
+    HT_TARGET_HALFTONE /* a folder of our own (io/halftone.h): any format, codes, sidecars */
+};
 
 struct ht_plan_tensor {
     struct ht_tensor out;       /* name, format, shape; data NULL */
@@ -26,6 +31,13 @@ struct ht_plan_tensor {
     const float *importance;        /* [ne[0]] or NULL */
     unsigned char *stored;          /* finished rows in out.format, in the input's row order; NULL: to be encoded */
     const struct ht_round_report *round; /* how stored came to be, or NULL */
+    const struct ht_packed *packed;      /* of in, or NULL: values then come through it */
+    /* Codes of a scheme, for HT_TARGET_HALFTONE; out.format is then the scheme's code format. */
+    const struct ht_scheme *scheme; /* or NULL: out.format alone */
+    ht_range_fn *range;             /* of codes that are made while streaming; NULL: the scheme's own */
+    const void *range_ctx;
+    struct ht_qtensor *q;    /* finished codes, rows in the input's order; NULL: made while streaming, to nearest */
+    struct ht_sidecar *side; /* what goes beside codes or blocks, rows in the input's order, or NULL */
     /* Filled while streaming. Sums over all elements. */
     double sum_sq, err_sq;         /* x^2, (x - y)^2 */
     double weight_sum, weight_err; /* importance, importance * (x - y)^2 */
@@ -55,8 +67,24 @@ ht_status ht_flow_plan_open(const char *path, const char *pre, enum ht_target ta
                             ht_err *err);
 void ht_flow_plan_close(struct ht_flow_plan *plan);
 
-/* Recomputes out.bytes of every tensor from its format and shape. */
+/* Recomputes out.bytes of every tensor from its format, scheme, sidecar and shape. */
 ht_status ht_flow_plan_sizes(struct ht_flow_plan *plan, ht_err *err);
+
+/* The tensors of the output's files, in order: the plan's, or (HT_TARGET_HALFTONE) their parts; of each the plan's row.
+ * Names live as long as the plan, the arrays until ht_flow_stored_free. HT_NOMEM, HT_LIMIT. */
+struct ht_flow_stored {
+    struct ht_tensor *tensors; /* [n] data NULL */
+    size_t *rows;              /* [n] index into plan->tensors */
+    size_t n;
+};
+ht_status ht_flow_plan_stored(struct ht_flow_plan *plan, struct ht_flow_stored *stored, ht_err *err);
+void ht_flow_stored_free(struct ht_flow_stored *stored);
+/* quantization_config.weights of a HT_TARGET_HALFTONE plan, a new object. HT_NOMEM. */
+ht_status ht_flow_plan_entries(const struct ht_flow_plan *plan, json_t **weights, ht_err *err);
+/* A tensor of a HT_TARGET_HALFTONE plan that is stored in parts. */
+bool ht_flow_is_packed(const struct ht_flow_plan *plan, const struct ht_plan_tensor *t);
+/* "int4:g64", "q4_k": what out holds. Returns text. */
+const char *ht_plan_format(const struct ht_plan_tensor *t, char text[HT_SCHEME_TEXT]);
 
 /* A matrix that a recipe may quantize. */
 static inline bool ht_plan_is_weight(const struct ht_plan_tensor *t) {

@@ -2,24 +2,19 @@
 
 #include "base/mem.h"
 
-ht_status ht_sink_open(const struct ht_flow_plan *plan, const char *path, uint64_t shard_bytes, bool overwrite,
+ht_status ht_sink_open(struct ht_flow_plan *plan, const char *path, uint64_t shard_bytes, bool overwrite,
                        struct ht_sink *sink, ht_err *err) {
     *sink = (struct ht_sink){0};
-    struct ht_tensor *shapes = ht_mem_alloc_array(plan->n_tensors, sizeof *shapes);
-    if (shapes == NULL) {
-        return ht_fail_nomem(err, plan->n_tensors * sizeof *shapes);
-    }
-    for (size_t i = 0; i < plan->n_tensors; i++) {
-        shapes[i] = plan->tensors[i].out;
-    }
-    ht_status status = ht_xxh3_new(&sink->xxh3, err);
+    HT_TRY(ht_flow_plan_stored(plan, &sink->stored, err));
+    const struct ht_flow_stored *s = &sink->stored;
+    sink->hashes = ht_mem_calloc(s->n + 1, sizeof *sink->hashes);
+    ht_status status =
+        sink->hashes != NULL ? ht_xxh3_new(&sink->xxh3, err) : ht_fail_nomem(err, s->n * sizeof *sink->hashes);
     if (status == HT_OK && plan->target == HT_TARGET_GGUF) {
-        status = ht_gguf_writer_new(path, &plan->meta, shapes, plan->n_tensors, shard_bytes, overwrite,
-                                    &sink->gguf, err);
+        status = ht_gguf_writer_new(path, &plan->meta, s->tensors, s->n, shard_bytes, overwrite, &sink->gguf, err);
     } else if (status == HT_OK) {
-        status = ht_safetensors_writer_new(path, shapes, plan->n_tensors, shard_bytes, overwrite, &sink->st, err);
+        status = ht_safetensors_writer_new(path, s->tensors, s->n, shard_bytes, overwrite, &sink->st, err);
     }
-    ht_mem_free(shapes);
     if (status != HT_OK) {
         ht_sink_close(sink);
     }
@@ -28,9 +23,19 @@ ht_status ht_sink_open(const struct ht_flow_plan *plan, const char *path, uint64
 
 ht_status ht_sink_write(struct ht_sink *sink, struct ht_plan_tensor *t, const void *data, uint64_t len,
                         bool complete, ht_err *err) {
-    ht_xxh3_update(sink->xxh3, data, len);
+    const unsigned char *bytes = data;
+    for (uint64_t done = 0, n; done < len && sink->at < sink->stored.n; done += n) {
+        uint64_t left = sink->stored.tensors[sink->at].bytes - sink->got;
+        n = left < len - done ? left : len - done;
+        ht_xxh3_update(sink->xxh3, bytes + done, n);
+        sink->got += n;
+        if (n == left) {
+            sink->hashes[sink->at++] = ht_xxh3_final(sink->xxh3);
+            sink->got = 0;
+        }
+    }
     if (complete) {
-        t->hash = ht_xxh3_final(sink->xxh3);
+        t->hash = sink->hashes[sink->at - 1];
     }
     return sink->gguf != NULL ? ht_gguf_writer_tensor(sink->gguf, data, len, err)
                               : ht_safetensors_writer_tensor(sink->st, data, len, err);
@@ -52,5 +57,7 @@ void ht_sink_close(struct ht_sink *sink) {
         ht_safetensors_writer_abort(sink->st);
     }
     ht_xxh3_free(sink->xxh3);
+    ht_flow_stored_free(&sink->stored);
+    ht_mem_free(sink->hashes);
     *sink = (struct ht_sink){0};
 }

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/sys.h"
+#include "flow/flow_codes.h"
 
 #define BATCH_BYTES (2u << 20) /* of output, at least; more when there are many threads */
 
@@ -60,17 +61,19 @@ static uint64_t task_rows(const struct ht_plan_tensor *t) {
 
 /* Row of the input that becomes row r of the output. */
 static uint64_t source_row(const struct ht_plan_tensor *t, uint64_t r) {
-    if (t->heads == 0) {
-        return r;
-    }
-    uint64_t d = rows_of(t) / t->heads, head = r / d, i = r % d;
-    return head * d + (t->to_pairs ? i % 2 * (d / 2) + i / 2 : i % (d / 2) * 2 + i / (d / 2));
+    return ht_plan_source_row(t, r, rows_of(t));
 }
 
 /* ---- one task ---------------------------------------------------------------------------------------- */
 
-static void read_rows(const struct ht_plan_tensor *t, uint64_t row, uint64_t rows, float *x) {
+static void read_rows(const struct ht_plan_tensor *t, uint64_t row, uint64_t rows, float *x, float *scratch) {
     uint64_t cols = cols_of(t);
+    if (t->packed != NULL) {
+        for (uint64_t r = 0; r < rows; r++) {
+            ht_packed_rows(t->in, t->packed, source_row(t, row + r), 1, x + r * cols, scratch);
+        }
+        return;
+    }
     if (t->in == NULL) {
         memcpy(x, t->literal + row * cols, rows * cols * sizeof *x);
         return;
@@ -199,6 +202,11 @@ static uint64_t count_lost(const struct scratch *s, uint64_t n) {
     return count;
 }
 
+/* What t->in->format decodes is not the whole of the input. */
+static bool changed_by_parts(const struct ht_plan_tensor *t) {
+    return t->packed != NULL && (t->packed->has_q || t->packed->has_side);
+}
+
 static void run_task(struct task *k, unsigned char *dst, const struct scratch *s,
                      const struct ht_stream_options *o) {
     const struct ht_plan_tensor *t = k->t;
@@ -209,13 +217,13 @@ static void run_task(struct task *k, unsigned char *dst, const struct scratch *s
         copy_rows(t, t->in->data, k->row, k->rows, dst);
         return;
     }
-    read_rows(t, k->row, k->rows, s->x);
+    read_rows(t, k->row, k->rows, s->x, s->y);
     k->n_nonfinite = ht_count_nonfinite(s->x, n);
     if (k->n_nonfinite != 0) {
         for (uint64_t i = 0; i < n; i++) {
             s->x[i] = isfinite(s->x[i]) ? s->x[i] : 0.0f;
         }
-    } else if (t->in != NULL && t->in->format == f) {
+    } else if (t->in != NULL && t->in->format == f && !changed_by_parts(t)) {
         copy_rows(t, t->in->data, k->row, k->rows, dst);
         return;
     }
@@ -265,6 +273,9 @@ static void write_batch(struct stream *s) {
         if (s->sink != NULL && s->write_status == HT_OK) {
             bool complete = k->row + k->rows == rows_of(k->t);
             s->write_status = ht_sink_write(s->sink, k->t, b->buf + k->out_at, k->out_len, complete, &s->write_err);
+            if (complete && k->t->side != NULL && s->write_status == HT_OK) {
+                s->write_status = ht_codes_write_side(k->t, s->sink, &s->write_err);
+            }
         }
         if (i + 1 == b->n || b->tasks[i + 1].t != k->t) {
             size_t first = i;
@@ -291,6 +302,9 @@ static void fill_batch(struct stream *s, struct batch *b) {
     b->n = 0;
     while (s->next < s->plan->n_tensors && b->n < s->max_tasks) {
         struct ht_plan_tensor *t = &s->plan->tensors[s->next];
+        if (t->scheme != NULL) { /* a run of its own: codes_of */
+            return;
+        }
         uint64_t left = rows_of(t) - s->next_row, rows = task_rows(t);
         rows = rows < left ? rows : left;
         uint64_t len = rows * ht_format_row_bytes(t->out.format, cols_of(t));
@@ -349,6 +363,9 @@ static void set_sizes(struct stream *s, int threads) {
     s->max_elems = 0;
     for (size_t i = 0; i < s->plan->n_tensors; i++) {
         const struct ht_plan_tensor *t = &s->plan->tensors[i];
+        if (t->scheme != NULL) {
+            continue;
+        }
         uint64_t rows = task_rows(t), all = rows_of(t);
         rows = rows < all ? rows : all;
         uint64_t elems = rows * cols_of(t), bytes = rows * ht_format_row_bytes(t->out.format, cols_of(t));
@@ -396,7 +413,26 @@ static void free_buffers(struct stream *s) {
 uint64_t ht_stream_memory(const struct ht_flow_plan *plan, int threads) {
     struct stream s = {.plan = (struct ht_flow_plan *)plan};
     set_sizes(&s, threads);
-    return 2 * (s.buf_bytes + s.max_tasks * sizeof(struct task)) + (uint64_t)threads * 2 * s.max_elems * sizeof(float);
+    uint64_t codes = 0;
+    for (size_t i = 0; i < plan->n_tensors; i++) {
+        const struct ht_plan_tensor *t = &plan->tensors[i];
+        uint64_t bytes = t->scheme != NULL ? ht_codes_memory(t) : 0;
+        codes = bytes > codes ? bytes : codes;
+    }
+    return 2 * (s.buf_bytes + s.max_tasks * sizeof(struct task)) + codes +
+           (uint64_t)threads * 2 * s.max_elems * sizeof(float);
+}
+
+/* The next tensor, one with a scheme. */
+static ht_status codes_of(struct stream *s, struct ht_meter *meter, uint64_t *done, ht_err *err) {
+    struct ht_plan_tensor *t = &s->plan->tensors[s->next++];
+    HT_TRY(ht_codes_run(s->ctx, t, s->sink, s->options, err));
+    HT_TRY(check_tensor(t, s->options, err));
+    if (t->in != NULL) {
+        ht_source_drop(s->plan->source, t->in);
+    }
+    *done += t->out.bytes;
+    return ht_meter_tell(meter, *done, *done, t->out.name, err);
 }
 
 static ht_status run(struct stream *s, ht_err *err) {
@@ -408,8 +444,15 @@ static ht_status run(struct stream *s, ht_err *err) {
     ht_meter_init(&meter, s->ctx, s->options->stage, "bytes", total);
     s->now = &s->batches[0];
     s->before = &s->batches[1];
-    do {
+    for (;;) {
         fill_batch(s, s->now);
+        if (s->now->n == 0 && s->before->n == 0) {
+            if (s->next == s->plan->n_tensors) {
+                return HT_OK;
+            }
+            HT_TRY(codes_of(s, &meter, &done, err));
+            continue;
+        }
         ht_pool_run(s->ctx->pool, s->now->n + 1, pool_task, s);
         if (s->write_status != HT_OK) {
             if (err != NULL) {
@@ -424,8 +467,7 @@ static ht_status run(struct stream *s, ht_err *err) {
         struct batch *swap = s->now;
         s->now = s->before;
         s->before = swap;
-    } while (s->before->n > 0);
-    return HT_OK;
+    }
 }
 
 ht_status ht_stream_run(struct ht_context *ctx, struct ht_flow_plan *plan, struct ht_sink *sink,
@@ -442,6 +484,9 @@ ht_status ht_stream_run(struct ht_context *ctx, struct ht_flow_plan *plan, struc
 
 ht_status ht_stream_sample(struct ht_plan_tensor *t, uint64_t row, uint64_t rows,
                            const struct ht_stream_options *options, double *seconds, ht_err *err) {
+    if (t->scheme != NULL) {
+        return ht_codes_sample(t, row, rows, options, seconds, err);
+    }
     uint64_t n = rows * cols_of(t), bytes = rows * ht_format_row_bytes(t->out.format, cols_of(t));
     struct task k = {.t = t, .row = row, .rows = rows};
     struct scratch s = {ht_mem_alloc_aligned(n, sizeof(float)), ht_mem_alloc_aligned(n, sizeof(float))};

@@ -2,6 +2,7 @@
 #include "flow/flow.h"
 #include "flow/flow_doc.h"
 #include "flow/flow_paths.h"
+#include "io/halftone.h"
 #include "model/model.h"
 #include "token/chat.h"
 
@@ -88,19 +89,18 @@ static void add_totals(struct ht_doc *d, const struct view *v) {
     struct sums total = {0};
     bool quantized = false;
     json_t *formats = ht_doc_array(d, d->root, "formats");
-    for (size_t f = 0; f < ht_format_count(); f++) {
-        struct sums s = {0};
-        for (size_t i = 0; i < v->source->n_tensors; i++) {
-            if (v->source->tensors[i].format == ht_format_at(f)) {
-                count(&s, &v->source->tensors[i]);
-            }
-        }
-        add_sums(d, formats, "format", ht_format_at(f)->name, &s);
-        quantized |= s.tensors > 0 && ht_format_at(f)->fit != NULL;
+    struct ht_format_sums *rows;
+    size_t n;
+    d->failed |= ht_source_formats(v->source, &rows, &n, NULL) != HT_OK;
+    for (size_t f = 0; f < n; f++) {
+        struct sums s = {rows[f].tensors, rows[f].weights, rows[f].bytes};
+        add_sums(d, formats, "format", rows[f].name, &s);
+        quantized |= rows[f].quantized;
         total.tensors += s.tensors;
         total.weights += s.weights;
         total.bytes += s.bytes;
     }
+    ht_mem_free(rows);
     json_t *roles = ht_doc_array(d, d->root, "roles");
     for (int r = 0; r < HT_ROLES && v->bindings != NULL; r++) {
         struct sums s = {0};
@@ -123,19 +123,29 @@ static void add_tensors(struct ht_doc *d, const struct view *v) {
     json_t *all = ht_doc_array(d, d->root, "tensors");
     for (size_t i = 0; i < v->source->n_tensors; i++) {
         const struct ht_tensor *t = &v->source->tensors[i];
+        char text[HT_SCHEME_TEXT];
         json_t *o = json_object();
         ht_doc_set(d, o, "name", ht_doc_text(t->name, strlen(t->name)));
         if (v->bindings != NULL) {
             ht_doc_set(d, o, "role", json_string(ht_role_name(v->bindings[i].role)));
             ht_doc_set(d, o, "layer", v->bindings[i].layer < 0 ? json_null() : json_integer(v->bindings[i].layer));
         }
-        ht_doc_set(d, o, "format", json_string(t->format->name));
+        const struct ht_packed *packed = ht_source_packed(v->source, t);
+        ht_doc_set(d, o, "format", json_string(ht_source_format(v->source, t, text)));
+        if (packed != NULL && packed->has_side) { /* what stands beside codes, or happens at run time */
+            char leaves[HT_LEAVES_TEXT];
+            ht_doc_set(d, o, "beside", json_string(ht_leaves_text(packed->side.leaves, leaves)));
+            if ((packed->side.leaves & HT_LEAVES_ACT) != 0) {
+                ht_doc_set(d, o, "activations", json_string(ht_scheme_text(&packed->side.act, text)));
+            }
+        }
         json_t *shape = ht_doc_array(d, o, "shape"); /* contiguous dimension first, as in GGUF */
         for (int k = 0; k < t->n_dims; k++) {
             ht_doc_append(d, shape, json_integer((json_int_t)t->ne[k]));
         }
         ht_doc_set(d, o, "bytes", json_integer((json_int_t)t->bytes));
-        ht_doc_set(d, o, "bits", ht_doc_real(ht_format_bits(t->format)));
+        ht_doc_set(d, o, "bits", ht_doc_real(packed != NULL ? 8.0 * (double)t->bytes / (double)ht_tensor_elems(t)
+                                                            : ht_format_bits(t->format)));
         ht_doc_append(d, all, o);
     }
 }

@@ -27,6 +27,8 @@ struct scan {
     struct ht_context *ctx;
     const struct ht_verify_options *o;
     struct ht_source *source;
+    struct ht_tensor *stored; /* [n_stored] as files hold them; blocks of packed weights with their format */
+    size_t n_stored;
     struct task *tasks;
     size_t n_tasks;
     float *scratch; /* [threads, scratch_elems] */
@@ -68,7 +70,7 @@ static void found(struct scan *s, ht_status code, const char *kind, const char *
 static void pool_task(void *ctx, size_t i, int thread) {
     struct scan *s = ctx;
     struct task *k = &s->tasks[s->first + i];
-    const struct ht_tensor *t = &s->source->tensors[k->tensor];
+    const struct ht_tensor *t = &s->stored[k->tensor];
     const unsigned char *data = t->data;
     if (k->rows == 0) {
         k->hash = ht_hash_xxh3(data, t->bytes);
@@ -83,14 +85,45 @@ static void pool_task(void *ctx, size_t i, int thread) {
     }
 }
 
-static ht_status make_tasks(struct scan *s, ht_err *err) {
+static ht_status list_stored(struct scan *s, ht_err *err) {
     const struct ht_source *src = s->source;
+    const struct ht_tensor *all = ht_source_stored(src, &s->n_stored);
+    s->stored = ht_mem_alloc_array(s->n_stored + 1, sizeof *s->stored);
+    if (s->stored == NULL) {
+        return ht_fail_nomem(err, s->n_stored * sizeof *s->stored);
+    }
+    memcpy(s->stored, all, s->n_stored * sizeof *s->stored);
+    struct ht_map at;
+    bool ok = true;
+    ht_map_init(&at);
+    for (size_t i = 0; src->packed != NULL && i < s->n_stored && ok; i++) {
+        ok = ht_map_put(&at, &all[i].data, sizeof all[i].data, i, NULL);
+    }
+    for (size_t i = 0; src->packed != NULL && i < src->n_tensors && ok; i++) {
+        const struct ht_tensor *t = &src->tensors[i];
+        uint64_t k;
+        const struct ht_packed *p = src->packed[i];
+        if (p == NULL) {
+            continue;
+        }
+        if (!p->has_q && ht_map_get(&at, &t->data, sizeof t->data, &k)) {
+            s->stored[k].format = t->format;
+            memcpy(s->stored[k].ne, t->ne, sizeof t->ne);
+        } else if (p->has_q && ht_map_get(&at, &p->q.scales, sizeof p->q.scales, &k)) {
+            s->stored[k].format = p->q.scheme.scale; /* e8m0 is stored as bytes */
+        }
+    }
+    ht_map_deinit(&at);
+    return ok ? HT_OK : ht_fail_nomem(err, s->n_stored);
+}
+
+static ht_status make_tasks(struct scan *s, ht_err *err) {
     uint64_t n = 0;
     s->scratch_elems = PIECE_ELEMS;
     for (int pass = 0; pass < 2; pass++) {
         n = 0;
-        for (size_t i = 0; i < src->n_tensors; i++) {
-            const struct ht_tensor *t = &src->tensors[i];
+        for (size_t i = 0; i < s->n_stored; i++) {
+            const struct ht_tensor *t = &s->stored[i];
             uint64_t rows = ht_tensor_rows(t), step = TASK_BYTES / ht_tensor_row_bytes(t);
             step = step > 0 ? step : 1;
             s->scratch_elems = t->ne[0] > s->scratch_elems ? t->ne[0] : s->scratch_elems;
@@ -120,6 +153,7 @@ static ht_status make_tasks(struct scan *s, ht_err *err) {
 static ht_status run_tasks(struct scan *s, ht_err *err) {
     struct ht_meter meter;
     uint64_t done = 0;
+    size_t all;
     size_t group = (size_t)ht_pool_threads(s->ctx->pool) * 8;
     ht_meter_init(&meter, s->ctx, "verify", "bytes", s->source->data_bytes);
     for (s->first = 0; s->first < s->n_tasks; s->first += group) {
@@ -128,9 +162,9 @@ static ht_status run_tasks(struct scan *s, ht_err *err) {
         for (size_t i = s->first; i < s->first + n; i++) {
             bool last = i + 1 == s->n_tasks || s->tasks[i + 1].tensor != s->tasks[i].tensor;
             if (last) {
-                const struct ht_tensor *t = &s->source->tensors[s->tasks[i].tensor];
+                const struct ht_tensor *t = &s->stored[s->tasks[i].tensor];
                 done += t->bytes;
-                ht_source_drop(s->source, t);
+                ht_source_drop(s->source, &ht_source_stored(s->source, &all)[s->tasks[i].tensor]);
                 HT_TRY(ht_meter_tell(&meter, done, done, t->name, err));
             }
         }
@@ -149,7 +183,7 @@ static size_t count_bad_sums(const struct scan *s) {
 /* Damage that leaves a header readable leaves most tensors alone. Where the header and most tensors are others, a
  * program has written the model anew (llama-quantize, say) and carried our keys along. */
 static void drop_foreign_sums(struct scan *s) {
-    if (s->n_bad_headers > 0 && s->sums.want != NULL && 2 * count_bad_sums(s) >= s->source->n_tensors) {
+    if (s->n_bad_headers > 0 && s->sums.want != NULL && 2 * count_bad_sums(s) >= s->n_stored) {
         found(s, HT_OK, "rewritten", NULL,
               "another program has written this file since halftone made its checksums; they do not apply to it");
         for (size_t i = 0; i < s->n_tasks; i++) {
@@ -169,7 +203,7 @@ static void report_tasks(struct scan *s) {
     char text[160];
     for (size_t i = 0; i < s->n_tasks;) {
         size_t tensor = s->tasks[i].tensor;
-        const struct ht_tensor *t = &s->source->tensors[tensor];
+        const struct ht_tensor *t = &s->stored[tensor];
         uint64_t bad = 0;
         for (; i < s->n_tasks && s->tasks[i].tensor == tensor; i++) {
             const struct task *k = &s->tasks[i];
@@ -264,7 +298,7 @@ static ht_status check_sums(struct scan *s, ht_err *err) {
         HT_TRY(check_headers(s, err));
         return read_gguf_sums(s, err);
     }
-    if (strcmp(kind, "hf") == 0) {
+    if (strcmp(kind, "hf") == 0 || strcmp(kind, "halftone") == 0) {
         HT_TRY(ht_sums_check(s->source, &s->sums, found_in_folder, s, err));
         s->n_compared += s->sums.n_files;
     }
@@ -355,7 +389,10 @@ ht_status ht_flow_verify(struct ht_context *ctx, const char *path, const ht_veri
         status = HT_OK;
     } else if (status == HT_OK) {
         check_ends(&s);
-        status = check_model(&s, err);
+        status = list_stored(&s, err);
+        if (status == HT_OK) {
+            status = check_model(&s, err);
+        }
         if (status == HT_OK) {
             status = check_sums(&s, err);
         }
@@ -378,6 +415,7 @@ ht_status ht_flow_verify(struct ht_context *ctx, const char *path, const ht_veri
     ht_doc_deinit(&s.doc);
     ht_sums_deinit(&s.sums);
     ht_mem_free(s.tasks);
+    ht_mem_free(s.stored);
     ht_mem_free_aligned(s.scratch);
     ht_source_close(s.source);
     return status;

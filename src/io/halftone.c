@@ -54,6 +54,11 @@ static const struct ht_tensor *find(const struct gather *g, const char *name, co
     return n > 0 && (size_t)n < sizeof full ? ht_source_find(g->s, full) : NULL;
 }
 
+/* safetensors has no name for the type of e8m0 scales: they are stored as bytes. */
+static const struct ht_format *stored_format(const struct ht_format *f) {
+    return f->st_dtype != NULL ? f : ht_format_find("u8");
+}
+
 /* Elements are read in place: a file that does not align them gets a copy. */
 static ht_status aligned(const struct gather *g, const struct ht_tensor *t, void **out) {
     uint32_t size = t->format->block_bytes;
@@ -77,12 +82,12 @@ static ht_status take(struct gather *g, size_t w, const struct ht_qpart *part) {
         snprintf(text, sizeof text, "tensor .%s is missing", part->suffix);
         return fail(g, name, text);
     }
-    bool fits = t->format == part->format && t->n_dims == part->n_dims && t->ne[0] == part->ne[0] &&
+    bool fits = t->format == stored_format(part->format) && t->n_dims == part->n_dims && t->ne[0] == part->ne[0] &&
                 (part->n_dims == 1 || t->ne[1] == part->ne[1]);
     if (!fits) {
         snprintf(text, sizeof text, ".%s: expected %s [%llu, %llu] (contiguous dimension first, %d dimensions), found "
-                 "%s [%llu, %llu] of %d", part->suffix, part->format->name, (unsigned long long)part->ne[0],
-                 (unsigned long long)part->ne[1], part->n_dims, t->format->name, (unsigned long long)t->ne[0],
+                 "%s [%llu, %llu] of %d", part->suffix, stored_format(part->format)->name,
+                 (unsigned long long)part->ne[0], (unsigned long long)part->ne[1], part->n_dims, t->format->name, (unsigned long long)t->ne[0],
                  (unsigned long long)t->ne[1], t->n_dims);
         return fail(g, name, text);
     }
@@ -336,9 +341,8 @@ const struct ht_packed *ht_source_packed(const struct ht_source *s, const struct
     return s->packed[(at - first) / sizeof *t];
 }
 
-void ht_source_rows(const struct ht_source *s, const struct ht_tensor *t, uint64_t row0, uint64_t n, float *x,
+void ht_packed_rows(const struct ht_tensor *t, const struct ht_packed *p, uint64_t row0, uint64_t n, float *x,
                     float *scratch) {
-    const struct ht_packed *p = ht_source_packed(s, t);
     if (p != NULL && p->has_q) {
         ht_sidecar_dense(&p->q, p->has_side ? &p->side : NULL, row0, n, x, scratch);
         return;
@@ -403,7 +407,7 @@ bool ht_pack_part(const struct ht_pack *pack, size_t i, struct ht_tensor *tensor
                           HT_MAX_ST_NAME);
         return false;
     }
-    *tensor = (struct ht_tensor){.name = name, .format = part.format, .n_dims = part.n_dims,
+    *tensor = (struct ht_tensor){.name = name, .format = stored_format(part.format), .n_dims = part.n_dims,
                                  .ne = {part.ne[0], part.ne[1], 1, 1}, .data = data, .bytes = part.bytes};
     return true;
 }

@@ -33,11 +33,21 @@ ht_status ht_halftone_open(const char *path, struct ht_source *source, ht_err *e
 
 /* The packed part of a tensor of the source; NULL: a plain one. */
 const struct ht_packed *ht_source_packed(const struct ht_source *source, const struct ht_tensor *tensor);
-/* Values of rows row0 .. row0 + n - 1 of any tensor, as they act on inputs: x [n, cols]; scratch [cols]. */
-void ht_source_rows(const struct ht_source *source, const struct ht_tensor *tensor, uint64_t row0, uint64_t n, float *x,
+/* Values of rows row0 .. row0 + n - 1 of a tensor, as they act on inputs: x [n, ne[0]]; scratch [ne[0]]. packed NULL:
+ * a plain one, of any dimensions. */
+void ht_packed_rows(const struct ht_tensor *tensor, const struct ht_packed *packed, uint64_t row0, uint64_t n, float *x,
                     float *scratch);
 /* "int4:g64", "q4_k", "f16". Returns out. */
 const char *ht_source_format(const struct ht_source *source, const struct ht_tensor *tensor, char out[HT_SCHEME_TEXT]);
+
+/* Tensors of a source by what they are stored as. */
+struct ht_format_sums {
+    char name[HT_SCHEME_TEXT]; /* as ht_source_format gives it */
+    bool quantized;
+    uint64_t tensors, weights, bytes; /* bytes: everything counted */
+};
+/* *rows: [n], for ht_mem_free. HT_NOMEM. */
+ht_status ht_source_formats(const struct ht_source *source, struct ht_format_sums **rows, size_t *n, ht_err *err);
 
 /* ---- writing ----------------------------------------------------------------------------------------------- */
 

@@ -155,8 +155,18 @@ const struct ht_tensor *ht_source_find(const struct ht_source *source, const cha
     return ht_map_get_str(&source->index, name, &i) ? &source->tensors[i] : NULL;
 }
 
+static void drop_part(const struct ht_source *source, size_t k) {
+    const struct ht_mapping *map = &source->maps[source->part_map[k]];
+    const struct ht_tensor *part = &source->parts[k];
+    ht_map_drop(map, (uint64_t)((const unsigned char *)part->data - map->data), part->bytes);
+}
+
 void ht_source_drop(const struct ht_source *source, const struct ht_tensor *tensor) {
-    uintptr_t first = (uintptr_t)source->tensors, at = (uintptr_t)tensor;
+    uintptr_t first = (uintptr_t)source->tensors, at = (uintptr_t)tensor, part = (uintptr_t)source->parts;
+    if (source->parts != NULL && at >= part && at < part + source->n_parts * sizeof *tensor) {
+        drop_part(source, (at - part) / sizeof *tensor);
+        return;
+    }
     if (at < first || at >= first + source->n_tensors * sizeof *tensor) {
         return; /* a view of something else */
     }
@@ -168,10 +178,9 @@ void ht_source_drop(const struct ht_source *source, const struct ht_tensor *tens
     }
     size_t len = strlen(tensor->name);
     for (size_t k = 0; k < source->n_parts; k++) { /* all that lie beside its codes */
-        const struct ht_tensor *part = &source->parts[k];
-        if (strncmp(part->name, tensor->name, len) == 0 && part->name[len] == '.') {
-            map = &source->maps[source->part_map[k]];
-            ht_map_drop(map, (uint64_t)((const unsigned char *)part->data - map->data), part->bytes);
+        const char *name = source->parts[k].name;
+        if (strncmp(name, tensor->name, len) == 0 && name[len] == '.') {
+            drop_part(source, k);
         }
     }
 }

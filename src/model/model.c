@@ -14,6 +14,10 @@ static ht_status load_vector(struct ht_model *m, const struct ht_tensor *t, cons
     if (x == NULL) {
         return nomem(m, err);
     }
+    if (ht_source_packed(m->source, t) != NULL) {
+        return ht_fail(err, HT_UNSUPPORTED, m->source->path, HT_NO_POS,
+                       "tensor '%s' is packed; norms and biases are stored plain", t->name);
+    }
     t->format->decode(t->data, x, (size_t)t->ne[0]);
     *out = x;
     return HT_OK;

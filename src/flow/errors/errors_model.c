@@ -92,7 +92,8 @@ static ht_status choose_codecs(struct work *w, ht_err *err) {
 /* Matrices that a recipe may quantize; of unknown architectures every float matrix. */
 static bool is_subject(const struct work *w, size_t i) {
     const struct ht_tensor *t = &w->source->tensors[i];
-    if (t->format->kind == HT_KIND_INT || t->format->kind == HT_KIND_CODE || ht_tensor_rows(t) < 2) {
+    bool values = t->format->kind != HT_KIND_CODE || ht_source_packed(w->source, t) != NULL;
+    if (t->format->kind == HT_KIND_INT || !values || ht_tensor_rows(t) < 2) {
         return false;
     }
     return w->bindings == NULL || (ht_role_quantizable(w->bindings[i].role) && !w->bindings[i].ignored);
@@ -121,7 +122,7 @@ static ht_status choose_subjects(struct work *w, ht_err *err) {
         if (s->sums == NULL) {
             return ht_fail_nomem(err, r->n_codecs * sizeof *s->sums);
         }
-        r->quantized |= t->format->fit != NULL;
+        r->quantized |= t->format->fit != NULL || t->format->kind == HT_KIND_CODE;
         w->total += s->measured * s->cols;
     }
     return r->n_subjects > 0 ? HT_OK
@@ -158,9 +159,10 @@ static ht_status make_room(struct work *w, ht_err *err) {
 /* ---- one tensor --------------------------------------------------------------------------------------- */
 
 /* Measured row k of the tensor in work, decoded. */
-static void read_row(const struct ht_error_subject *s, uint64_t k, float *x) {
+static void read_row(const struct work *w, uint64_t k, float *x, float *scratch) {
+    const struct ht_error_subject *s = w->subject;
     uint64_t row = k * (s->rows / s->measured) + k * (s->rows % s->measured) / s->measured;
-    s->tensor->format->decode(ht_tensor_row(s->tensor, row), x, s->cols);
+    ht_packed_rows(s->tensor, ht_source_packed(w->source, s->tensor), row, 1, x, scratch);
 }
 
 static uint64_t read_task(const struct work *w, size_t task, int thread, float **x) {
@@ -169,7 +171,7 @@ static uint64_t read_task(const struct work *w, size_t task, int thread, float *
     uint64_t rows = s->measured - first < w->task_rows ? s->measured - first : w->task_rows;
     *x = w->x + (uint64_t)thread * w->x_elems;
     for (uint64_t r = 0; r < rows; r++) {
-        read_row(s, first + r, *x + r * s->cols);
+        read_row(w, first + r, *x + r * s->cols, w->rooms[thread].y);
     }
     return rows;
 }
@@ -275,7 +277,7 @@ static ht_status measure_whole(struct work *w, ht_err *err) {
         return ht_fail_nomem(err, s->measured * s->cols * sizeof *x);
     }
     for (uint64_t r = 0; r < s->measured; r++) {
-        read_row(s, r, x + r * s->cols);
+        read_row(w, r, x + r * s->cols, w->rooms[0].y);
     }
     ht_status status = HT_OK;
     for (size_t c = 0; c < w->report.n_codecs && status == HT_OK; c++) {

@@ -1,0 +1,207 @@
+#include "flow/flow_codes.h"
+
+#include "base/mem.h"
+#include "base/sys.h"
+
+#define CHUNK_BYTES (8u << 20) /* of f32 rows at once */
+
+uint64_t ht_plan_source_row(const struct ht_plan_tensor *t, uint64_t r, uint64_t rows) {
+    if (t->heads == 0) {
+        return r;
+    }
+    uint64_t d = rows / t->heads, head = r / d, i = r % d;
+    return head * d + (t->to_pairs ? i % 2 * (d / 2) + i / 2 : i % (d / 2) * 2 + i / (d / 2));
+}
+
+/* ---- making codes ------------------------------------------------------------------------------------------ */
+
+struct read {
+    const struct ht_plan_tensor *t;
+    uint64_t row0, rows, cols;
+    float *x;       /* [n, cols] */
+    float *scratch; /* [threads, cols] */
+};
+
+static void read_task(void *ctx, size_t i, int thread) {
+    const struct read *r = ctx;
+    const struct ht_plan_tensor *t = r->t;
+    float *x = r->x + i * r->cols;
+    if (t->in == NULL) {
+        memcpy(x, t->literal + (r->row0 + i) * r->cols, r->cols * sizeof *x);
+        return;
+    }
+    ht_packed_rows(t->in, t->packed, ht_plan_source_row(t, r->row0 + i, r->rows), 1, x,
+                   r->scratch + (uint64_t)thread * r->cols);
+}
+
+static uint64_t chunk_rows(const struct ht_plan_tensor *t) {
+    uint64_t rows = CHUNK_BYTES / (t->out.ne[0] * sizeof(float)), all = t->out.ne[1];
+    bool whole = t->scheme->format->code->fitted != HT_FITTED_NOT;
+    rows = rows < 16 ? 16 : rows / 16 * 16; /* tasks of whole chunks: see tensor/qtensor_impl.h */
+    return whole || rows > all ? all : rows;
+}
+
+uint64_t ht_codes_memory(const struct ht_plan_tensor *t) {
+    return t->q != NULL ? 0 : t->out.bytes + chunk_rows(t) * t->out.ne[0] * sizeof(float);
+}
+
+static void note(struct ht_plan_tensor *t, const struct ht_qtensor_counts *c) {
+    t->sum_sq += c->power;
+    t->err_sq += c->error;
+    t->n_nonfinite += c->nan + c->inf;
+}
+
+static ht_status encode(struct ht_context *ctx, struct ht_plan_tensor *t, const struct ht_stream_options *o,
+                        struct ht_qtensor *q, struct read *r, ht_err *err) {
+    const struct ht_qtensor_options options = {.name = t->out.name, .weight = t->importance, .range = t->range,
+                                               .range_ctx = t->range_ctx, .allow_nonfinite = o->allow_nonfinite,
+                                               .pool = ctx->pool};
+    struct ht_qtensor_counts counts = {0}, fit = {0};
+    uint64_t step = chunk_rows(t);
+    if (step == q->rows) {
+        ht_pool_run(ctx->pool, (size_t)q->rows, read_task, r);
+        HT_TRY(ht_qtensor_encode(q, r->x, &options, &counts, err));
+        note(t, &counts);
+        return HT_OK;
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        for (r->row0 = 0; r->row0 < q->rows; r->row0 += step) {
+            uint64_t n = q->rows - r->row0 < step ? q->rows - r->row0 : step;
+            ht_pool_run(ctx->pool, (size_t)n, read_task, r);
+            HT_TRY(pass == 0 ? ht_qtensor_fit_rows(q, r->row0, n, r->x, &options, &fit, err)
+                             : ht_qtensor_round_rows(q, r->row0, n, r->x, &options, &counts, err));
+        }
+        if (pass == 0) {
+            HT_TRY(ht_qtensor_fit_end(q, &options, &fit, err));
+        }
+    }
+    note(t, &counts);
+    return HT_OK;
+}
+
+static ht_status make(struct ht_context *ctx, struct ht_plan_tensor *t, const struct ht_stream_options *o,
+                      struct ht_qtensor *q, ht_err *err) {
+    struct read r = {.t = t, .rows = t->out.ne[1], .cols = t->out.ne[0]};
+    ht_status status;
+    HT_TRY(ht_qtensor_init(q, t->scheme, t->out.ne[1], t->out.ne[0], t->out.name, err));
+    r.x = ht_mem_alloc_aligned((size_t)chunk_rows(t), (size_t)r.cols * sizeof *r.x);
+    r.scratch = ht_mem_alloc_array((size_t)ht_pool_threads(ctx->pool), (size_t)r.cols * sizeof *r.scratch);
+    status = r.x != NULL && r.scratch != NULL ? encode(ctx, t, o, q, &r, err)
+                                              : ht_fail_nomem(err, chunk_rows(t) * r.cols * sizeof *r.x);
+    ht_mem_free_aligned(r.x);
+    ht_mem_free(r.scratch);
+    return status;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------------------- */
+
+static ht_status put(struct ht_plan_tensor *t, struct ht_sink *sink, const void *data, uint64_t len, ht_err *err) {
+    return sink != NULL ? ht_sink_write(sink, t, data, len, false, err) : HT_OK;
+}
+
+/* A part whose rows are those of the weight. */
+static ht_status put_rows(struct ht_plan_tensor *t, struct ht_sink *sink, const unsigned char *data, uint64_t row_bytes,
+                          ht_err *err) {
+    uint64_t rows = t->out.ne[1];
+    if (t->heads == 0) {
+        return put(t, sink, data, rows * row_bytes, err);
+    }
+    for (uint64_t r = 0; r < rows; r++) {
+        HT_TRY(put(t, sink, data + ht_plan_source_row(t, r, rows) * row_bytes, row_bytes, err));
+    }
+    return HT_OK;
+}
+
+/* sp_ptr, sp_idx or sp_val with rows in the output's order. */
+static ht_status put_sparse(struct ht_plan_tensor *t, struct ht_sink *sink, const char *suffix, ht_err *err) {
+    const struct ht_sidecar *s = t->side;
+    uint32_t at = 0;
+    bool ptr = strcmp(suffix, "sp_ptr") == 0, idx = strcmp(suffix, "sp_idx") == 0;
+    if (ptr) {
+        HT_TRY(put(t, sink, &at, sizeof at, err));
+    }
+    for (uint64_t r = 0; r < s->rows; r++) {
+        uint64_t row = ht_plan_source_row(t, r, s->rows);
+        uint32_t from = s->sp_ptr[row], n = s->sp_ptr[row + 1] - from;
+        at += n;
+        HT_TRY(ptr   ? put(t, sink, &at, sizeof at, err)
+               : idx ? put(t, sink, s->sp_idx + from, n * sizeof *s->sp_idx, err)
+                     : put(t, sink, s->sp_val + from, n * sizeof *s->sp_val, err));
+    }
+    return HT_OK;
+}
+
+ht_status ht_codes_write_side(struct ht_plan_tensor *t, struct ht_sink *sink, ht_err *err) {
+    static const char *const by_row[] = {"out_val", "lr_b", "out_bias"};
+    struct ht_qpart part;
+    for (size_t i = 0; t->side != NULL && ht_sidecar_part(t->side, i, &part); i++) {
+        bool rows = false;
+        for (size_t k = 0; k < sizeof by_row / sizeof by_row[0]; k++) {
+            rows = rows || strcmp(part.suffix, by_row[k]) == 0;
+        }
+        if (strncmp(part.suffix, "sp_", 3) == 0) {
+            HT_TRY(put_sparse(t, sink, part.suffix, err));
+        } else if (rows) {
+            HT_TRY(put_rows(t, sink, *part.slot, part.bytes / t->out.ne[1], err));
+        } else {
+            HT_TRY(put(t, sink, *part.slot, part.bytes, err));
+        }
+    }
+    return HT_OK;
+}
+
+/* finished: rows in the input's order. */
+static ht_status write_codes(struct ht_plan_tensor *t, struct ht_qtensor *q, bool finished, struct ht_sink *sink,
+                             ht_err *err) {
+    struct ht_qpart part;
+    if (finished && t->heads != 0 && q->scheme.nested) {
+        return ht_fail(err, HT_UNSUPPORTED, t->out.name, HT_NO_POS,
+                       "finished codes with nested scales cannot change the order of their rows (256 neighbouring scales "
+                       "share one); start from a Hugging Face folder instead of a GGUF file");
+    }
+    for (size_t i = 0; ht_qtensor_part(q, i, &part); i++) {
+        bool rows = finished && part.n_dims == 2 && part.ne[1] == q->rows && q->rows > 1;
+        HT_TRY(rows ? put_rows(t, sink, *part.slot, part.bytes / q->rows, err)
+                    : put(t, sink, *part.slot, part.bytes, err));
+    }
+    return HT_OK;
+}
+
+ht_status ht_codes_run(struct ht_context *ctx, struct ht_plan_tensor *t, struct ht_sink *sink,
+                       const struct ht_stream_options *options, ht_err *err) {
+    struct ht_qtensor made = {0};
+    ht_status status = HT_OK;
+    if (t->q == NULL) {
+        status = make(ctx, t, options, &made, err);
+    }
+    if (status == HT_OK) {
+        status = write_codes(t, t->q != NULL ? t->q : &made, t->q != NULL, sink, err);
+    }
+    if (status == HT_OK) {
+        status = ht_codes_write_side(t, sink, err);
+    }
+    ht_qtensor_deinit(&made);
+    return status;
+}
+
+ht_status ht_codes_sample(struct ht_plan_tensor *t, uint64_t row, uint64_t rows, const struct ht_stream_options *o,
+                          double *seconds, ht_err *err) {
+    const struct ht_qtensor_options options = {.name = t->out.name, .weight = t->importance, .range = t->range,
+                                               .range_ctx = t->range_ctx, .allow_nonfinite = o->allow_nonfinite};
+    struct ht_qtensor q;
+    uint64_t cols = t->out.ne[0];
+    double start = ht_sys_now();
+    HT_TRY(ht_qtensor_init(&q, t->scheme, rows, cols, t->out.name, err));
+    struct read r = {t, row, t->out.ne[1], cols, ht_mem_alloc_aligned((size_t)rows, (size_t)cols * sizeof(float)),
+                     ht_mem_alloc_array((size_t)cols, sizeof(float))};
+    ht_status status = r.x != NULL && r.scratch != NULL ? HT_OK : ht_fail_nomem(err, rows * cols * sizeof(float));
+    if (status == HT_OK) {
+        ht_pool_run(NULL, (size_t)rows, read_task, &r);
+        status = ht_qtensor_encode(&q, r.x, &options, NULL, err);
+        *seconds = ht_sys_now() - start;
+    }
+    ht_mem_free_aligned(r.x);
+    ht_mem_free(r.scratch);
+    ht_qtensor_deinit(&q);
+    return status;
+}
