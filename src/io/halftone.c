@@ -87,8 +87,8 @@ static ht_status take(struct gather *g, size_t w, const struct ht_qpart *part) {
     if (!fits) {
         snprintf(text, sizeof text, ".%s: expected %s [%llu, %llu] (contiguous dimension first, %d dimensions), found "
                  "%s [%llu, %llu] of %d", part->suffix, stored_format(part->format)->name,
-                 (unsigned long long)part->ne[0], (unsigned long long)part->ne[1], part->n_dims, t->format->name, (unsigned long long)t->ne[0],
-                 (unsigned long long)t->ne[1], t->n_dims);
+                 (unsigned long long)part->ne[0], (unsigned long long)part->ne[1], part->n_dims,
+                 t->format->name, (unsigned long long)t->ne[0], (unsigned long long)t->ne[1], t->n_dims);
         return fail(g, name, text);
     }
     size_t i = (size_t)(t - g->s->tensors);
