@@ -156,8 +156,8 @@ static ht_status write_codes(struct ht_plan_tensor *t, struct ht_qtensor *q, boo
     struct ht_qpart part;
     if (finished && t->heads != 0 && q->scheme.nested) {
         return ht_fail(err, HT_UNSUPPORTED, t->out.name, HT_NO_POS,
-                       "finished codes with nested scales cannot change the order of their rows (256 neighbouring scales "
-                       "share one); start from a Hugging Face folder instead of a GGUF file");
+                       "finished codes with nested scales cannot change the order of their rows (256 neighbouring "
+                       "scales share one); start from a Hugging Face folder instead of a GGUF file");
     }
     for (size_t i = 0; ht_qtensor_part(q, i, &part); i++) {
         bool rows = finished && part.n_dims == 2 && part.ne[1] == q->rows && q->rows > 1;
