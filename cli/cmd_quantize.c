@@ -9,9 +9,11 @@ struct args {
 #define AT(field) offsetof(struct args, o.field)
 
 static const struct option_row options[] = {
-    {"output", 'o', OPT_STR, AT(output), "FILE", "@file", "file to write"},
+    {"output", 'o', OPT_STR, AT(output), "FILE", "@file",
+     "GGUF file to write; schemes (int4:g64) go to a folder of our own"},
     {"format", 'f', OPT_STR, AT(format), "F", "@formats @presets",
-     "a format (q4_0) or a preset (Q4_K_M); see 'halftone list presets' [the recipe's, else Q4_K_M]"},
+     "a format (q4_0), a scheme (int4:g64) or a preset (Q4_K_M); see 'halftone list presets' [the recipe's, else "
+     "Q4_K_M]"},
     {"method", 'm', OPT_STR, AT(method), "M", "@methods",
      "rtn, imatrix or gptq [imatrix when there is importance]"},
     {"recipe", 0, OPT_STR, AT(recipe), "FILE", "@file", "recipe in YAML in place of a method; see 'halftone show'"},

@@ -8,8 +8,8 @@
 #include "base/sys.h"
 #include "flow/flow.h"
 #include "flow/flow_finish.h"
+#include "flow/flow_folder.h"
 #include "flow/flow_paths.h"
-#include "flow/flow_stream.h"
 
 /* Everything that can be refused is refused here, before work that takes time. */
 static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
@@ -17,8 +17,10 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     bool weighted = o->imatrix != NULL || o->n_calib > 0, replace = o->force || o->dry_run;
     HT_TRY(ht_quant_parse(j, err));
     /* The name of a split output is that of no file: its parts are checked when their number is known. */
-    HT_TRY(ht_flow_check_place(o->output, false, replace || o->shard_bytes > 0, err));
-    HT_TRY(ht_flow_plan_open(o->input, o->pre, HT_TARGET_GGUF, &j->plan, err));
+    enum ht_target target = HT_TARGET_GGUF;
+    HT_TRY(ht_quant_target(j, &target, err));
+    HT_TRY(ht_flow_check_place(o->output, target != HT_TARGET_GGUF, replace || o->shard_bytes > 0, err));
+    HT_TRY(ht_flow_plan_open(o->input, o->pre, target, &j->plan, err));
     HT_TRY(ht_flow_check_output(j->plan->source, o->output, err));
     HT_TRY(ht_flow_check_inputs(o->output, &o->imatrix, 1, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
@@ -29,9 +31,11 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
         HT_TRY(ht_quant_check_plain(ctx, j, err));
     }
     HT_TRY(ht_quant_load_weights(ctx, j, err));
-    HT_TRY(ht_quant_set_meta(j, err));
+    if (target == HT_TARGET_GGUF) {
+        HT_TRY(ht_quant_set_meta(j, err));
+    }
     HT_TRY(ht_flow_predict(j->plan, o->shard_bytes, &j->bytes, &j->n_files, err));
-    if (o->shard_bytes > 0) {
+    if (o->shard_bytes > 0 && target == HT_TARGET_GGUF) {
         HT_TRY(ht_flow_check_shards(j->plan->source, o->output, j->n_files, replace, err));
     }
     return o->dry_run ? HT_OK : ht_flow_check_space(o->output, j->bytes, err);
@@ -90,30 +94,26 @@ static ht_status hash_output(struct ht_context *ctx, struct ht_quant_job *j, ht_
 
 static ht_status write_output(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
-    struct ht_sink sink;
-    HT_TRY(ht_sink_open(j->plan, o->output, o->shard_bytes, o->force, &sink, err));
+    const struct ht_folder_options place = {o->output, o->shard_bytes, o->force};
     const struct ht_stream_options options = {
         .stage = "quantize", .measure = true, .allow_nonfinite = o->allow_nonfinite};
-    ht_status status = ht_stream_run(ctx, j->plan, &sink, &options, err);
-    if (status == HT_OK) {
-        status = ht_flow_store_checksums(j->plan, &sink, err);
+    if (j->plan->target != HT_TARGET_GGUF) { /* its checksums stand beside it */
+        return ht_folder_write(ctx, j->plan, ht_format_find("f16"), &place, &options, err);
     }
-    if (status == HT_OK) {
-        status = ht_source_check(j->plan->source, err);
-    }
-    if (status == HT_OK) {
-        status = ht_sink_commit(&sink, err);
-    }
-    ht_sink_close(&sink);
-    if (status == HT_OK && j->n_files == 1 && o->shard_bytes == 0) {
-        status = hash_output(ctx, j, err);
-    }
-    return status;
+    HT_TRY(ht_gguf_file_write(ctx, j->plan, &place, &options, err));
+    return j->n_files == 1 && o->shard_bytes == 0 ? hash_output(ctx, j, err) : HT_OK;
 }
 
 static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json, ht_err *err) {
     const ht_quantize_options *o = j->o;
     HT_TRY(prepare(ctx, j, err));
+    for (size_t i = 0; i < j->plan->n_tensors && (ht_recipe_needs(&j->recipe) & HT_NEEDS_GRAM) != 0; i++) {
+        if (j->plan->tensors[i].scheme != NULL) {
+            return ht_fail(err, HT_UNSUPPORTED, "method", HT_NO_POS,
+                           "method %s rounds to GGUF types only so far; schemes are rounded to nearest (--method rtn)",
+                           j->recipe.name);
+        }
+    }
     if (o->dry_run) {
         HT_TRY(ht_quant_estimate(ctx, j, err));
     } else {
@@ -124,7 +124,9 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
             HT_TRY(ht_quant_collect_weights(ctx, j, err));
         }
         HT_TRY(hash_files(ctx, ht_path_base(source->path), source->maps, source->n_maps, j->source_xxh3, err));
-        HT_TRY(ht_quant_set_meta(j, err));
+        if (j->plan->target == HT_TARGET_GGUF) {
+            HT_TRY(ht_quant_set_meta(j, err));
+        }
         HT_TRY(write_output(ctx, j, err));
     }
     uint64_t zeroed = 0;

@@ -10,9 +10,15 @@
 #include "quant/recipe.h"
 #include "quant/mix.h"
 
+struct ht_quant_type { /* what a weight becomes: a GGUF type, or codes of a scheme */
+    const struct ht_format *format; /* of a scheme: its code format; NULL: nothing was asked for */
+    bool coded;
+    struct ht_scheme scheme;        /* when coded */
+};
+
 struct ht_quant_rule { /* --tensor ROLE=FORMAT, --embd, --head */
     enum ht_role role;
-    const struct ht_format *format;
+    struct ht_quant_type type;
 };
 
 struct ht_quant_job {
@@ -20,8 +26,8 @@ struct ht_quant_job {
     struct ht_flow_plan *plan;
     struct ht_recipe recipe;             /* all choices, from a method's row */
     const struct ht_mix *mix;            /* preset, or NULL: one format for all */
-    const struct ht_format *format;      /* the format for all, or the preset's base */
-    const struct ht_format *embd, *head; /* overrides or NULL */
+    struct ht_quant_type type;           /* of all, or the preset's base */
+    struct ht_quant_type embd, head;     /* overrides */
     struct ht_quant_rule *rules;
     struct ht_imatrix *imatrix;          /* NULL: none */
     size_t n_unweighted;                 /* weights without an entry */
@@ -36,6 +42,10 @@ struct ht_quant_job {
 };
 
 /* quantize_types.c */
+const char *ht_quant_type_text(const struct ht_quant_type *type, char text[HT_SCHEME_TEXT]);
+/* Which container holds what was parsed: GGUF when every format is one of its types and nothing is left to the run
+ * time, else a folder of our own. HT_UNSUPPORTED when the output's name says otherwise. */
+ht_status ht_quant_target(const struct ht_quant_job *job, enum ht_target *target, ht_err *err);
 ht_status ht_quant_parse(struct ht_quant_job *job, ht_err *err); /* names of format, method, roles */
 ht_status ht_quant_choose(struct ht_quant_job *job, bool weighted, ht_err *err);
 /* Overrides that contradict each other on a tied model are refused; one that meets no tensor is a warning. */

@@ -18,8 +18,8 @@ void ht_quant_warn(struct ht_context *ctx, struct ht_quant_job *j, const char *f
     json_array_append_new(j->warnings, ht_doc_text(text, strlen(text)));
 }
 
-static const char *format_name(const struct ht_quant_job *j) {
-    return j->mix != NULL ? ht_mix_name(j->mix) : j->format->name;
+static const char *format_name(const struct ht_quant_job *j, char text[HT_SCHEME_TEXT]) {
+    return j->mix != NULL ? ht_mix_name(j->mix) : ht_quant_type_text(&j->type, text);
 }
 
 /* ---- metadata of the file ---------------------------------------------------------------------------- */
@@ -62,8 +62,8 @@ static ht_status set_imatrix_meta(struct ht_quant_job *j, ht_err *err) {
 
 ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
     struct ht_meta *m = &j->plan->meta;
-    const struct ht_mix *mix = j->mix != NULL ? j->mix : ht_mix_find(j->format->name);
-    char source[256];
+    const struct ht_mix *mix = j->mix != NULL ? j->mix : ht_mix_find(j->type.format->name);
+    char source[256], text[HT_SCHEME_TEXT];
     ht_flow_base_name(j->plan->source->path, source, sizeof source);
     ht_flow_drop_provenance(j->plan);
     HT_TRY(set_u32(m, "general.quantization_version", 2, err));
@@ -71,7 +71,7 @@ ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
     HT_TRY(set_imatrix_meta(j, err));
     HT_TRY(set_text(m, "halftone.version", ht_version(), err));
     HT_TRY(set_text(m, "halftone.method", j->recipe.name, err));
-    HT_TRY(set_text(m, "halftone.format", format_name(j), err));
+    HT_TRY(set_text(m, "halftone.format", format_name(j, text), err));
     HT_TRY(ht_meta_set_u64(m, "halftone.seed", j->o->seed, err));
     HT_TRY(set_text(m, "halftone.source.name", source, err));
     const char *xxh3 = j->source_xxh3[0] != '\0' ? j->source_xxh3 : "0000000000000000";
@@ -82,12 +82,13 @@ ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
 /* ---- record ------------------------------------------------------------------------------------------ */
 
 static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tensor *t, bool measured) {
+    char text[HT_SCHEME_TEXT];
     json_t *o = json_object();
     ht_doc_set(d, o, "name", ht_doc_text(t->out.name, strlen(t->out.name)));
     ht_doc_set(d, o, "role", json_string(ht_role_name(t->role)));
     ht_doc_set(d, o, "layer", t->layer < 0 ? json_null() : json_integer(t->layer));
     ht_doc_set(d, o, "from", t->in != NULL ? json_string(t->in->format->name) : json_null());
-    ht_doc_set(d, o, "format", json_string(t->out.format->name));
+    ht_doc_set(d, o, "format", json_string(ht_plan_format(t, text)));
     if (t->wanted != t->out.format) {
         ht_doc_set(d, o, "wanted", json_string(t->wanted->name));
     }
@@ -98,7 +99,7 @@ static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tenso
     if (t->n_nonfinite != 0) { /* what follows is of the other values, and of zeros in the place of these */
         ht_doc_set(d, o, "nonfinite_zeroed", json_integer((json_int_t)t->n_nonfinite));
     }
-    if (measured && t->in != NULL && t->in->format == t->out.format) {
+    if (measured && t->in != NULL && t->in->format == t->out.format && t->packed == NULL) {
         /* Carried over bit for bit, but for the stretches with a NaN or Inf: these were encoded again, and only
          * their errors were summed. */
         ht_doc_set(d, o, "mse", ht_doc_real(t->err_sq / (double)ht_tensor_elems(&t->out)));
@@ -173,6 +174,7 @@ static json_t *text_or_null(const char *s) {
 ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_job *j, char **json, ht_err *err) {
     const struct ht_flow_plan *p = j->plan;
     struct ht_doc d;
+    char text[HT_SCHEME_TEXT];
     uint64_t weights = 0, data_bytes = 0, nonfinite = 0;
     for (size_t i = 0; i < p->n_tensors; i++) {
         weights += ht_tensor_elems(&p->tensors[i].out);
@@ -184,7 +186,7 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     ht_doc_set(&d, json_object_get(d.root, "input"), "xxh3", text_or_null(j->source_xxh3));
     ht_flow_record_output(&d, p, j->o->output, j->o->shard_bytes > 0, j->bytes, j->n_files);
     ht_doc_set(&d, json_object_get(d.root, "output"), "xxh3", text_or_null(j->output_xxh3));
-    ht_doc_set(&d, d.root, "format", json_string(format_name(j)));
+    ht_doc_set(&d, d.root, "format", json_string(format_name(j, text)));
     ht_doc_set(&d, d.root, "method", json_string(j->recipe.name));
     add_imatrix(&d, j);
     ht_doc_set(&d, d.root, "weights", json_integer((json_int_t)weights));

@@ -14,34 +14,45 @@ static bool usable(const struct ht_format *f) {
            strcmp(f->name, "f64") != 0;
 }
 
-/* A name that quantize cannot use. Codes with scales apart (int4:g64) get their own answer: files do not hold them. */
+const char *ht_quant_type_text(const struct ht_quant_type *type, char text[HT_SCHEME_TEXT]) {
+    if (type->coded) {
+        return ht_scheme_text(&type->scheme, text);
+    }
+    snprintf(text, HT_SCHEME_TEXT, "%s", type->format->name);
+    return text;
+}
+
 static ht_status refuse_format(const char *option, const char *name, const char *what, const char *near, ht_err *err) {
     const struct ht_format *f = ht_format_find(name);
-    struct ht_scheme s;
-    if (strchr(name, ':') != NULL) {
-        char text[HT_SCHEME_TEXT];
-        HT_TRY(ht_scheme_parse(name, &s, err));
-        return ht_fail(err, HT_UNSUPPORTED, option, HT_NO_POS,
-                       "%s keeps its scales apart from its codes, and GGUF has no type for that; take one that GGUF "
-                       "has, as q4_k ('halftone list formats' shows their gguf_type)",
-                       ht_scheme_text(&s, text));
-    }
     if (f != NULL && f->kind == HT_KIND_CODE) {
-        return ht_fail(err, HT_UNSUPPORTED, option, HT_NO_POS,
-                       "%s has no scales of its own, and GGUF has no type for it; take one that GGUF has, as q4_k "
-                       "('halftone list formats' shows their gguf_type)",
-                       f->name);
+        return ht_fail(err, HT_INVAL, option, HT_NO_POS,
+                       "%s has no scales of its own: say which weights share one, as in %s:g64 or %s:channel", f->name,
+                       f->name, f->name);
     }
     return ht_fail(err, HT_INVAL, option, HT_NO_POS, "unknown %s '%s'%s%s; 'halftone list %ss' shows all",
                    strcmp(what, "preset") == 0 ? "format or preset" : what, name,
                    near[0] != '\0' ? ", did you mean " : "", near, what);
 }
 
-static ht_status find_format(const char *option, const char *name, const struct ht_format **f, ht_err *err) {
-    *f = ht_format_find(name);
-    if (usable(*f)) {
+/* A scheme or a GGUF type. False: neither; *status then tells a scheme that is wrong. */
+static bool find_type(const char *name, struct ht_quant_type *type, ht_status *status, ht_err *err) {
+    *type = (struct ht_quant_type){.coded = strchr(name, ':') != NULL};
+    *status = HT_OK;
+    if (type->coded) {
+        *status = ht_scheme_parse(name, &type->scheme, err);
+        type->format = type->scheme.format;
+        return *status == HT_OK;
+    }
+    type->format = ht_format_find(name);
+    return usable(type->format);
+}
+
+static ht_status find_format(const char *option, const char *name, struct ht_quant_type *type, ht_err *err) {
+    ht_status status;
+    if (find_type(name, type, &status, err)) {
         return HT_OK;
     }
+    HT_TRY(status);
     char near[128];
     ht_nearest(name, ht_format_name_at, NULL, ht_format_count(), near, sizeof near);
     return refuse_format(option, name, "format", near, err);
@@ -51,18 +62,40 @@ static ht_status find_format(const char *option, const char *name, const struct 
 static ht_status parse_format(struct ht_quant_job *j, ht_err *err) {
     const char *own = j->recipe.places[HT_PLACE_WEIGHTS].format;
     const char *name = j->o->format != NULL ? j->o->format : own[0] != '\0' ? own : "Q4_K_M";
+    ht_status status;
     j->mix = ht_mix_find(name);
     if (j->mix != NULL) {
-        j->format = ht_mix_base(j->mix);
+        j->type = (struct ht_quant_type){.format = ht_mix_base(j->mix)};
         return HT_OK;
     }
-    j->format = ht_format_find(name);
-    if (usable(j->format)) {
+    if (find_type(name, &j->type, &status, err)) {
         return HT_OK;
     }
+    HT_TRY(status);
     char near[128];
     ht_nearest(name, ht_mix_name_at, NULL, ht_mix_count(), near, sizeof near);
     return refuse_format("format", name, "preset", near, err);
+}
+
+ht_status ht_quant_target(const struct ht_quant_job *j, enum ht_target *target, ht_err *err) {
+    const struct ht_quant_type *coded = j->type.coded   ? &j->type
+                                        : j->embd.coded ? &j->embd
+                                        : j->head.coded ? &j->head
+                                                        : NULL;
+    for (size_t i = 0; i < j->o->n_tensor_rules && coded == NULL; i++) {
+        coded = j->rules[i].type.coded ? &j->rules[i].type : NULL;
+    }
+    bool ours = coded != NULL || ht_recipe_leaves(&j->recipe) != HT_LEAVES_NOTHING;
+    size_t len = strlen(j->o->output);
+    *target = ours ? HT_TARGET_HALFTONE : HT_TARGET_GGUF;
+    if (coded != NULL && len > 5 && strcasecmp(j->o->output + len - 5, ".gguf") == 0) {
+        char text[HT_SCHEME_TEXT];
+        return ht_fail(err, HT_UNSUPPORTED, "format", HT_NO_POS,
+                       "%s keeps its scales apart from its codes, and GGUF has no type for that; a folder of our own has: "
+                       "name one, without .gguf; or take a format that GGUF has, as q4_k",
+                       ht_quant_type_text(coded, text));
+    }
+    return HT_OK;
 }
 
 static ht_status parse_rule(const char *text, struct ht_quant_rule *rule, ht_err *err) {
@@ -84,7 +117,7 @@ static ht_status parse_rule(const char *text, struct ht_quant_rule *rule, ht_err
         return ht_fail(err, HT_INVAL, "tensor", HT_NO_POS, "role '%s' is no matrix of weights; it stays as it is",
                        role);
     }
-    return find_format("tensor", eq + 1, &rule->format, err);
+    return find_format("tensor", eq + 1, &rule->type, err);
 }
 
 /* Whether what the recipe's parts need can come from what was given. */
@@ -96,8 +129,10 @@ static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
         return ht_fail(err, HT_INVAL, "recipe", HT_NO_POS, "give either --recipe or --method, not both");
     }
     HT_TRY(o->recipe != NULL ? ht_recipe_load(name, &j->recipe, err) : ht_flow_find_recipe(name, &j->recipe, err));
+    if (o->format != NULL) {
+        snprintf(j->recipe.places[HT_PLACE_WEIGHTS].format, HT_RECIPE_FORMAT, "%s", o->format);
+    }
     HT_TRY(ht_recipe_check(&j->recipe, err));
-    HT_TRY(ht_recipe_check_container(&j->recipe, "GGUF", HT_LEAVES_NOTHING, err));
     unsigned needs = ht_recipe_needs(&j->recipe);
     bool wants_text = (needs & ~(unsigned)HT_NEEDS_MEAN_SQUARE) != 0;
     if (needs != HT_NEEDS_NOTHING && !wants_text && !has_data) {
@@ -143,24 +178,30 @@ ht_status ht_quant_parse(struct ht_quant_job *j, ht_err *err) {
 
 /* What the user asks for one tensor, NULL: nothing. The embedding of a model without a head of its own is its
  * head too; --embd names it first. */
-static const struct ht_format *override(const struct ht_quant_job *j, enum ht_role role) {
+static const struct ht_quant_type *override(const struct ht_quant_job *j, enum ht_role role) {
     bool tied = j->plan->hp.tied;
-    if (role == HT_ROLE_TOKEN_EMBD && j->embd != NULL) {
-        return j->embd;
+    if (role == HT_ROLE_TOKEN_EMBD && j->embd.format != NULL) {
+        return &j->embd;
     }
-    if ((role == HT_ROLE_OUTPUT || (role == HT_ROLE_TOKEN_EMBD && tied)) && j->head != NULL) {
-        return j->head;
+    if ((role == HT_ROLE_OUTPUT || (role == HT_ROLE_TOKEN_EMBD && tied)) && j->head.format != NULL) {
+        return &j->head;
     }
     for (size_t i = j->o->n_tensor_rules; i-- > 0;) { /* later rules win */
         if (j->rules[i].role == role) {
-            return j->rules[i].format;
+            return &j->rules[i].type;
         }
     }
     return NULL;
 }
 
+/* Embedding and head stay in f16 beside codes, unless they are asked for: published methods leave them alone. */
+static bool is_outer(enum ht_role role) {
+    return role == HT_ROLE_TOKEN_EMBD || role == HT_ROLE_OUTPUT;
+}
+
 ht_status ht_quant_choose(struct ht_quant_job *j, bool weighted, ht_err *err) {
     struct ht_flow_plan *p = j->plan;
+    const struct ht_quant_type half = {.format = ht_format_find("f16")};
     const struct ht_mix_facts facts = {
         .n_layers = p->hp.n_layers,
         .n_heads = p->hp.n_heads,
@@ -173,20 +214,22 @@ ht_status ht_quant_choose(struct ht_quant_job *j, bool weighted, ht_err *err) {
         struct ht_plan_tensor *t = &p->tensors[i];
         uint64_t row = t->out.ne[0];
         if (!ht_plan_is_weight(t)) {
-            if (!p->from_gguf && t->out.format->kind == HT_KIND_FLOAT) {
+            if (p->target == HT_TARGET_GGUF && !p->from_gguf && t->out.format->kind == HT_KIND_FLOAT) {
                 t->out.format = t->wanted = ht_format_find("f32"); /* vectors of a GGUF file */
             }
             continue;
         }
-        t->wanted = override(j, t->role);
-        if (t->wanted != NULL) {
-            t->out.format = ht_format_fallback(t->wanted, row);
-        } else if (j->mix != NULL) {
+        const struct ht_quant_type *type = override(j, t->role);
+        if (type == NULL && j->mix == NULL) {
+            type = is_outer(t->role) && j->type.coded ? &half : &j->type;
+        }
+        if (type != NULL) {
+            t->wanted = type->format;
+            t->scheme = type->coded ? &type->scheme : NULL;
+            t->out.format = type->coded ? t->wanted : ht_format_fallback(t->wanted, row);
+        } else {
             uint32_t layer = t->layer < 0 ? 0 : (uint32_t)t->layer;
             t->out.format = ht_mix_choose(j->mix, &facts, t->role, layer, row, &t->wanted);
-        } else {
-            t->wanted = j->format;
-            t->out.format = ht_format_fallback(t->wanted, row);
         }
     }
     return ht_flow_plan_sizes(p, err);
@@ -205,13 +248,20 @@ static void warn_private(struct ht_context *ctx, struct ht_quant_job *j) {
 
 ht_status ht_quant_check_overrides(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     bool tied = j->plan->hp.tied;
-    if (tied && j->head != NULL && j->embd != NULL && j->head != j->embd) {
+    char head[HT_SCHEME_TEXT] = "", embd[HT_SCHEME_TEXT] = "";
+    if (j->head.format != NULL) {
+        ht_quant_type_text(&j->head, head);
+    }
+    if (j->embd.format != NULL) {
+        ht_quant_type_text(&j->embd, embd);
+    }
+    if (tied && head[0] != '\0' && embd[0] != '\0' && strcmp(head, embd) != 0) {
         return ht_fail(err, HT_INVAL, "head", HT_NO_POS,
                        "the model's head is its embedding: --head %s and --embd %s cannot both hold; give one",
-                       j->head->name, j->embd->name);
+                       head, embd);
     }
-    if (tied && j->head != NULL && j->embd == NULL) {
-        ht_quant_warn(ctx, j, "the model's head is its embedding: --head sets both to %s", j->head->name);
+    if (tied && head[0] != '\0' && embd[0] == '\0') {
+        ht_quant_warn(ctx, j, "the model's head is its embedding: --head sets both to %s", head);
     }
     for (size_t r = 0; r < j->o->n_tensor_rules; r++) {
         bool found = false;
@@ -255,7 +305,9 @@ ht_status ht_quant_check_plain(struct ht_context *ctx, struct ht_quant_job *j, h
 ht_status ht_quant_check_input(const struct ht_quant_job *j, ht_err *err) {
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
         const struct ht_plan_tensor *t = &j->plan->tensors[i];
-        if (t->in == NULL || t->in->format == t->out.format || t->in->format->kind == HT_KIND_FLOAT) {
+        bool packed = t->packed != NULL && (t->packed->has_q || t->packed->has_side);
+        bool same = t->in != NULL && t->in->format == t->out.format && t->scheme == NULL && !packed;
+        if (t->in == NULL || same || (t->in->format->kind == HT_KIND_FLOAT && !packed)) {
             continue;
         }
         if (t->in->format->kind == HT_KIND_INT) {
