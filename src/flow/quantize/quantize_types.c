@@ -91,8 +91,8 @@ ht_status ht_quant_target(const struct ht_quant_job *j, enum ht_target *target, 
     if (coded != NULL && len > 5 && strcasecmp(j->o->output + len - 5, ".gguf") == 0) {
         char text[HT_SCHEME_TEXT];
         return ht_fail(err, HT_UNSUPPORTED, "format", HT_NO_POS,
-                       "%s keeps its scales apart from its codes, and GGUF has no type for that; a folder of our own has: "
-                       "name one, without .gguf; or take a format that GGUF has, as q4_k",
+                       "%s keeps its scales apart from its codes, and GGUF has no type for that; a folder of our own "
+                       "has: name one, without .gguf; or take a format that GGUF has, as q4_k",
                        ht_quant_type_text(coded, text));
     }
     return HT_OK;
