@@ -1,7 +1,10 @@
 /* Reading: a Hugging Face folder is opened as such, then its parts are gathered into packed weights. */
 #include "io/halftone.h"
 
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <unistd.h> /* read, close */
 
 #include "base/json.h"
 #include "base/mem.h"
@@ -17,19 +20,48 @@ static const json_t *quantization(const json_t *config) {
     return method != NULL && strcmp(method, HT_HALFTONE_METHOD) == 0 ? q : NULL;
 }
 
+/* Reads `"quant_method" : "halftone"`, blanks between its parts being free, without the heap: when memory is out, "not
+ * ours" would be the wrong answer. Whether it stands in quantization_config is the opener's question. */
+struct scan {
+    const char *const *parts; /* what is still to come, NULL ends */
+    size_t at;                /* bytes of the first that were met */
+};
+
+static const char *const wanted[] = {"\"quant_method\"", ":", "\"" HT_HALFTONE_METHOD "\"", NULL};
+
+static void scan_byte(struct scan *s, char c) {
+    if (s->at == 0 && s->parts != wanted && (c == ' ' || c == '\t' || c == '\n' || c == '\r')) {
+        return;
+    }
+    if (c == (*s->parts)[s->at]) {
+        s->at++;
+    } else { /* the first part begins with a quote, which none of them holds but at its ends */
+        s->parts = wanted;
+        s->at = c == wanted[0][0];
+    }
+    if ((*s->parts)[s->at] == '\0') {
+        s->parts++;
+        s->at = 0;
+    }
+}
+
 bool ht_halftone_probe(const char *path) {
-    char *file = ht_path_is_dir(path) ? ht_path_join(path, "config.json") : NULL, *data = NULL;
-    json_t *config = NULL;
-    size_t len;
-    ht_err unused = {0};
-    bool ours = file != NULL && ht_path_exists(file) &&
-                ht_read_file(file, HT_MAX_CONFIG_BYTES, &data, &len, &unused) == HT_OK &&
-                memmem(data, len, HT_HALFTONE_METHOD, sizeof HT_HALFTONE_METHOD - 1) != NULL &&
-                ht_hf_config_parse(data, len, file, &config, &unused) == HT_OK && quantization(config) != NULL;
-    json_decref(config);
-    ht_mem_free(data);
-    ht_mem_free(file);
-    return ours;
+    char file[PATH_MAX], buf[4096];
+    struct scan s = {wanted, 0};
+    int n = snprintf(file, sizeof file, "%s/config.json", path);
+    int fd = n > 0 && (size_t)n < sizeof file ? open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+    if (fd < 0) {
+        return false;
+    }
+    size_t total = 0;
+    for (ssize_t got; *s.parts != NULL && total <= HT_MAX_CONFIG_BYTES && (got = read(fd, buf, sizeof buf)) > 0;
+         total += (size_t)got) {
+        for (ssize_t i = 0; i < got && *s.parts != NULL; i++) {
+            scan_byte(&s, buf[i]);
+        }
+    }
+    close(fd);
+    return *s.parts == NULL;
 }
 
 /* ---- gathering --------------------------------------------------------------------------------------------- */
@@ -322,13 +354,17 @@ done:
     return status;
 }
 
-ht_status ht_halftone_open(const char *path, struct ht_source *source, ht_err *err) {
-    HT_TRY(ht_hf_open(path, source, err));
+ht_status ht_halftone_gather(struct ht_source *source, ht_err *err) {
     const json_t *q = quantization(source->config);
     if (q == NULL) {
-        return ht_fail(err, HT_FORMAT, path, HT_NO_POS, "config.json changed while it was opened");
+        return ht_fail(err, HT_FORMAT, source->path, HT_NO_POS, "config.json has no quantization_config of halftone's");
     }
     return open_weights(source, q, err);
+}
+
+ht_status ht_halftone_open(const char *path, struct ht_source *source, ht_err *err) {
+    HT_TRY(ht_hf_open(path, source, err));
+    return ht_halftone_gather(source, err);
 }
 
 /* ---- use --------------------------------------------------------------------------------------------------- */

@@ -31,6 +31,9 @@ struct ht_packed {
 bool ht_halftone_probe(const char *path);
 ht_status ht_halftone_open(const char *path, struct ht_source *source, ht_err *err);
 
+/* The second half of opening: source holds the config and the tensors of a folder. For the fuzz target. */
+ht_status ht_halftone_gather(struct ht_source *source, ht_err *err);
+
 /* The packed part of a tensor of the source; NULL: a plain one. */
 const struct ht_packed *ht_source_packed(const struct ht_source *source, const struct ht_tensor *tensor);
 /* Values of rows row0 .. row0 + n - 1 of a tensor, as they act on inputs: x [n, ne[0]]; scratch [ne[0]]. packed NULL:
