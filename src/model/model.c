@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "io/halftone.h"
 #include "model/rope.h"
@@ -137,6 +138,16 @@ static ht_status load_rope(struct ht_model *m, ht_err *err) {
     return HT_OK;
 }
 
+/* quantization_config.kv_cache of a folder of our own. */
+static ht_status load_kv(struct ht_model *m, ht_err *err) {
+    const char *text = NULL;
+    const json_t *q = m->source->packed != NULL ? json_object_get(m->source->config, "quantization_config") : NULL;
+    if (q != NULL) {
+        HT_TRY(ht_json_get_str(q, "kv_cache", m->source->path, &text, err));
+    }
+    return text != NULL ? ht_kv_parse(text, &m->kv, err) : HT_OK;
+}
+
 static ht_status load_tokenizer(struct ht_model *m, const struct ht_model_options *options, ht_err *err) {
     ht_err own = {0};
     ht_status status = ht_model_tokenizer(m->source, options->pre, &m->tokenizer, &own);
@@ -171,6 +182,7 @@ static ht_status load(struct ht_model *m, const char *path, const struct ht_mode
     HT_TRY(load_tensors(m, err));
     HT_TRY(join(m, err));
     HT_TRY(load_rope(m, err));
+    HT_TRY(load_kv(m, err));
     HT_TRY(ht_plan_build(m, &m->arena, &m->plan, err));
     return load_tokenizer(m, options, err);
 }

@@ -7,6 +7,7 @@
 #include "io/container.h"
 #include "model/arch.h"
 #include "model/linear.h"
+#include "tensor/kv.h"
 #include "token/tokenizer.h"
 
 struct ht_layer { /* by role; NULL where the architecture has none or the checkpoint leaves it out */
@@ -26,6 +27,7 @@ struct ht_model {
     struct ht_layer globals; /* output and output_norm; tied: output is a view of token_embd */
     struct ht_layer *layers; /* [n_layers] */
     struct ht_plan plan;
+    struct ht_kv kv;        /* how the file wants keys and values kept; floats where it does not say */
     uint64_t weight_bytes;  /* read by one decode step: all linears */
     uint64_t n_params;      /* elements of all bound tensors */
     struct ht_arena arena;  /* the above, and f32 copies of norms and biases */

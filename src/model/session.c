@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "model/rope.h"
 #include "model/run.h"
+#include "tensor/hadamard.h"
 
 #define DEFAULT_BATCH 512u
 
@@ -13,7 +14,7 @@
  *     | acts[...] | angles | scratch | attn_scratch x threads |                                            */
 struct layout {
     uint32_t batch;
-    uint64_t acts[HT_ACTS], angles, scratch, attn, attn_bytes, total;
+    uint64_t acts[HT_ACTS], angles, scratch, attn, attn_bytes, attn_plain, total;
     uint64_t cache_head, cache;
     bool overflow;
 };
@@ -44,6 +45,10 @@ static uint64_t matmul_scratch(const struct ht_model *m, uint32_t batch, int thr
     return most;
 }
 
+static const struct ht_kv *kv_of(const struct ht_model *m, const struct ht_run_options *o) {
+    return o->kv != NULL ? o->kv : &m->kv;
+}
+
 static struct layout layout_of(const struct ht_model *m, const struct ht_run_options *o, int threads) {
     struct layout l = {.batch = o->batch != 0 ? o->batch : DEFAULT_BATCH};
     l.batch = l.batch < o->ctx ? l.batch : o->ctx;
@@ -56,11 +61,46 @@ static struct layout layout_of(const struct ht_model *m, const struct ht_run_opt
     l.scratch = place(&l, matmul_scratch(m, l.batch, threads), 1);
     l.attn_bytes = (ht_attention_scratch_bytes(o->ctx, m->hp.head_dim) + HT_CACHE_LINE - 1) &
                    ~(uint64_t)(HT_CACHE_LINE - 1);
-    l.attn = place(&l, l.attn_bytes, (uint64_t)threads);
     l.cache_head =
         product(&l, o->ctx, (uint64_t)m->hp.head_dim * (o->f32_cache ? sizeof(float) : sizeof(uint16_t)));
+    struct ht_qtensor codes;
+    if (kv_of(m, o)->scheme.format != NULL &&
+        ht_qtensor_shape(&codes, &kv_of(m, o)->scheme, o->ctx, m->hp.head_dim, NULL, NULL) == HT_OK) {
+        uint64_t plain = product(&l, o->ctx, 2ull * m->hp.head_dim * sizeof(float)); /* a head's keys and values */
+        l.attn_plain = l.attn_bytes;
+        l.overflow |= ht_ckd_add(&l.attn_bytes, l.attn_bytes, plain);
+        l.overflow |= ht_ckd_align(&l.attn_bytes, l.attn_bytes, HT_CACHE_LINE);
+        l.cache_head = ht_run_kv_bytes(&codes);
+    }
+    l.attn = place(&l, l.attn_bytes, (uint64_t)threads);
     l.cache = product(&l, product(&l, l.cache_head, m->hp.n_kv_heads), 2ull * m->hp.n_layers);
     return l;
+}
+
+static uint64_t aligned(uint64_t bytes) {
+    return (bytes + HT_CACHE_LINE - 1) & ~(uint64_t)(HT_CACHE_LINE - 1);
+}
+
+uint64_t ht_run_kv_bytes(const struct ht_qtensor *shape) {
+    struct ht_qtensor q = *shape;
+    struct ht_qpart part;
+    uint64_t bytes = 0;
+    for (size_t i = 0; ht_qtensor_part(&q, i, &part); i++) {
+        bytes += aligned(part.bytes);
+    }
+    return bytes;
+}
+
+struct ht_qtensor ht_run_kv(const struct ht_run *run, int32_t layer, int value, size_t head) {
+    struct ht_qtensor q = run->kv_row;
+    struct ht_qpart part;
+    uint64_t index = ((uint64_t)layer * 2 + (uint64_t)value) * run->model->hp.n_kv_heads + head;
+    unsigned char *at = run->cache + index * run->cache_head_bytes;
+    for (size_t i = 0; ht_qtensor_part(&q, i, &part); i++) {
+        *part.slot = at;
+        at += aligned(part.bytes);
+    }
+    return q;
 }
 
 uint64_t ht_run_bytes(uint64_t *kv, const struct ht_model *model, const struct ht_run_options *options,
@@ -99,6 +139,7 @@ static ht_status allocate(struct ht_run *run, const struct layout *l, ht_err *er
     run->scratch = base + l->scratch;
     run->attn_scratch = base + l->attn;
     run->attn_scratch_bytes = l->attn_bytes;
+    run->attn_plain = l->attn_plain;
     return HT_OK;
 }
 
@@ -117,6 +158,20 @@ ht_status ht_run_new(struct ht_pool *pool, const struct ht_model *model, const s
     run->model = model;
     run->options = *options;
     run->threads = ht_pool_threads(pool);
+    run->kv = *kv_of(model, options);
+    run->options.kv = NULL; /* not kept beyond this call */
+    if (run->kv.scheme.format != NULL) {
+        ht_status fits = ht_qtensor_shape(&run->kv_row, &run->kv.scheme, options->ctx, model->hp.head_dim, "kv", err);
+        run->kv_turn = run->kv.hadamard ? (size_t)ht_hadamard_block(model->hp.head_dim) : 0;
+        if (fits == HT_OK && run->kv_turn == 1) {
+            fits = ht_fail(err, HT_UNSUPPORTED, "kv", HT_NO_POS, "heads of %u values, an odd number, cannot be turned",
+                           model->hp.head_dim);
+        }
+        if (fits != HT_OK) {
+            ht_run_free(run);
+            return fits;
+        }
+    }
     struct layout l = layout_of(model, options, run->threads);
     run->batch = l.batch;
     ht_status status = allocate(run, &l, err);

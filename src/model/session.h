@@ -18,6 +18,7 @@ struct ht_run_options {
     uint32_t batch; /* most tokens computed at once; 0: 512; never more than ctx */
     enum ht_math math;
     bool f32_cache; /* keep K and V in f32 (exact evaluation) instead of f16 */
+    const struct ht_kv *kv; /* keep them as codes; NULL: as the model's file says, else as floats */
     ht_linear_hook *hook;
     void *hook_user;
     double *step_seconds; /* [HT_STEPS] wall time per kind of step is added here; NULL: not measured */

@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "model/rope.h"
 #include "model/run.h"
+#include "tensor/hadamard.h"
 
 #define TOKENS_PER_TASK 8u  /* of element-wise steps */
 #define QUERIES_PER_TASK 64u /* of attention: what shares one conversion of the keys in the fastest kernel */
@@ -88,9 +89,28 @@ static unsigned char *cache_at(const struct ht_run *run, int32_t layer, int valu
     return run->cache + index * run->cache_head_bytes + pos * hp->head_dim * (run->options.f32_cache ? 4 : 2);
 }
 
+/* The token's row of one head as codes. The row in hand is turned in place: nobody reads keys and values but the
+ * cache. */
+static void cache_codes(const struct job *j, size_t t, size_t head, int value) {
+    const struct ht_run *run = j->run;
+    size_t D = run->model->hp.head_dim;
+    float *x = (value ? j->in2 : j->in) + t * j->in_width + head * D;
+    struct ht_qtensor q = ht_run_kv(run, j->step->layer, value, head);
+    if (run->kv_turn != 0) {
+        ht_hadamard(x, D, run->kv_turn);
+    }
+    ht_kv_put(&q, run->pos + t, x);
+}
+
 static void cache_token(const struct job *j, size_t t) {
     const struct ht_run *run = j->run;
     size_t D = run->model->hp.head_dim;
+    for (size_t i = 0; run->kv.scheme.format != NULL && i < 2 * (size_t)run->model->hp.n_kv_heads; i++) {
+        cache_codes(j, t, i / 2, (int)(i % 2));
+    }
+    if (run->kv.scheme.format != NULL) {
+        return;
+    }
     for (size_t h = 0; h < run->model->hp.n_kv_heads; h++) {
         for (int value = 0; value < 2; value++) {
             const float *x = (value ? j->in2 : j->in) + t * j->in_width + h * D;
@@ -148,6 +168,28 @@ struct attend_job {
     size_t n_blocks;
 };
 
+/* Keys and values become floats first, behind the scratch of attention itself. Queries are turned in place: each is read
+ * by one task only. */
+static void attend_codes(const struct job *j, struct ht_attention *a, size_t kv_head, unsigned char *scratch) {
+    const struct ht_run *run = j->run;
+    size_t D = a->head_dim, n = a->first_keys + (a->n_q - 1) * a->keys_step;
+    float *k = (float *)(void *)(scratch + run->attn_plain), *v = k + (size_t)run->options.ctx * D;
+    struct ht_qtensor keys = ht_run_kv(run, j->step->layer, 0, kv_head);
+    struct ht_qtensor values = ht_run_kv(run, j->step->layer, 1, kv_head);
+    ht_qtensor_decode(&keys, 0, n, k);
+    ht_qtensor_decode(&values, 0, n, v);
+    a->k = k;
+    a->v = v;
+    a->f16 = false;
+    for (size_t i = 0; run->kv_turn != 0 && i < a->n_q; i++) {
+        ht_hadamard((float *)(uintptr_t)a->q + i * a->q_stride, D, run->kv_turn);
+    }
+    ht_kernels()->attention(a, scratch);
+    for (size_t i = 0; run->kv_turn != 0 && i < a->n_q; i++) {
+        ht_hadamard(a->out + i * a->out_stride, D, run->kv_turn);
+    }
+}
+
 /* One task per head and QUERIES_PER_TASK consecutive tokens. Late tokens see most keys, so the longest tasks are
  * handed out first. */
 static void attend_task(void *ctx, size_t task, int thread) {
@@ -173,7 +215,12 @@ static void attend_task(void *ctx, size_t task, int thread) {
         .f16 = !run->options.f32_cache,
         .scale = 1.0f / sqrtf((float)D),
     };
-    ht_kernels()->attention(&a, run->attn_scratch + (uint64_t)thread * run->attn_scratch_bytes);
+    unsigned char *scratch = run->attn_scratch + (uint64_t)thread * run->attn_scratch_bytes;
+    if (run->kv.scheme.format != NULL) {
+        attend_codes(j, &a, kv_head, scratch);
+        return;
+    }
+    ht_kernels()->attention(&a, scratch);
 }
 
 static void run_attend(const struct job *j) {

@@ -107,6 +107,11 @@ static ht_status write_output(struct ht_context *ctx, struct ht_quant_job *j, ht
 static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json, ht_err *err) {
     const ht_quantize_options *o = j->o;
     HT_TRY(prepare(ctx, j, err));
+    if (ht_recipe_leaves(&j->recipe) != HT_LEAVES_NOTHING) {
+        char text[320];
+        return ht_fail(err, HT_UNSUPPORTED, "recipe", HT_NO_POS, "%s leaves behind: %s; no driver makes that yet",
+                       j->recipe.name, ht_part_leaves_text(ht_recipe_leaves(&j->recipe), text, sizeof text));
+    }
     for (size_t i = 0; i < j->plan->n_tensors && (ht_recipe_needs(&j->recipe) & HT_NEEDS_GRAM) != 0; i++) {
         if (j->plan->tensors[i].scheme != NULL) {
             return ht_fail(err, HT_UNSUPPORTED, "method", HT_NO_POS,

@@ -87,8 +87,12 @@ ht_status ht_quant_target(const struct ht_quant_job *j, enum ht_target *target, 
     }
     bool ours = coded != NULL || ht_recipe_leaves(&j->recipe) != HT_LEAVES_NOTHING;
     size_t len = strlen(j->o->output);
+    bool gguf = len > 5 && strcasecmp(j->o->output + len - 5, ".gguf") == 0;
     *target = ours ? HT_TARGET_HALFTONE : HT_TARGET_GGUF;
-    if (coded != NULL && len > 5 && strcasecmp(j->o->output + len - 5, ".gguf") == 0) {
+    if (gguf) {
+        HT_TRY(ht_recipe_check_container(&j->recipe, "GGUF", HT_LEAVES_NOTHING, err));
+    }
+    if (coded != NULL && gguf) {
         char text[HT_SCHEME_TEXT];
         return ht_fail(err, HT_UNSUPPORTED, "format", HT_NO_POS,
                        "%s keeps its scales apart from its codes, and GGUF has no type for that; a folder of our own "
