@@ -168,8 +168,8 @@ struct attend_job {
     size_t n_blocks;
 };
 
-/* Keys and values become floats first, behind the scratch of attention itself. Queries are turned in place: each is read
- * by one task only. */
+/* Keys and values become floats first, behind the scratch of attention itself. Queries are turned in place: each is
+ * read by one task only. */
 static void attend_codes(const struct job *j, struct ht_attention *a, size_t kv_head, unsigned char *scratch) {
     const struct ht_run *run = j->run;
     size_t D = a->head_dim, n = a->first_keys + (a->n_q - 1) * a->keys_step;
