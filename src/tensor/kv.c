@@ -13,8 +13,8 @@ static ht_status check(const struct ht_kv *kv, ht_err *err) {
         (s->granularity != HT_PER_TOKEN && s->granularity != HT_PER_GROUP)) {
         char text[HT_SCHEME_TEXT];
         return ht_fail(err, HT_INVAL, "kv", HT_NO_POS,
-                       "%s: the cache takes codes of at most 8 bits with a scale per token or group, as in int8:token or "
-                       "uint4:g32",
+                       "%s: the cache takes codes of at most 8 bits with a scale per token or group, as in int8:token "
+                       "or uint4:g32",
                        ht_scheme_text(s, text));
     }
     return HT_OK;
@@ -29,8 +29,8 @@ ht_status ht_kv_parse(const char *text, struct ht_kv *kv, ht_err *err) {
         return HT_OK;
     }
     if (len == 0 || len >= HT_SCHEME_TEXT) {
-        return ht_fail(err, HT_INVAL, "kv", HT_NO_POS, "'%.100s': expected a scheme, as in int8:token or uint4:g32%s", text,
-                       TURNED);
+        return ht_fail(err, HT_INVAL, "kv", HT_NO_POS, "'%.100s': expected a scheme, as in int8:token or uint4:g32%s",
+                       text, TURNED);
     }
     snprintf(scheme, sizeof scheme, "%.*s%s", (int)len, text, memchr(text, ':', len) == NULL ? ":token" : "");
     HT_TRY(ht_scheme_parse(scheme, &kv->scheme, err));
