@@ -15,6 +15,13 @@
 
 #include "base/error.h"
 
+/* More threads than most machines that test have cores. A sanitizer makes each of their meetings cost milliseconds. */
+#ifdef HT_SANITIZED
+#define MANY_THREADS 3
+#else
+#define MANY_THREADS 7
+#endif
+
 /* Fails with the library's message. */
 #define ASSERT_OK(expr, err)                                                                      \
     do {                                                                                          \

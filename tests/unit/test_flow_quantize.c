@@ -135,7 +135,7 @@ static void same_bytes_for_any_threads(void **state) {
     char *first = NULL;
     size_t len = 0;
     json_t *first_tensors = NULL;
-    static const int threads[] = {1, 2, 7};
+    static const int threads[] = {1, 2, MANY_THREADS};
     for (size_t i = 0; i < 3; i++) {
         ht_context *ctx = make_context(threads[i], NULL, NULL);
         ht_quantize_options o = options(TINY, in_dir(f, "same.gguf"), "Q4_K_M");
