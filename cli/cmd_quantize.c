@@ -36,6 +36,9 @@ static const struct option_row options[] = {
      "NaN and Inf weights become 0, counted"},
     {"dry-run", 'n', OPT_FLAG, AT(dry_run), NULL, NULL,
      "only print the plan: formats, size, memory, time; with -v each tensor"},
+    {"memory", 0, OPT_BYTES, AT(memory_bytes), "SIZE", NULL,
+     "keep calibration's hidden states in a file when more memory would be taken"},
+    {"restart", 0, OPT_FLAG, AT(restart), NULL, NULL, "do not go on from what an interrupted run has left"},
     {"force", 0, OPT_FLAG, AT(force), NULL, NULL, "replace an existing output"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };

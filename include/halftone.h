@@ -205,6 +205,8 @@ typedef struct ht_quantize_options {
     bool force;
     bool dry_run;          /* plan only: types, sizes, predicted time and memory */
     const char *recipe;    /* YAML file in place of method; NULL: none */
+    uint64_t memory_bytes; /* hidden states of calibration go to a file when all would take more; 0: no limit */
+    bool restart;          /* do not go on from what an interrupted run has left */
 } ht_quantize_options;
 
 HT_API void ht_quantize_options_defaults(ht_quantize_options *options);

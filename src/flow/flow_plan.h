@@ -8,7 +8,7 @@
 
 #include "io/halftone.h"
 #include "model/arch.h"
-#include "quant/round/round.h"
+#include "quant/job.h"
 #include "token/tokenizer.h"
 
 enum ht_target {
@@ -29,8 +29,8 @@ struct ht_plan_tensor {
     bool to_pairs;
     const struct ht_format *wanted; /* the format asked for; another than out.format: a fallback was taken */
     const float *importance;        /* [ne[0]] or NULL */
-    unsigned char *stored;          /* finished rows in out.format, in the input's row order; NULL: to be encoded */
-    const struct ht_round_report *round; /* how stored came to be, or NULL */
+    const unsigned char *stored;    /* finished rows in out.format, in the input's row order; NULL: to be encoded */
+    const struct ht_job_report *report;  /* how stored or q came to be, or NULL */
     const struct ht_packed *packed;      /* of in, or NULL: values then come through it */
     /* Codes of a scheme, for HT_TARGET_HALFTONE; out.format is then the scheme's code format. */
     const struct ht_scheme *scheme; /* or NULL: out.format alone */

@@ -1,96 +1,14 @@
-/* The rows of every axis, and how a choice is written. */
+/* How choices are written and read, and the names of what they speak of. */
 #include "quant/part.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/nearest.h"
-#include "quant/range.h"
-
-#define NO_OPTIONS {{NULL, 0, 0, 0, NULL, HT_OPTION_REAL, NULL}}
-
-static const struct ht_part transforms[] = {
-    {"none", HT_AXIS_TRANSFORM, HT_ON_WEIGHTS, HT_GRIDS_ALL, HT_NEEDS_NOTHING, HT_LEAVES_NOTHING,
-     "the tensor as it is", "W' = W", "-", NO_OPTIONS},
-};
-
-/* Ranges that belong to the format itself; those that any code grid can have follow from range_table.c. */
-static const struct ht_part own_ranges[] = {
-    {"own", HT_AXIS_RANGE, HT_ON_WEIGHTS, HT_GRIDS_ALL, HT_NEEDS_NOTHING, HT_LEAVES_NOTHING,
-     "what the format does by itself: GGUF types search the least squared error, codes cover the smallest to the "
-     "largest value", "scale = argmin_s sum_j (w_j - s q_j)^2", "Jacob et al. 2017, arXiv 1712.05877", NO_OPTIONS},
-    {"weighted", HT_AXIS_RANGE, HT_ON_WEIGHTS, HT_GRIDS_BLOCK, HT_NEEDS_MEAN_SQUARE, HT_LEAVES_NOTHING,
-     "the format's own search, each column weighted by the mean square of its input",
-     "scale = argmin_s sum_j E[x_j^2] (w_j - s q_j)^2", "llama.cpp, pull request 4861", NO_OPTIONS},
-};
-
-static const struct ht_part rounds[] = {
-    {"nearest", HT_AXIS_ROUND, HT_ON_WEIGHTS | HT_ON_ACTIVATIONS | HT_ON_KV, HT_GRIDS_ALL, HT_NEEDS_NOTHING,
-     HT_LEAVES_NOTHING, "each value takes the nearest point of its grid", "q = argmin_q |w - s q|",
-     "Jacob et al. 2017, arXiv 1712.05877", NO_OPTIONS},
-    {"feedback", HT_AXIS_ROUND, HT_ON_WEIGHTS, HT_GRIDS_BLOCK, HT_NEEDS_GRAM, HT_LEAVES_NOTHING,
-     "columns one after the other, each making up for the errors before it; then descent and refit",
-     "w_j <- w_j + sum_{i<j} e_i R_ij / R_jj,  H = R R^T", "Frantar et al. 2022, arXiv 2210.17323",
-     {{"damping", 0.01, 0, 10, "added to the diagonal of H, times its mean", HT_OPTION_REAL, NULL},
-      {"natural", 0, 0, 1, "columns in their own order instead of by falling diag(H)", HT_OPTION_FLAG, NULL},
-      {"descents", 4, 0, 64, "sweeps of coordinate descent behind the feedback", HT_OPTION_WHOLE, NULL}}},
-};
-
-static const struct ht_part outliers[] = {
-    {"none", HT_AXIS_OUTLIER, HT_ON_WEIGHTS | HT_ON_ACTIVATIONS | HT_ON_KV, HT_GRIDS_ALL, HT_NEEDS_NOTHING,
-     HT_LEAVES_NOTHING, "every weight stays on the grid", "W'' = W'", "-", NO_OPTIONS},
-};
-
-static const struct ht_part *range_at(size_t i) {
-    return &ht_range_at(i)->part;
-}
-
-/* Pieces of the table, axis after axis. */
-static const struct {
-    const struct ht_part *rows; /* NULL: at */
-    size_t n;
-    size_t (*count)(void);
-    const struct ht_part *(*at)(size_t i);
-} pieces[] = {
-    {transforms, sizeof transforms / sizeof transforms[0], NULL, NULL},
-    {own_ranges, sizeof own_ranges / sizeof own_ranges[0], NULL, NULL},
-    {NULL, 0, ht_range_count, range_at},
-    {rounds, sizeof rounds / sizeof rounds[0], NULL, NULL},
-    {outliers, sizeof outliers / sizeof outliers[0], NULL, NULL},
-};
-enum { N_PIECES = sizeof pieces / sizeof pieces[0] };
-
-size_t ht_part_count(void) {
-    size_t n = 0;
-    for (size_t i = 0; i < N_PIECES; i++) {
-        n += pieces[i].rows != NULL ? pieces[i].n : pieces[i].count();
-    }
-    return n;
-}
-
-const struct ht_part *ht_part_at(size_t i) {
-    for (size_t p = 0; p < N_PIECES; p++) {
-        size_t n = pieces[p].rows != NULL ? pieces[p].n : pieces[p].count();
-        if (i < n) {
-            return pieces[p].rows != NULL ? &pieces[p].rows[i] : pieces[p].at(i);
-        }
-        i -= n;
-    }
-    return NULL;
-}
-
-const struct ht_part *ht_part_find(enum ht_axis axis, const char *name) {
-    const struct ht_part *part;
-    for (size_t i = 0; (part = ht_part_at(i)) != NULL; i++) {
-        if (part->axis == axis && strcasecmp(part->name, name) == 0) {
-            return part;
-        }
-    }
-    return NULL;
-}
 
 /* ---- names --------------------------------------------------------------------------------------------- */
 

@@ -59,6 +59,12 @@ struct ht_part_option {
 
 #define HT_PART_OPTIONS 8
 
+struct ht_job;      /* one linear (job.h) */
+struct ht_fold_job; /* one block (fold_job.h) */
+struct ht_choice;
+typedef ht_status ht_part_run(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+typedef ht_status ht_part_fold(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+
 struct ht_part {
     const char *name; /* what it does, never a paper's name */
     enum ht_axis axis;
@@ -67,6 +73,8 @@ struct ht_part {
     unsigned needs;   /* enum ht_needs */
     unsigned leaves;  /* enum ht_leaves */
     const char *summary, *formula, *source; /* formula: ASCII, in one line */
+    ht_part_run *run;   /* ROUND, OUTLIER: carries it out on one linear; NULL: nothing to do, or who rounds does it */
+    ht_part_fold *fold; /* TRANSFORM: on one block */
     struct ht_part_option options[HT_PART_OPTIONS + 1];
 };
 

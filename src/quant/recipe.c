@@ -68,12 +68,25 @@ static unsigned leaves_of(const struct ht_part *part) {
     return part->leaves;
 }
 
+/* Activations with one scale for all: it is fixed beforehand, from what calibration saw. */
+static bool fixed_activations(const struct ht_recipe *recipe) {
+    struct ht_scheme s;
+    const char *format = recipe->places[HT_PLACE_ACTIVATIONS].format;
+    return format[0] != '\0' && ht_scheme_parse(format, &s, NULL) == HT_OK && s.granularity == HT_PER_TENSOR;
+}
+
 unsigned ht_recipe_needs(const struct ht_recipe *recipe) {
-    return mask(recipe, needs_of) | (recipe->calibration.drift > 0 ? HT_NEEDS_CROSS | HT_NEEDS_GRAM : 0);
+    unsigned needs = mask(recipe, needs_of) | (recipe->calibration.drift > 0 ? HT_NEEDS_CROSS | HT_NEEDS_GRAM : 0);
+    if (fixed_activations(recipe)) {
+        const char *range = recipe->places[HT_PLACE_ACTIVATIONS].range.part->name;
+        bool bounds = strcmp(range, "absmax") == 0 || strcmp(range, "minmax") == 0;
+        needs |= bounds ? HT_NEEDS_MINMAX : HT_NEEDS_SAMPLE;
+    }
+    return needs;
 }
 
 unsigned ht_recipe_leaves(const struct ht_recipe *recipe) {
-    return mask(recipe, leaves_of) |
+    return mask(recipe, leaves_of) | (fixed_activations(recipe) ? HT_LEAVES_ACT_SCALE : 0) |
            (recipe->places[HT_PLACE_ACTIVATIONS].format[0] != '\0' ? HT_LEAVES_ACT : 0) |
            (recipe->places[HT_PLACE_KV].format[0] != '\0' ? HT_LEAVES_KV : 0);
 }

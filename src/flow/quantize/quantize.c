@@ -10,6 +10,7 @@
 #include "flow/flow_finish.h"
 #include "flow/flow_folder.h"
 #include "flow/flow_paths.h"
+#include "flow/quantize/quantize_work.h"
 
 /* Everything that can be refused is refused here, before work that takes time. */
 static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
@@ -107,32 +108,26 @@ static ht_status write_output(struct ht_context *ctx, struct ht_quant_job *j, ht
 static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json, ht_err *err) {
     const ht_quantize_options *o = j->o;
     HT_TRY(prepare(ctx, j, err));
-    if (ht_recipe_leaves(&j->recipe) != HT_LEAVES_NOTHING) {
-        char text[320];
-        return ht_fail(err, HT_UNSUPPORTED, "recipe", HT_NO_POS, "%s leaves behind: %s; no driver makes that yet",
-                       j->recipe.name, ht_part_leaves_text(ht_recipe_leaves(&j->recipe), text, sizeof text));
-    }
-    for (size_t i = 0; i < j->plan->n_tensors && (ht_recipe_needs(&j->recipe) & HT_NEEDS_GRAM) != 0; i++) {
-        if (j->plan->tensors[i].scheme != NULL) {
-            return ht_fail(err, HT_UNSUPPORTED, "method", HT_NO_POS,
-                           "method %s rounds to GGUF types only so far; schemes are rounded to nearest (--method rtn)",
-                           j->recipe.name);
-        }
-    }
     if (o->dry_run) {
         HT_TRY(ht_quant_estimate(ctx, j, err));
     } else {
         const struct ht_source *source = j->plan->source;
-        if ((ht_recipe_needs(&j->recipe) & HT_NEEDS_GRAM) != 0) {
-            HT_TRY(ht_quant_layers(ctx, j, err));
-        } else {
+        bool blocks = ht_quant_wants_blocks(j);
+        if (!blocks) {
             HT_TRY(ht_quant_collect_weights(ctx, j, err));
         }
         HT_TRY(hash_files(ctx, ht_path_base(source->path), source->maps, source->n_maps, j->source_xxh3, err));
+        if (blocks) {
+            HT_TRY(ht_quant_blocks(ctx, j, err));
+            HT_TRY(ht_flow_predict(j->plan, o->shard_bytes, &j->bytes, &j->n_files, err));
+        }
         if (j->plan->target == HT_TARGET_GGUF) {
             HT_TRY(ht_quant_set_meta(j, err));
         }
         HT_TRY(write_output(ctx, j, err));
+        if (blocks) {
+            HT_TRY(ht_work_remove(o->output, err));
+        }
     }
     uint64_t zeroed = 0;
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
@@ -151,7 +146,7 @@ ht_status ht_flow_quantize(struct ht_context *ctx, const ht_quantize_options *o,
     json_decref(j.warnings);
     ht_imatrix_free(j.imatrix);
     ht_mem_free(j.rules);
-    ht_quant_layers_free(j.plan);
     ht_flow_plan_close(j.plan);
+    ht_work_close(j.work);
     return status;
 }

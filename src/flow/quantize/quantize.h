@@ -7,8 +7,10 @@
 #include "flow/flow_doc.h"
 #include "flow/flow_plan.h"
 #include "io/imatrix.h"
-#include "quant/recipe.h"
+#include "quant/job.h"
 #include "quant/mix.h"
+
+struct ht_work;
 
 struct ht_quant_type { /* what a weight becomes: a GGUF type, or codes of a scheme */
     const struct ht_format *format; /* of a scheme: its code format; NULL: nothing was asked for */
@@ -27,6 +29,11 @@ struct ht_quant_job {
     struct ht_recipe recipe;             /* all choices, from a method's row */
     const struct ht_mix *mix;            /* preset, or NULL: one format for all */
     struct ht_quant_type type;           /* of all, or the preset's base */
+    char format_text[HT_RECIPE_FORMAT];  /* what was asked for: --format, else the recipe's, else Q4_K_M */
+    struct ht_work *work;                /* finished tensors of the plan point into it; NULL: none */
+    bool spilled;                        /* hidden states lay in a file */
+    uint32_t resumed_layers;             /* that an earlier run had finished */
+    uint64_t folded_sites, folded_dead, folded_clamped; /* by transforms */
     struct ht_quant_type embd, head;     /* overrides */
     struct ht_quant_rule *rules;
     struct ht_imatrix *imatrix;          /* NULL: none */
@@ -58,9 +65,10 @@ ht_status ht_quant_check_input(const struct ht_quant_job *job, ht_err *err); /* 
 ht_status ht_quant_load_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_collect_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 
-/* quantize_layers.c: methods that need the second moments of inputs: fills stored of the layers' tensors. */
-ht_status ht_quant_layers(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
-void ht_quant_layers_free(struct ht_flow_plan *plan);
+/* quantize_blocks.c: layer by layer, for whatever is more than rows rounded to nearest. */
+bool ht_quant_wants_blocks(const struct ht_quant_job *job);
+/* Fills stored, q and side of the layers' tensors: views of job->work. source_xxh3 is known. */
+ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 
 /* quantize_estimate.c: seconds and peak memory of the run, from a measurement on this model's rows. */
 ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);

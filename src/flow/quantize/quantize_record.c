@@ -7,6 +7,7 @@
 #include "flow/flow_finish.h"
 #include "flow/flow_paths.h"
 #include "flow/quantize/quantize.h"
+#include "quant/recipe_yaml.h"
 
 void ht_quant_warn(struct ht_context *ctx, struct ht_quant_job *j, const char *fmt, ...) {
     char text[512];
@@ -81,6 +82,36 @@ ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
 
 /* ---- record ------------------------------------------------------------------------------------------ */
 
+/* How a linear came to be: losses are mean squared errors of its output, summed over outputs: tr(E H E^T). */
+static void add_report(struct ht_doc *d, json_t *o, const struct ht_job_report *report) {
+    static const char *const moments[] = {"none", "mean square", "gram"};
+    json_t *r = ht_doc_object(d, o, "round");
+    ht_doc_set(d, r, "loss_nearest", ht_doc_real(report->loss_nearest));
+    ht_doc_set(d, r, "loss", ht_doc_real(report->loss));
+    ht_doc_set(d, r, "moments", json_string(moments[report->moments <= 2 ? report->moments : 0]));
+    if (report->signal > 0) {
+        ht_doc_set(d, r, "output_error_db", ht_doc_real(10.0 * log10(report->loss / report->signal)));
+    }
+    ht_doc_set(d, r, "tokens", json_integer((json_int_t)report->tokens));
+    ht_doc_set(d, r, "damping", ht_doc_real(report->damping));
+    ht_doc_set(d, r, "damping_raised", json_integer((json_int_t)report->dampings));
+    if (report->kept_nearest != 0) {
+        ht_doc_set(d, r, "rows_kept_nearest", json_integer((json_int_t)report->kept_nearest));
+    }
+    if (report->drift > 0) {
+        ht_doc_set(d, r, "drift", ht_doc_real(report->drift));
+    }
+    if (report->columns != 0 || report->sparse != 0) {
+        ht_doc_set(d, r, "columns_apart", json_integer((json_int_t)report->columns));
+        ht_doc_set(d, r, "weights_apart", json_integer((json_int_t)report->sparse));
+    }
+    if (report->saturated != 0) {
+        ht_doc_set(d, r, "saturated", json_integer((json_int_t)report->saturated));
+    }
+    ht_doc_set(d, r, "dead_inputs", json_integer((json_int_t)report->dead));
+    ht_doc_set(d, r, "seconds", ht_doc_real(report->seconds));
+}
+
 static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tensor *t, bool measured) {
     char text[HT_SCHEME_TEXT];
     json_t *o = json_object();
@@ -110,16 +141,8 @@ static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tenso
         ht_doc_set(d, o, "rel_error_db",
                    t->err_sq > 0 ? ht_doc_real(10.0 * log10(t->err_sq / t->sum_sq)) : json_null());
     }
-    if (t->round != NULL) { /* mean squared error of the output, summed over outputs: tr(E H E^T) */
-        json_t *r = ht_doc_object(d, o, "round");
-        ht_doc_set(d, r, "loss_nearest", ht_doc_real(t->round->loss_nearest));
-        ht_doc_set(d, r, "loss", ht_doc_real(t->round->loss));
-        ht_doc_set(d, r, "damping", ht_doc_real(t->round->damping));
-        ht_doc_set(d, r, "damping_raised", json_integer(t->round->dampings));
-        if (t->round->kept_nearest != 0) {
-            ht_doc_set(d, r, "rows_kept_nearest", json_integer((json_int_t)t->round->kept_nearest));
-        }
-        ht_doc_set(d, r, "dead_inputs", json_integer((json_int_t)t->round->dead));
+    if (t->report != NULL) {
+        add_report(d, o, t->report);
     }
     ht_doc_append(d, all, o);
 }
@@ -167,6 +190,27 @@ static void add_imatrix(struct ht_doc *d, const struct ht_quant_job *j) {
     }
 }
 
+static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
+    struct ht_buf yaml;
+    ht_buf_init(&yaml, 0);
+    ht_recipe_write(&j->recipe, &yaml);
+    ht_doc_set(d, d->root, "recipe", ht_buf_ok(&yaml) ? ht_doc_text(yaml.data, yaml.len) : NULL);
+    ht_buf_deinit(&yaml);
+    if (j->calib_tokens != 0) {
+        json_t *o = ht_doc_object(d, d->root, "calibration");
+        ht_doc_set(d, o, "tokens", json_integer((json_int_t)j->calib_tokens));
+        ht_doc_set(d, o, "window", json_integer(j->o->ctx));
+        ht_doc_set(d, o, "hidden_states_in_file", json_boolean(j->spilled));
+        ht_doc_set(d, o, "resumed_layers", json_integer(j->resumed_layers));
+    }
+    if (j->folded_sites != 0) {
+        json_t *o = ht_doc_object(d, d->root, "folded");
+        ht_doc_set(d, o, "sites", json_integer((json_int_t)j->folded_sites));
+        ht_doc_set(d, o, "dead_channels", json_integer((json_int_t)j->folded_dead));
+        ht_doc_set(d, o, "clamped_factors", json_integer((json_int_t)j->folded_clamped));
+    }
+}
+
 static json_t *text_or_null(const char *s) {
     return s[0] != '\0' ? json_string(s) : json_null();
 }
@@ -189,6 +233,7 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     ht_doc_set(&d, d.root, "format", json_string(format_name(j, text)));
     ht_doc_set(&d, d.root, "method", json_string(j->recipe.name));
     add_imatrix(&d, j);
+    add_calibration(&d, j);
     ht_doc_set(&d, d.root, "weights", json_integer((json_int_t)weights));
     ht_doc_set(&d, d.root, "bytes", json_integer((json_int_t)j->bytes));
     ht_doc_set(&d, d.root, "data_bytes", json_integer((json_int_t)data_bytes)); /* bytes without metadata */
@@ -207,7 +252,9 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     ht_doc_set(&d, d.root, "warnings", json_deep_copy(j->warnings));
     json_t *all = ht_doc_array(&d, d.root, "tensors");
     for (size_t i = 0; i < p->n_tensors; i++) {
-        add_tensor(&d, all, &p->tensors[i], !j->o->dry_run);
+        /* What a transform has moved is not to be compared with the input, weight by weight. */
+        bool moved = p->tensors[i].report != NULL && j->folded_sites != 0;
+        add_tensor(&d, all, &p->tensors[i], !j->o->dry_run && !moved);
     }
     return ht_doc_finish(&d, json, err);
 }

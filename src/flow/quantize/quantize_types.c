@@ -63,6 +63,10 @@ static ht_status parse_format(struct ht_quant_job *j, ht_err *err) {
     const char *own = j->recipe.places[HT_PLACE_WEIGHTS].format;
     const char *name = j->o->format != NULL ? j->o->format : own[0] != '\0' ? own : "Q4_K_M";
     ht_status status;
+    if (strlen(name) >= sizeof j->format_text) {
+        return ht_fail(err, HT_INVAL, "format", HT_NO_POS, "'%.40s...' names no format", name);
+    }
+    snprintf(j->format_text, sizeof j->format_text, "%s", name);
     j->mix = ht_mix_find(name);
     if (j->mix != NULL) {
         j->type = (struct ht_quant_type){.format = ht_mix_base(j->mix)};
@@ -85,13 +89,23 @@ ht_status ht_quant_target(const struct ht_quant_job *j, enum ht_target *target, 
     for (size_t i = 0; i < j->o->n_tensor_rules && coded == NULL; i++) {
         coded = j->rules[i].type.coded ? &j->rules[i].type : NULL;
     }
-    bool ours = coded != NULL || ht_recipe_leaves(&j->recipe) != HT_LEAVES_NOTHING;
+    bool ruled = false;
+    for (size_t i = 0; i < j->recipe.n_rules; i++) {
+        ruled |= strchr(j->recipe.rules[i].format, ':') != NULL;
+    }
+    bool ours = coded != NULL || ruled || ht_recipe_leaves(&j->recipe) != HT_LEAVES_NOTHING;
     size_t len = strlen(j->o->output);
     bool gguf = len > 5 && strcasecmp(j->o->output + len - 5, ".gguf") == 0;
     *target = ours ? HT_TARGET_HALFTONE : HT_TARGET_GGUF;
-    if (gguf) {
+    if (gguf && coded == NULL) {
         HT_TRY(ht_recipe_check_container(&j->recipe, "GGUF", HT_LEAVES_NOTHING, err));
     }
+    if (gguf && coded == NULL && ruled) {
+        return ht_fail(err, HT_UNSUPPORTED, "recipe", HT_NO_POS,
+                       "a rule of the recipe asks for codes with scales apart, and GGUF has no type for that; write a "
+                       "halftone folder: -o OUT without .gguf");
+    }
+    HT_TRY(ht_recipe_check_container(&j->recipe, "the halftone folder", ~(unsigned)HT_LEAVES_KV, err));
     if (coded != NULL && gguf) {
         char text[HT_SCHEME_TEXT];
         return ht_fail(err, HT_UNSUPPORTED, "format", HT_NO_POS,
@@ -203,6 +217,50 @@ static bool is_outer(enum ht_role role) {
     return role == HT_ROLE_TOKEN_EMBD || role == HT_ROLE_OUTPUT;
 }
 
+/* What a rule of the recipe asks for, in place of the type for all: *ruled; *keep: the input's own type. */
+static ht_status rule_type(struct ht_quant_job *j, const struct ht_plan_tensor *t, const struct ht_quant_type **type,
+                           bool *keep, ht_err *err) {
+    struct ht_place_recipe how;
+    ht_recipe_weights(&j->recipe, t->role, t->layer, &how);
+    *type = NULL;
+    *keep = strcasecmp(how.format, "keep") == 0;
+    if (*keep || strcmp(how.format, j->recipe.places[HT_PLACE_WEIGHTS].format) == 0) {
+        return HT_OK;
+    }
+    struct ht_quant_type *own = ht_arena_calloc(&j->plan->arena, 1, sizeof *own);
+    if (own == NULL) {
+        return ht_fail_nomem(err, sizeof *own);
+    }
+    *type = own;
+    return find_format("recipe", how.format, own, err);
+}
+
+static ht_status choose_one(struct ht_quant_job *j, struct ht_plan_tensor *t, const struct ht_mix_facts *facts,
+                            const struct ht_quant_type *half, ht_err *err) {
+    const struct ht_quant_type *type = override(j, t->role);
+    uint64_t row = t->out.ne[0];
+    bool keep = false;
+    if (type == NULL) {
+        HT_TRY(rule_type(j, t, &type, &keep, err));
+    }
+    if (keep) {
+        t->wanted = t->out.format;
+        return HT_OK;
+    }
+    if (type == NULL && j->mix == NULL) {
+        type = is_outer(t->role) && j->type.coded ? half : &j->type;
+    }
+    if (type != NULL) {
+        t->wanted = type->format;
+        t->scheme = type->coded ? &type->scheme : NULL;
+        t->out.format = type->coded ? t->wanted : ht_format_fallback(t->wanted, row);
+    } else {
+        uint32_t layer = t->layer < 0 ? 0 : (uint32_t)t->layer;
+        t->out.format = ht_mix_choose(j->mix, facts, t->role, layer, row, &t->wanted);
+    }
+    return HT_OK;
+}
+
 ht_status ht_quant_choose(struct ht_quant_job *j, bool weighted, ht_err *err) {
     struct ht_flow_plan *p = j->plan;
     const struct ht_quant_type half = {.format = ht_format_find("f16")};
@@ -216,24 +274,10 @@ ht_status ht_quant_choose(struct ht_quant_job *j, bool weighted, ht_err *err) {
     };
     for (size_t i = 0; i < p->n_tensors; i++) {
         struct ht_plan_tensor *t = &p->tensors[i];
-        uint64_t row = t->out.ne[0];
-        if (!ht_plan_is_weight(t)) {
-            if (p->target == HT_TARGET_GGUF && !p->from_gguf && t->out.format->kind == HT_KIND_FLOAT) {
-                t->out.format = t->wanted = ht_format_find("f32"); /* vectors of a GGUF file */
-            }
-            continue;
-        }
-        const struct ht_quant_type *type = override(j, t->role);
-        if (type == NULL && j->mix == NULL) {
-            type = is_outer(t->role) && j->type.coded ? &half : &j->type;
-        }
-        if (type != NULL) {
-            t->wanted = type->format;
-            t->scheme = type->coded ? &type->scheme : NULL;
-            t->out.format = type->coded ? t->wanted : ht_format_fallback(t->wanted, row);
-        } else {
-            uint32_t layer = t->layer < 0 ? 0 : (uint32_t)t->layer;
-            t->out.format = ht_mix_choose(j->mix, &facts, t->role, layer, row, &t->wanted);
+        if (ht_plan_is_weight(t)) {
+            HT_TRY(choose_one(j, t, &facts, &half, err));
+        } else if (p->target == HT_TARGET_GGUF && !p->from_gguf && t->out.format->kind == HT_KIND_FLOAT) {
+            t->out.format = t->wanted = ht_format_find("f32"); /* vectors of a GGUF file */
         }
     }
     return ht_flow_plan_sizes(p, err);

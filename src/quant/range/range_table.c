@@ -9,7 +9,8 @@
 
 #define NO_OPTIONS {{NULL, 0, 0, 0, NULL, HT_OPTION_REAL, NULL}}
 #define ROW_ON(places, name, needs, summary, formula, source, ...)                                            \
-    {name, HT_AXIS_RANGE, places, HT_GRIDS_CODE, needs, HT_LEAVES_NOTHING, summary, formula, source, __VA_ARGS__}
+    {name, HT_AXIS_RANGE, places, HT_GRIDS_CODE, needs, HT_LEAVES_NOTHING, summary, formula, source, NULL, NULL, \
+     __VA_ARGS__}
 #define ROW(...) ROW_ON(HT_ON_WEIGHTS | HT_ON_ACTIVATIONS | HT_ON_KV, __VA_ARGS__)
 #define REAL(name, value, low, high, help) {name, value, low, high, help, HT_OPTION_REAL, NULL}
 #define WHOLE(name, value, low, high, help) {name, value, low, high, help, HT_OPTION_WHOLE, NULL}

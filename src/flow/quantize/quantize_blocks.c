@@ -1,0 +1,469 @@
+/* The driver of blocks: the model is taken apart layer by layer.
+ *
+ *     collect      what the recipe's parts need of the inputs of the layer's linears, in one pass of the text
+ *     transform    at the architecture's fold sites, in f32; then the inputs are collected as they are now
+ *     solve        each linear: split outliers, fit, snap, round, encode (quant/job.h)
+ *     keep         results go to the work file, which a later run resumes from
+ *     advance      hidden states move on through the quantized layer (sequential: false: through the unquantized one)
+ *
+ * Memory: one layer in f32 where transforms want it, its statistics, one linear, and the hidden states of the text. At
+ * the end the work file is mapped, and the tensors of the plan point into it. */
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "base/cpu.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "calib/calib.h"
+#include "flow/flow_stream.h"
+#include "flow/quantize/quantize.h"
+#include "flow/quantize/quantize_work.h"
+#include "model/fold_view.h"
+#include "quant/fold_job.h"
+#include "quant/recipe_yaml.h"
+
+#define MAX_LINEARS 32 /* of one layer */
+
+struct blocks {
+    struct ht_context *ctx;
+    struct ht_quant_job *job;
+    struct ht_model *model;
+    struct ht_calib_windows windows;
+    struct ht_calib_layers *calib; /* NULL: the recipe needs nothing */
+    struct ht_fold_block block;    /* the layer in f32, when transforms changed it */
+    struct ht_job results[MAX_LINEARS]; /* of the layer in work: the model computes with them until it moves on */
+    size_t n_results;
+    struct ht_meter meter;
+    uint64_t done;
+    unsigned needs;
+};
+
+/* ---- which tensors --------------------------------------------------------------------------------------------- */
+
+static struct ht_plan_tensor *tensor_of(const struct ht_quant_job *j, enum ht_role role, int32_t layer,
+                                        uint32_t *index) {
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        if (j->plan->tensors[i].role == role && j->plan->tensors[i].layer == layer) {
+            *index = (uint32_t)i;
+            return &j->plan->tensors[i];
+        }
+    }
+    return NULL;
+}
+
+/* A linear of a layer that leaves floating point. */
+static bool is_grid(const struct ht_plan_tensor *t) {
+    bool blocks = t->out.format->fit != NULL && t->in != NULL && t->in->format != t->out.format;
+    return ht_plan_is_weight(t) && t->in != NULL && t->layer >= 0 && (t->scheme != NULL || blocks);
+}
+
+bool ht_quant_wants_blocks(const struct ht_quant_job *j) {
+    const struct ht_recipe *r = &j->recipe;
+    unsigned beyond = ht_recipe_needs(r) & ~(unsigned)HT_NEEDS_MEAN_SQUARE;
+    bool coded = false;
+    for (size_t i = 0; i < j->plan->n_tensors && !coded; i++) {
+        coded = is_grid(&j->plan->tensors[i]) && j->plan->tensors[i].scheme != NULL;
+    }
+    return beyond != 0 || coded || r->places[HT_PLACE_WEIGHTS].n_transforms > 0 || ht_recipe_leaves(r) != 0;
+}
+
+/* ---- the job's digest -------------------------------------------------------------------------------------------- */
+
+static ht_status digest_of(const struct blocks *b, char digest[65], ht_err *err) {
+    const struct ht_quant_job *j = b->job;
+    struct ht_sha256 *sha;
+    struct ht_buf text;
+    char format[HT_SCHEME_TEXT];
+    ht_buf_init(&text, 0);
+    ht_buf_printf(&text, "%s %s %s seed %llu\n", ht_version(), ht_cpu_level_name(ht_cpu_best()), j->source_xxh3,
+                  (unsigned long long)j->o->seed);
+    ht_recipe_write(&j->recipe, &text);
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        const struct ht_plan_tensor *t = &j->plan->tensors[i];
+        ht_buf_printf(&text, "%s %s %llu %llu\n", t->out.name, ht_plan_format(t, format),
+                      (unsigned long long)t->out.ne[0], (unsigned long long)t->out.ne[1]);
+    }
+    ht_status status = ht_buf_ok(&text) ? ht_sha256_new(&sha, err) : ht_fail_nomem(err, text.len);
+    if (status == HT_OK) {
+        uint64_t n = b->windows.n * b->windows.window;
+        ht_sha256_update(sha, text.data, text.len);
+        ht_sha256_update(sha, &b->windows.window, sizeof b->windows.window);
+        ht_sha256_update(sha, b->windows.ids, n * sizeof *b->windows.ids);
+        ht_sha256_final(sha, digest);
+        ht_sha256_free(sha);
+    }
+    ht_buf_deinit(&text);
+    return status;
+}
+
+/* ---- the embedding ------------------------------------------------------------------------------------------------ */
+
+struct embedded {
+    const struct ht_format *format;
+    float *hidden;
+    uint64_t width;
+    unsigned char *bytes; /* [threads] rows */
+    uint64_t row_bytes;
+};
+
+static void embed_task(void *ctx, size_t row, int thread) {
+    const struct embedded *e = ctx;
+    unsigned char *bytes = e->bytes + (uint64_t)thread * e->row_bytes;
+    e->format->encode(e->hidden + row * e->width, NULL, bytes, e->width);
+    e->format->decode(bytes, e->hidden + row * e->width, e->width);
+}
+
+/* The first layer sees rows of the embedding as the file will hold them. */
+static ht_status embed(struct blocks *b, ht_err *err) {
+    uint32_t index;
+    const struct ht_plan_tensor *t = tensor_of(b->job, HT_ROLE_TOKEN_EMBD, -1, &index);
+    if (b->calib == NULL || t == NULL || t->in == NULL || t->in->format == t->out.format || t->scheme != NULL) {
+        return HT_OK;
+    }
+    struct embedded e = {.format = t->out.format, .width = t->out.ne[0]};
+    uint64_t tokens, threads = (uint64_t)ht_pool_threads(b->ctx->pool);
+    e.hidden = ht_calib_layers_hidden(b->calib, &tokens);
+    e.row_bytes = (ht_format_row_bytes(e.format, e.width) + 63) & ~63ull;
+    e.bytes = ht_mem_alloc_aligned(threads, e.row_bytes);
+    if (e.bytes == NULL) {
+        return ht_fail_nomem(err, threads * e.row_bytes);
+    }
+    ht_pool_run(b->ctx->pool, tokens, embed_task, &e);
+    ht_mem_free_aligned(e.bytes);
+    return HT_OK;
+}
+
+/* ---- one linear ----------------------------------------------------------------------------------------------------- */
+
+struct rows {
+    const struct ht_linear *linear;
+    float *w, *scratch; /* scratch [threads, cols] */
+};
+
+static void row_task(void *ctx, size_t row, int thread) {
+    const struct rows *r = ctx;
+    uint64_t cols = r->linear->w.cols;
+    ht_linear_row(r->linear, row, r->w + row * cols, r->scratch + (uint64_t)thread * cols);
+}
+
+static ht_status weights_of(struct blocks *b, const struct ht_linear *linear, float **w, ht_err *err) {
+    uint64_t rows = linear->w.rows, cols = linear->w.cols, threads = (uint64_t)ht_pool_threads(b->ctx->pool);
+    struct rows r = {linear, ht_mem_alloc_aligned(rows, cols * sizeof *r.w),
+                     ht_mem_alloc_aligned(threads, cols * sizeof *r.w)};
+    *w = r.w;
+    if (r.w == NULL || r.scratch == NULL) {
+        ht_mem_free_aligned(r.scratch);
+        return ht_fail_nomem(err, (rows + threads) * cols * sizeof *r.w);
+    }
+    ht_pool_run(b->ctx->pool, rows, row_task, &r);
+    ht_mem_free_aligned(r.scratch);
+    return HT_OK;
+}
+
+/* The model computes with the result from now on. */
+static void install(struct ht_linear *linear, const struct ht_format *block, const void *bytes, const struct ht_qtensor *q,
+                    const struct ht_sidecar *side) {
+    linear->w.format = block;
+    linear->w.data = bytes;
+    linear->w.row_bytes = block != NULL ? ht_format_row_bytes(block, linear->w.cols) : 0;
+    linear->q = q;
+    linear->side = side;
+}
+
+/* Floating point has one way to be rounded. */
+static void plain_choices(struct ht_place_recipe *how) {
+    struct ht_recipe plain;
+    ht_recipe_defaults(&plain);
+    how->range = plain.places[HT_PLACE_WEIGHTS].range;
+    how->round = plain.places[HT_PLACE_WEIGHTS].round;
+    how->outlier = plain.places[HT_PLACE_WEIGHTS].outlier;
+}
+
+static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear *linear, struct ht_plan_tensor *t,
+                       uint32_t index, ht_err *err) {
+    struct ht_quant_job *j = b->job;
+    struct ht_place_recipe how;
+    if (b->n_results == MAX_LINEARS) {
+        return ht_fail(err, HT_LIMIT, linear->name, HT_NO_POS, "a layer of more than %d matrices", MAX_LINEARS);
+    }
+    struct ht_job *job = &b->results[b->n_results++];
+    ht_recipe_weights(&j->recipe, t->role, t->layer, &how);
+    bool is_float = t->scheme == NULL && t->out.format->kind == HT_KIND_FLOAT;
+    if (is_float) {
+        plain_choices(&how);
+    }
+    *job = (struct ht_job){.pool = b->ctx->pool, .name = linear->name, .weights = &how,
+                           .activations = is_float ? NULL : &j->recipe.places[HT_PLACE_ACTIVATIONS],
+                           .block = t->scheme == NULL ? t->out.format : NULL, .rows = linear->w.rows,
+                           .cols = linear->w.cols,
+                           .stats = b->calib != NULL ? ht_calib_layers_stats(b->calib, linear) : NULL,
+                           .drift = is_float ? 0 : j->recipe.calibration.drift, .seed = j->o->seed + index};
+    if (t->scheme != NULL) {
+        job->scheme = *t->scheme;
+    }
+    ht_status status = weights_of(b, linear, &job->w, err);
+    if (status == HT_OK) {
+        status = ht_job_run(job, err);
+    }
+    ht_mem_free_aligned(job->w);
+    job->w = NULL;
+    job->weights = job->activations = NULL;
+    HT_TRY(status);
+    install(linear, job->block, job->bytes, job->block == NULL ? &job->q : NULL, job->side.leaves != 0 ? &job->side : NULL);
+    HT_TRY(ht_work_put(work, index, t->layer, job, err));
+    b->done += ht_tensor_elems(&t->out);
+    return ht_meter_tell(&b->meter, b->done, 0, linear->name, err);
+}
+
+/* ---- transforms --------------------------------------------------------------------------------------------------- */
+
+struct stats_at {
+    const struct blocks *b;
+    int32_t layer;
+};
+
+static const struct ht_stats *stats_of(void *ctx, enum ht_role role) {
+    const struct stats_at *at = ctx;
+    const struct ht_linear *linear = at->b->model->layers[at->layer].linears[role];
+    return at->b->calib != NULL && linear != NULL ? ht_calib_layers_stats(at->b->calib, linear) : NULL;
+}
+
+/* Norms and biases as they are now, for the output. */
+static ht_status keep_vectors(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
+    for (int role = 0; role < HT_ROLES; role++) {
+        const struct ht_fold_vector *v = &b->block.vectors[role];
+        uint32_t index;
+        const struct ht_plan_tensor *t = tensor_of(b->job, (enum ht_role)role, layer, &index);
+        if (v->x != NULL && v->used && t == NULL) {
+            return ht_fail(err, HT_UNSUPPORTED, ht_role_name((enum ht_role)role), HT_NO_POS,
+                           "a transform wants a %s that the model's file does not have", ht_role_name((enum ht_role)role));
+        }
+        if (v->x != NULL && v->used) {
+            HT_TRY(ht_work_put_vector(work, index, layer, v->x, v->n, err));
+        }
+    }
+    return HT_OK;
+}
+
+static ht_status collect(struct blocks *b, int32_t layer, ht_err *err) {
+    return b->calib != NULL ? ht_calib_layers_collect(b->calib, layer, err) : HT_OK;
+}
+
+static ht_status transform(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
+    const struct ht_place_recipe *w = &b->job->recipe.places[HT_PLACE_WEIGHTS];
+    struct stats_at at = {b, layer};
+    struct ht_fold_job fold = {.pool = b->ctx->pool, .block = &b->block, .sites = b->model->arch->folds,
+                               .recipe = &b->job->recipe, .format = b->job->format_text, .stats = stats_of, .ctx = &at};
+    bool any = false;
+    for (size_t i = 0; i < w->n_transforms; i++) {
+        any |= w->transforms[i].part->fold != NULL;
+    }
+    if (!any) {
+        return HT_OK;
+    }
+    HT_TRY(ht_fold_view_take(b->ctx->pool, b->model, layer, &b->block, err));
+    for (size_t i = 0; i < w->n_transforms; i++) {
+        if (w->transforms[i].part->fold != NULL) {
+            HT_TRY(w->transforms[i].part->fold(&fold, &w->transforms[i], err));
+            HT_TRY(ht_fold_view_put(b->model, &b->block, err));
+            HT_TRY(collect(b, layer, err)); /* inputs are others now */
+        }
+    }
+    b->job->folded_sites += fold.n_sites;
+    b->job->folded_dead += fold.dead;
+    b->job->folded_clamped += fold.clamped;
+    return keep_vectors(b, work, layer, err);
+}
+
+/* ---- one layer ------------------------------------------------------------------------------------------------------ */
+
+static void drop_layer(struct blocks *b) {
+    for (size_t i = 0; i < b->n_results; i++) {
+        ht_job_release(&b->results[i]);
+    }
+    b->n_results = 0;
+    ht_fold_block_deinit(&b->block);
+    b->block = (struct ht_fold_block){0};
+}
+
+static ht_status advance(struct blocks *b, int32_t layer, ht_err *err) {
+    bool last = layer + 1 == (int32_t)b->model->hp.n_layers;
+    return b->calib != NULL && !last ? ht_calib_layers_advance(b->calib, layer, err) : HT_OK;
+}
+
+static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
+    bool sequential = b->job->recipe.calibration.sequential;
+    HT_TRY(collect(b, layer, err));
+    if (b->calib != NULL) {
+        HT_TRY(ht_calib_layers_advance_float(b->calib, layer, err));
+    }
+    HT_TRY(transform(b, work, layer, err));
+    if (!sequential) {
+        HT_TRY(advance(b, layer, err));
+    }
+    for (int role = 0; role < HT_ROLES; role++) {
+        struct ht_linear *linear = b->model->layers[layer].linears[role];
+        uint32_t index;
+        struct ht_plan_tensor *t = linear != NULL ? tensor_of(b->job, (enum ht_role)role, layer, &index) : NULL;
+        /* What a transform has changed is written anew, also where it stays in floating point. */
+        if (t != NULL && (is_grid(t) || b->block.matrices[role].w != NULL)) {
+            HT_TRY(solve(b, work, linear, t, index, err));
+        }
+    }
+    HT_TRY(ht_work_end_layer(work, layer, err));
+    return sequential ? advance(b, layer, err) : HT_OK;
+}
+
+/* ---- what an earlier run has finished --------------------------------------------------------------------------------- */
+
+/* The model's own copy of a norm or bias: steps of the plan point to it. */
+static void put_vector(struct ht_layer *layer, enum ht_role role, const void *bytes, uint64_t n_bytes) {
+    if (layer->vectors[role] != NULL) {
+        memcpy((float *)(uintptr_t)layer->vectors[role], bytes, n_bytes);
+    }
+}
+
+/* Layers of a former run: hidden states go through them again, with the weights they were given then. */
+static ht_status resume(struct blocks *b, struct ht_work *work, uint32_t layers, ht_err *err) {
+    struct ht_work_item items[MAX_LINEARS];
+    struct ht_model *m = b->model;
+    ht_status status = HT_OK;
+    uint64_t at = 0;
+    bool sequential = b->job->recipe.calibration.sequential;
+    HT_TRY(ht_work_map(work, err));
+    bool more = ht_work_next(work, b->job->plan, &at, &items[0], &status, err);
+    for (int32_t layer = 0; layer < (int32_t)layers; layer++) {
+        if (b->calib != NULL) {
+            HT_TRY(ht_calib_layers_advance_float(b->calib, layer, err));
+        }
+        size_t n = 0;
+        while (more && items[n].layer == layer && n + 1 < MAX_LINEARS) {
+            const struct ht_plan_tensor *t = &b->job->plan->tensors[items[n].tensor];
+            struct ht_linear *linear = m->layers[layer].linears[t->role];
+            if (sequential && items[n].vector) {
+                put_vector(&m->layers[layer], t->role, items[n].bytes, items[n].n_bytes);
+            } else if (sequential && linear != NULL) {
+                install(linear, items[n].has_q ? NULL : t->out.format, items[n].bytes, items[n].has_q ? &items[n].q : NULL,
+                        items[n].side.leaves != 0 ? &items[n].side : NULL);
+            }
+            b->done += items[n].vector ? 0 : ht_tensor_elems(&t->out);
+            n++;
+            more = ht_work_next(work, b->job->plan, &at, &items[n], &status, err);
+        }
+        HT_TRY(status);
+        HT_TRY(advance(b, layer, err));
+        items[0] = items[n];
+    }
+    return HT_OK;
+}
+
+/* Tensors of the plan are what the work file holds. */
+static ht_status bind(struct blocks *b, struct ht_work *work, ht_err *err) {
+    struct ht_flow_plan *p = b->job->plan;
+    struct ht_work_item item;
+    ht_status status;
+    uint64_t at = 0;
+    HT_TRY(ht_work_map(work, err));
+    while (ht_work_next(work, p, &at, &item, &status, err)) {
+        struct ht_plan_tensor *t = &p->tensors[item.tensor];
+        if (item.vector) {
+            t->out.format = t->wanted = ht_format_find("f32");
+            t->stored = item.bytes;
+            continue;
+        }
+        struct ht_job_report *report = ht_arena_calloc(&p->arena, 1, sizeof *report);
+        struct ht_qtensor *q = item.has_q ? ht_arena_calloc(&p->arena, 1, sizeof *q) : NULL;
+        struct ht_sidecar *side = item.side.leaves != 0 ? ht_arena_calloc(&p->arena, 1, sizeof *side) : NULL;
+        if (report == NULL || (item.has_q && q == NULL) || (item.side.leaves != 0 && side == NULL)) {
+            return ht_fail_nomem(err, sizeof *report + sizeof *q + sizeof *side);
+        }
+        *report = item.report;
+        t->report = report;
+        t->stored = item.bytes;
+        if (q != NULL) {
+            *q = item.q;
+        }
+        if (side != NULL) {
+            *side = item.side;
+        }
+        t->q = q;
+        t->side = side;
+    }
+    HT_TRY(status);
+    return ht_flow_plan_sizes(p, err);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+
+/* Bytes of hidden states that would not fit beside the rest go to a file. */
+static const char *spill_path(const struct blocks *b) {
+    const ht_quantize_options *o = b->job->o;
+    uint64_t tokens = b->windows.n * b->windows.window;
+    if (o->memory_bytes == 0) {
+        return NULL;
+    }
+    uint64_t all = ht_calib_layers_memory(b->model, tokens, b->windows.window, ht_pool_threads(b->ctx->pool));
+    return all > o->memory_bytes ? o->output : NULL;
+}
+
+static ht_status start_calibration(struct blocks *b, ht_err *err) {
+    const ht_quantize_options *o = b->job->o;
+    b->needs = ht_recipe_needs(&b->job->recipe);
+    if (b->needs == HT_NEEDS_NOTHING) {
+        return HT_OK;
+    }
+    HT_TRY(ht_calib_windows(b->model, o->calib, o->n_calib, o->calib_tokens, o->ctx, &b->windows, err));
+    const struct ht_calib_layers_options options = {.needs = b->needs, .math = HT_MATH_EXACT, .spill = spill_path(b)};
+    b->job->spilled = options.spill != NULL;
+    b->job->calib_tokens = b->windows.n * b->windows.window;
+    return ht_calib_layers_new_with(b->ctx, b->model, &b->windows, &options, &b->calib, err);
+}
+
+static ht_status run(struct blocks *b, ht_err *err) {
+    struct ht_quant_job *j = b->job;
+    const ht_quantize_options *o = j->o;
+    struct ht_model_options options = {.pre = o->pre, .tokenizer_optional = ht_recipe_needs(&j->recipe) == 0};
+    char digest[65];
+    uint32_t done = 0;
+    uint64_t total = 0;
+    bool replaced = false;
+    HT_TRY(ht_model_load_with(o->input, &options, &b->model, err));
+    HT_TRY(start_calibration(b, err));
+    HT_TRY(embed(b, err));
+    HT_TRY(digest_of(b, digest, err));
+    HT_TRY(ht_work_open(o->output, digest, o->restart, &j->work, &done, &replaced, err));
+    if (replaced) {
+        ht_log(b->ctx, HT_LOG_INFO, "the work file beside %s was of another job, or not whole: started anew", o->output);
+    }
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        total += is_grid(&j->plan->tensors[i]) ? ht_tensor_elems(&j->plan->tensors[i].out) : 0;
+    }
+    if (done > 0) {
+        ht_log(b->ctx, HT_LOG_INFO, "going on behind layer %u of %u, which an earlier run finished", done,
+               b->model->hp.n_layers);
+        j->resumed_layers = done;
+        HT_TRY(resume(b, j->work, done, err));
+    }
+    ht_meter_init(&b->meter, b->ctx, "round", "weights", total);
+    for (uint32_t layer = done; layer < b->model->hp.n_layers; layer++) {
+        HT_TRY(run_layer(b, j->work, (int32_t)layer, err));
+        drop_layer(b);
+    }
+    return bind(b, j->work, err);
+}
+
+ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    struct blocks *b = ht_mem_calloc(1, sizeof *b);
+    if (b == NULL) {
+        return ht_fail_nomem(err, sizeof *b);
+    }
+    b->ctx = ctx;
+    b->job = j;
+    ht_status status = run(b, err);
+    drop_layer(b);
+    ht_calib_layers_free(b->calib);
+    ht_calib_windows_deinit(&b->windows);
+    ht_model_unload(b->model);
+    ht_mem_free(b);
+    return status;
+}

@@ -1,0 +1,28 @@
+/* ONE BLOCK on its way through step 1: transforms change several linears and norms at once, at the fold sites of the
+ * architecture. What a transform of part.c sees: the block in f32, the sites, and statistics by role. */
+#ifndef HT_QUANT_FOLD_JOB_H
+#define HT_QUANT_FOLD_JOB_H
+
+#include "base/pool.h"
+#include "quant/recipe.h"
+#include "tensor/fold.h"
+
+struct ht_fold_job {
+    struct ht_pool *pool;
+    struct ht_fold_block *block;     /* changed in place */
+    const struct ht_foldsite *sites; /* the architecture's; name NULL ends them */
+    const struct ht_recipe *recipe;  /* for parts that try: what becomes of a matrix afterwards */
+    const char *format;              /* of weights, in place of a recipe without one */
+    /* Statistics of the input of a linear as the block stands; NULL: none were collected. */
+    const struct ht_stats *(*stats)(void *ctx, enum ht_role role);
+    void *ctx;
+    /* what happened, added up over sites */
+    uint64_t n_sites, channels, dead, clamped;
+    double alpha_sum; /* of sites that searched */
+    uint64_t n_searched;
+};
+
+ht_status ht_fold_job_migrate(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_fold_job_equalize(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+
+#endif

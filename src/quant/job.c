@@ -1,0 +1,411 @@
+#include "quant/job.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+#include "base/sys.h"
+#include "quant/range_scheme.h"
+#include "quant/round/dense.h"
+#include "tensor/act.h"
+
+#define CHUNK 256u /* rows measured at once */
+
+const float *ht_job_importance(const struct ht_job *job, float *room) {
+    const struct ht_stats *s = job->stats;
+    if (s != NULL && s->gram != NULL) {
+        for (uint64_t j = 0; j < job->cols; j++) {
+            room[j] = s->gram[j * job->cols + j];
+        }
+        return room;
+    }
+    return s != NULL ? s->mean_square : NULL;
+}
+
+/* ---- rounding to nearest ------------------------------------------------------------------------------------- */
+
+struct encode {
+    const struct ht_job *job;
+    const float *importance;
+    uint64_t row_bytes;
+};
+
+static void encode_task(void *ctx, size_t row, int thread) {
+    (void)thread;
+    const struct encode *e = ctx;
+    const struct ht_job *j = e->job;
+    j->block->encode(j->w + row * j->cols, e->importance, j->bytes + row * e->row_bytes, j->cols);
+}
+
+static ht_status encode_blocks(struct ht_job *job, const float *importance, ht_err *err) {
+    struct encode e = {job, importance, ht_format_row_bytes(job->block, job->cols)};
+    job->bytes = ht_mem_alloc_aligned(job->rows, e.row_bytes);
+    if (job->bytes == NULL) {
+        return ht_fail_nomem(err, job->rows * e.row_bytes);
+    }
+    ht_pool_run(job->pool, job->rows, encode_task, &e);
+    return HT_OK;
+}
+
+/* The range part of codes; own: the scheme's, weighted: the weighted squared error. */
+static ht_status code_range(const struct ht_job *job, struct ht_range_scheme *room, ht_range_fn **fn, ht_err *err) {
+    const struct ht_choice *c = &job->weights->range;
+    struct ht_range_choice range = {0};
+    *fn = NULL;
+    if (strcmp(c->part->name, "own") == 0) {
+        return HT_OK;
+    }
+    if (strcmp(c->part->name, "weighted") == 0) {
+        HT_TRY(ht_range_parse("wmse", &range, err));
+    } else {
+        range.part = ht_range_find(c->part->name);
+        memcpy(range.options, c->options, sizeof range.options);
+    }
+    *fn = ht_range_of_scheme;
+    return ht_range_scheme_init(room, &range, &job->scheme, err);
+}
+
+static ht_status encode_codes(struct ht_job *job, const float *importance, enum ht_rounding rounding, ht_err *err) {
+    struct ht_qtensor_counts counts = {0};
+    struct ht_range_scheme *range = ht_mem_calloc(1, sizeof *range);
+    struct ht_qtensor_options o = {.name = job->name, .weight = importance, .range_ctx = range, .rounding = rounding,
+                                   .seed = job->seed, .pool = job->pool};
+    ht_status status = range == NULL ? ht_fail_nomem(err, sizeof *range) : code_range(job, range, &o.range, err);
+    if (status == HT_OK) {
+        status = ht_qtensor_init(&job->q, &job->scheme, job->rows, job->cols, job->name, err);
+    }
+    if (status == HT_OK) {
+        status = ht_qtensor_encode(&job->q, job->w, &o, &counts, err);
+    }
+    job->report.saturated = counts.saturated;
+    ht_mem_free(range);
+    return status;
+}
+
+static ht_status round_plain(struct ht_job *job, enum ht_rounding rounding, ht_err *err) {
+    bool weighted = (job->weights->range.part->needs & HT_NEEDS_MEAN_SQUARE) != 0;
+    float *room = ht_mem_alloc_array(job->cols, sizeof *room);
+    if (room == NULL) {
+        return ht_fail_nomem(err, job->cols * sizeof *room);
+    }
+    const float *importance = weighted ? ht_job_importance(job, room) : NULL;
+    ht_status status = job->block != NULL ? encode_blocks(job, importance, err)
+                                          : encode_codes(job, importance, rounding, err);
+    ht_mem_free(room);
+    return status;
+}
+
+ht_status ht_job_round_nearest(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    (void)choice;
+    return round_plain(job, HT_ROUND_EVEN, err);
+}
+
+ht_status ht_job_round_stochastic(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    (void)choice;
+    return round_plain(job, HT_ROUND_STOCHASTIC, err);
+}
+
+/* ---- error feedback ------------------------------------------------------------------------------------------- */
+
+ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    const struct ht_choice *c = &job->weights->range;
+    struct ht_round_options o;
+    struct ht_round_report r = {0};
+    struct ht_range_choice range;
+    ht_round_defaults(&o);
+    o.damping = ht_choice_value(choice, "damping");
+    o.descents = (uint32_t)ht_choice_value(choice, "descents");
+    o.order = (enum ht_round_order)ht_choice_value(choice, "order");
+    o.dynamic = ht_choice_value(choice, "dynamic") != 0;
+    range.part = ht_range_find(c->part->name);
+    if (range.part != NULL) { /* own and weighted: least weighted squares */
+        memcpy(range.options, c->options, sizeof range.options);
+        o.range = &range;
+    }
+    if (job->block == NULL) {
+        HT_TRY(ht_round_qtensor(job->pool, &job->scheme, job->w, job->rows, job->cols, job->stats->gram, &o, &job->q, &r,
+                                err));
+    } else {
+        uint64_t row_bytes = ht_format_row_bytes(job->block, job->cols);
+        job->bytes = ht_mem_alloc_aligned(job->rows, row_bytes);
+        if (job->bytes == NULL) {
+            return ht_fail_nomem(err, job->rows * row_bytes);
+        }
+        HT_TRY(ht_round_feedback(job->pool, job->block, job->w, job->rows, job->cols, job->stats->gram, &o, job->bytes,
+                                 &r, err));
+    }
+    struct ht_job_report *report = &job->report;
+    report->loss_nearest = r.loss_nearest;
+    report->loss = r.loss;
+    report->damping = r.damping;
+    report->dampings = r.dampings;
+    report->dead = r.dead;
+    report->kept_nearest = r.kept_nearest;
+    return HT_OK;
+}
+
+/* ---- drift ----------------------------------------------------------------------------------------------------- */
+
+struct solve {
+    const float *l, *lt; /* [cols, cols] lower factor, and its transpose */
+    float *b;            /* [rows, cols] right sides, then solutions */
+    uint64_t cols;
+};
+
+static void solve_task(void *ctx, size_t row, int thread) {
+    (void)thread;
+    const struct solve *s = ctx;
+    float *b = s->b + row * s->cols;
+    for (uint64_t i = 0; i < s->cols; i++) {
+        double sum = b[i];
+        for (uint64_t j = 0; j < i; j++) {
+            sum -= (double)s->l[i * s->cols + j] * b[j];
+        }
+        b[i] = (float)(sum / s->l[i * s->cols + i]);
+    }
+    for (uint64_t i = s->cols; i-- > 0;) {
+        double sum = b[i];
+        for (uint64_t j = i + 1; j < s->cols; j++) {
+            sum -= (double)s->lt[i * s->cols + j] * b[j];
+        }
+        b[i] = (float)(sum / s->lt[i * s->cols + i]);
+    }
+}
+
+/* H + damping = L L^T into l; the damping grows until that works. */
+static ht_status factor(struct ht_pool *pool, const float *h, uint64_t cols, float *l, ht_err *err) {
+    double mean = 0;
+    uint64_t pivot = 0;
+    for (uint64_t j = 0; j < cols; j++) {
+        mean += h[j * cols + j] / (double)cols;
+    }
+    for (double damping = 0.01 * mean; damping <= 100 * mean && mean > 0; damping *= 10) {
+        memcpy(l, h, cols * cols * sizeof *l);
+        for (uint64_t j = 0; j < cols; j++) {
+            l[j * cols + j] += (float)damping;
+        }
+        HT_TRY(ht_dense_cholesky(pool, l, cols, &pivot, err));
+        if (pivot == cols) {
+            return HT_OK;
+        }
+    }
+    return ht_fail(err, HT_NUMERIC, "drift", HT_NO_POS, "the moments of %llu inputs cannot be factored, whatever the "
+                   "damping; leave drift away", (unsigned long long)cols);
+}
+
+ht_status ht_drift_correct(struct ht_pool *pool, float *w, uint64_t rows, uint64_t cols, const float *h, const float *g,
+                           double drift, ht_err *err) {
+    float *l = ht_mem_alloc_aligned(cols, cols * sizeof *l), *t = ht_mem_alloc_aligned(cols, cols * sizeof *t);
+    float *b = ht_mem_alloc_aligned(rows, cols * sizeof *b);
+    void *scratch = ht_mem_alloc_aligned(1, ht_dense_scratch_bytes(rows, cols, cols, ht_pool_threads(pool)));
+    ht_status status = HT_OK;
+    if (l == NULL || t == NULL || b == NULL || scratch == NULL) {
+        status = ht_fail_nomem(err, (2 * cols + rows) * cols * sizeof *l);
+        goto done;
+    }
+    /* W* - W = W (G - H) (H + damping)^-1: damping pulls towards W, not towards 0. */
+    for (uint64_t i = 0; i < cols; i++) {
+        for (uint64_t j = 0; j < cols; j++) {
+            t[j * cols + i] = g[i * cols + j] - h[i * cols + j];
+        }
+    }
+    ht_dense_product(pool, w, rows, cols, t, cols, cols, b, scratch);
+    HT_TRY_DONE(factor(pool, h, cols, l, err));
+    for (uint64_t i = 0; i < cols; i++) {
+        for (uint64_t j = 0; j <= i; j++) {
+            t[j * cols + i] = l[i * cols + j];
+        }
+    }
+    struct solve s = {l, t, b, cols};
+    ht_pool_run(pool, rows, solve_task, &s);
+    for (uint64_t i = 0; i < rows * cols; i++) {
+        w[i] += (float)drift * b[i];
+    }
+done:
+    ht_mem_free_aligned(l);
+    ht_mem_free_aligned(t);
+    ht_mem_free_aligned(b);
+    ht_mem_free_aligned(scratch);
+    return status;
+}
+
+/* ---- activations ------------------------------------------------------------------------------------------------ */
+
+/* Fixed scales of the whole input, from what calibration saw. */
+static ht_status fixed_range(const struct ht_job *job, float *lo, float *hi, ht_err *err) {
+    const struct ht_stats *s = job->stats;
+    const struct ht_choice *c = &job->activations->range;
+    bool bounds = strcmp(c->part->name, "absmax") == 0 || strcmp(c->part->name, "minmax") == 0;
+    if (bounds) {
+        *lo = *hi = 0;
+        for (uint64_t j = 0; j < job->cols; j++) {
+            *lo = s->min[j] < *lo ? s->min[j] : *lo;
+            *hi = s->max[j] > *hi ? s->max[j] : *hi;
+        }
+        return HT_OK;
+    }
+    struct ht_range_scheme *r = ht_mem_calloc(1, sizeof *r);
+    struct ht_range_choice range = {.part = ht_range_find(c->part->name)};
+    memcpy(range.options, c->options, sizeof range.options);
+    ht_status status = r == NULL ? ht_fail_nomem(err, sizeof *r)
+                                 : ht_range_scheme_init(r, &range, &job->side.act, err);
+    if (status == HT_OK) {
+        status = ht_range_of_scheme(r, &job->side.act, s->sample, NULL, s->n_sample * s->cols, lo, hi, err);
+    }
+    ht_mem_free(r);
+    return status;
+}
+
+static ht_status quantize_inputs(struct ht_job *job, ht_err *err) {
+    struct ht_sidecar *side = &job->side;
+    const struct ht_place_recipe *a = job->activations;
+    bool columns = strcmp(a->outlier.part->name, "threshold") == 0;
+    side->leaves |= HT_LEAVES_ACT | (columns ? HT_LEAVES_THRESHOLD : 0);
+    side->threshold = columns ? (float)ht_choice_value(&a->outlier, "threshold") : 0;
+    HT_TRY(ht_scheme_parse(a->format, &side->act, err));
+    side->leaves |= side->act.granularity == HT_PER_TENSOR ? HT_LEAVES_ACT_SCALE : 0;
+    return HT_OK;
+}
+
+static ht_status fix_scales(struct ht_job *job, ht_err *err) {
+    float lo, hi;
+    if ((job->side.leaves & HT_LEAVES_ACT_SCALE) == 0) {
+        return HT_OK;
+    }
+    HT_TRY(fixed_range(job, &lo, &hi, err));
+    struct ht_affine grid = ht_scheme_cover(&job->side.act, lo, hi);
+    job->side.act_scale[0] = grid.scale > 0 ? grid.scale : 1.0f; /* an input that was always 0 */
+    if (job->side.act_zero != NULL) {
+        job->side.act_zero[0] = grid.zero;
+    }
+    return HT_OK;
+}
+
+/* ---- what was lost ---------------------------------------------------------------------------------------------- */
+
+void ht_job_decode(const struct ht_job *job, uint64_t row0, uint64_t n, float *x, float *scratch) {
+    if (job->block == NULL) {
+        ht_sidecar_dense(&job->q, job->side.leaves != 0 ? &job->side : NULL, row0, n, x, scratch);
+        return;
+    }
+    uint64_t row_bytes = ht_format_row_bytes(job->block, job->cols);
+    for (uint64_t r = 0; r < n; r++) {
+        job->block->decode(job->bytes + (row0 + r) * row_bytes, x + r * job->cols, job->cols);
+    }
+    if (job->side.leaves != 0) {
+        ht_sidecar_apply_rows(&job->side, row0, n, x, scratch);
+    }
+}
+
+struct measure {
+    float *x, *y, *room;
+    void *scratch;
+};
+
+/* Sum over rows of e H e^T, in the order of the rows; y [n, cols] is scratch. */
+static double quadratic(const struct ht_job *job, const struct measure *m, const float *e, uint64_t n,
+                        const float *importance) {
+    uint64_t cols = job->cols;
+    const float *gram = job->stats != NULL ? job->stats->gram : NULL;
+    double sum = 0;
+    if (gram != NULL) {
+        ht_dense_product(job->pool, e, n, cols, gram, cols, cols, m->y, m->scratch);
+        for (uint64_t i = 0; i < n * cols; i++) {
+            sum += (double)e[i] * m->y[i];
+        }
+        return sum;
+    }
+    for (uint64_t i = 0; i < n * cols; i++) {
+        sum += (double)e[i] * e[i] * (importance != NULL ? importance[i % cols] : 1.0f);
+    }
+    return sum;
+}
+
+/* original: the weights before drift and outliers were taken away. */
+static ht_status measure(struct ht_job *job, const float *original, ht_err *err) {
+    uint64_t cols = job->cols;
+    struct ht_job_report *r = &job->report;
+    struct measure m = {ht_mem_alloc_aligned(CHUNK, cols * sizeof(float)),
+                        ht_mem_alloc_aligned(CHUNK, cols * sizeof(float)),
+                        ht_mem_alloc_aligned(2, cols * sizeof(float)),
+                        ht_mem_alloc_aligned(1, ht_dense_scratch_bytes(CHUNK, cols, cols, ht_pool_threads(job->pool)))};
+    ht_status status = HT_OK;
+    if (m.x == NULL || m.y == NULL || m.room == NULL || m.scratch == NULL) {
+        status = ht_fail_nomem(err, (2 * CHUNK + 2) * cols * sizeof(float));
+    } else {
+        const float *importance = ht_job_importance(job, m.room);
+        r->moments = job->stats != NULL && job->stats->gram != NULL ? 2 : importance != NULL ? 1 : 0;
+        r->signal = r->loss = 0;
+        for (uint64_t row = 0; row < job->rows; row += CHUNK) {
+            uint64_t n = job->rows - row < CHUNK ? job->rows - row : CHUNK;
+            r->signal += quadratic(job, &m, original + row * cols, n, importance);
+            ht_job_decode(job, row, n, m.x, m.room + cols);
+            for (uint64_t i = 0; i < n * cols; i++) {
+                m.x[i] -= original[row * cols + i];
+            }
+            r->loss += quadratic(job, &m, m.x, n, importance);
+        }
+        r->loss_nearest = r->loss_nearest > 0 ? r->loss_nearest : r->loss;
+    }
+    ht_mem_free_aligned(m.x);
+    ht_mem_free_aligned(m.y);
+    ht_mem_free_aligned(m.room);
+    ht_mem_free_aligned(m.scratch);
+    return status;
+}
+
+/* ---- the six steps ----------------------------------------------------------------------------------------------- */
+
+static ht_status check_input(const struct ht_job *job, ht_err *err) {
+    uint64_t bad = 0;
+    for (uint64_t i = 0; i < job->rows * job->cols; i++) {
+        bad += !isfinite(job->w[i]);
+    }
+    if (bad != 0) {
+        return ht_fail(err, HT_NUMERIC, job->name, HT_NO_POS, "%llu of %llu weights are NaN or Inf",
+                       (unsigned long long)bad, (unsigned long long)(job->rows * job->cols));
+    }
+    return HT_OK;
+}
+
+ht_status ht_job_run(struct ht_job *job, ht_err *err) {
+    const struct ht_place_recipe *how = job->weights;
+    double started = ht_sys_now();
+    bool inputs = job->activations != NULL && job->activations->format[0] != '\0';
+    HT_TRY(check_input(job, err));
+    float *original = ht_mem_alloc_aligned(job->rows, job->cols * sizeof *original);
+    if (original == NULL) {
+        return ht_fail_nomem(err, job->rows * job->cols * sizeof *original);
+    }
+    memcpy(original, job->w, job->rows * job->cols * sizeof *original);
+    ht_status status = HT_OK;
+    job->report = (struct ht_job_report){.tokens = job->stats != NULL ? job->stats->tokens : 0};
+    job->side = (struct ht_sidecar){.rows = job->rows, .cols = job->cols};
+    if (job->drift > 0 && job->stats != NULL && job->stats->cross != NULL) {
+        HT_TRY_DONE(ht_drift_correct(job->pool, job->w, job->rows, job->cols, job->stats->gram, job->stats->cross,
+                                     job->drift, err));
+        job->report.drift = job->drift;
+    }
+    if (inputs) {
+        HT_TRY_DONE(quantize_inputs(job, err));
+    }
+    if (how->outlier.part->run != NULL) {
+        HT_TRY_DONE(how->outlier.part->run(job, &how->outlier, err));
+    }
+    if (job->side.leaves != 0 && !job->side.owned) { /* parts with contents have made it themselves */
+        HT_TRY_DONE(ht_sidecar_init(&job->side, job->name, err));
+    }
+    HT_TRY_DONE(how->round.part->run(job, &how->round, err));
+    HT_TRY_DONE(inputs ? fix_scales(job, err) : HT_OK);
+    HT_TRY_DONE(measure(job, original, err));
+    job->report.seconds = ht_sys_now() - started;
+done:
+    ht_mem_free_aligned(original);
+    return status;
+}
+
+void ht_job_release(struct ht_job *job) {
+    ht_mem_free_aligned(job->bytes);
+    job->bytes = NULL;
+    ht_qtensor_deinit(&job->q);
+    ht_sidecar_deinit(&job->side);
+}

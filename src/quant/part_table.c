@@ -1,0 +1,118 @@
+/* The rows of every axis. What is not implemented does not stand here. */
+#include <strings.h>
+
+#include "quant/fold_job.h"
+#include "quant/job.h"
+#include "quant/range.h"
+
+#define NO_OPTIONS {{NULL, 0, 0, 0, NULL, HT_OPTION_REAL, NULL}}
+#define REAL(name, value, low, high, help) {name, value, low, high, help, HT_OPTION_REAL, NULL}
+#define WHOLE(name, value, low, high, help) {name, value, low, high, help, HT_OPTION_WHOLE, NULL}
+#define FLAG(name, value, help) {name, value, 0, 1, help, HT_OPTION_FLAG, NULL}
+#define WORD(name, value, last, help, words) {name, value, 0, last, help, HT_OPTION_WORD, words}
+
+/* A transform of the weights of a block: folds away, so it leaves nothing. */
+#define FOLD(name, needs, summary, formula, source, fold, ...)                                                  \
+    {name, HT_AXIS_TRANSFORM, HT_ON_WEIGHTS, HT_GRIDS_ALL, needs, HT_LEAVES_NOTHING, summary, formula, source, NULL, \
+     fold, __VA_ARGS__}
+
+static const struct ht_part transforms[] = {
+    FOLD("none", HT_NEEDS_NOTHING, "the tensor as it is", "W' = W", "-", NULL, NO_OPTIONS),
+    FOLD("migrate", HT_NEEDS_ABSMAX,
+         "the reach of inputs moves into the weights that read them, by an exponent; folded into the norm before",
+         "s_j = max|x_j|^alpha / max|W_j|^(1 - alpha),  x' = x / s,  W' = W diag(s)",
+         "Xiao et al. 2022, arXiv 2211.10438, eq. 4", ht_fold_job_migrate,
+         {REAL("alpha", 0.5, 0, 1, "share of the inputs' reach that moves"),
+          FLAG("all", 0, "also between matrices: values into the output projection, up into down")}),
+    FOLD("equalize", HT_NEEDS_NOTHING, "two matrices that follow each other get the same reach per channel; needs no data",
+         "s_j = sqrt(max|row j of the first| / max|column j of the second|)",
+         "Nagel et al. 2019, arXiv 1906.04721, section 4.1", ht_fold_job_equalize, NO_OPTIONS),
+};
+
+#define RANGE(name, grids, needs, summary, formula, source)                                                        \
+    {name, HT_AXIS_RANGE, HT_ON_WEIGHTS, grids, needs, HT_LEAVES_NOTHING, summary, formula, source, NULL, NULL, NO_OPTIONS}
+
+/* Ranges that belong to the format itself; those that any code grid can have follow from range_table.c. */
+static const struct ht_part own_ranges[] = {
+    RANGE("own", HT_GRIDS_ALL, HT_NEEDS_NOTHING,
+          "what the format does by itself: GGUF types search the least squared error, codes cover the smallest to the "
+          "largest value",
+          "scale = argmin_s sum_j (w_j - s q_j)^2", "Jacob et al. 2017, arXiv 1712.05877"),
+    RANGE("weighted", HT_GRIDS_ALL, HT_NEEDS_MEAN_SQUARE,
+          "a search like that, each column weighted by the mean square of its input",
+          "scale = argmin_s sum_j E[x_j^2] (w_j - s q_j)^2", "llama.cpp, pull request 4861"),
+};
+
+static const struct ht_part rounds[] = {
+    {"nearest", HT_AXIS_ROUND, HT_ON_WEIGHTS | HT_ON_ACTIVATIONS | HT_ON_KV, HT_GRIDS_ALL, HT_NEEDS_NOTHING,
+     HT_LEAVES_NOTHING, "each value takes the nearest point of its grid", "q = argmin_q |w - s q|",
+     "Jacob et al. 2017, arXiv 1712.05877", ht_job_round_nearest, NULL, NO_OPTIONS},
+    {"stochastic", HT_AXIS_ROUND, HT_ON_WEIGHTS, HT_GRIDS_CODE, HT_NEEDS_NOTHING, HT_LEAVES_NOTHING,
+     "up or down by chance, so that the mean is exact; the seed decides", "P(up) = w/s - floor(w/s)",
+     "Gupta et al. 2015, arXiv 1502.02551", ht_job_round_stochastic, NULL, NO_OPTIONS},
+    {"feedback", HT_AXIS_ROUND, HT_ON_WEIGHTS, HT_GRIDS_ALL, HT_NEEDS_GRAM, HT_LEAVES_NOTHING,
+     "columns one after the other, each making up for the errors before it; then descent and refit",
+     "w_j <- w_j + sum_{i<j} e_i R_ij / R_jj,  H = R R^T", "Frantar et al. 2022, arXiv 2210.17323",
+     ht_job_round_feedback, NULL,
+     {REAL("damping", 0.01, 0, 10, "added to the diagonal of H, times its mean"),
+      WORD("order", 0, 2, "columns by falling diag(H), in their own order, or group by group", "falling|natural|groups"),
+      FLAG("dynamic", 0, "fit each group when its turn comes, to weights as feedback has left them"),
+      WHOLE("descents", 4, 0, 64, "sweeps of coordinate descent behind the feedback")}},
+};
+
+static const struct ht_part outliers[] = {
+    {"none", HT_AXIS_OUTLIER, HT_ON_WEIGHTS | HT_ON_ACTIVATIONS | HT_ON_KV, HT_GRIDS_ALL, HT_NEEDS_NOTHING,
+     HT_LEAVES_NOTHING, "everything stays on the grid", "W'' = W'", "-", NULL, NULL, NO_OPTIONS},
+    {"threshold", HT_AXIS_OUTLIER, HT_ON_ACTIVATIONS, HT_GRIDS_CODE, HT_NEEDS_NOTHING, HT_LEAVES_THRESHOLD,
+     "inputs beyond a threshold are not rounded and meet the decoded weights, token by token",
+     "y = sum_{|x_j| > t} x_j W_j + s_x s_w sum_{|x_j| <= t} q_xj q_wj", "Dettmers et al. 2022, arXiv 2208.07339, section 3.2",
+     NULL, NULL, {REAL("threshold", 6, 0.001, 1e6, "magnitude of an input that is large")}},
+};
+
+static const struct ht_part *range_at(size_t i) {
+    return &ht_range_at(i)->part;
+}
+
+/* Pieces of the table, axis after axis. */
+static const struct {
+    const struct ht_part *rows; /* NULL: at */
+    size_t n;
+    size_t (*count)(void);
+    const struct ht_part *(*at)(size_t i);
+} pieces[] = {
+    {transforms, sizeof transforms / sizeof transforms[0], NULL, NULL},
+    {own_ranges, sizeof own_ranges / sizeof own_ranges[0], NULL, NULL},
+    {NULL, 0, ht_range_count, range_at},
+    {rounds, sizeof rounds / sizeof rounds[0], NULL, NULL},
+    {outliers, sizeof outliers / sizeof outliers[0], NULL, NULL},
+};
+enum { N_PIECES = sizeof pieces / sizeof pieces[0] };
+
+size_t ht_part_count(void) {
+    size_t n = 0;
+    for (size_t i = 0; i < N_PIECES; i++) {
+        n += pieces[i].rows != NULL ? pieces[i].n : pieces[i].count();
+    }
+    return n;
+}
+
+const struct ht_part *ht_part_at(size_t i) {
+    for (size_t p = 0; p < N_PIECES; p++) {
+        size_t n = pieces[p].rows != NULL ? pieces[p].n : pieces[p].count();
+        if (i < n) {
+            return pieces[p].rows != NULL ? &pieces[p].rows[i] : pieces[p].at(i);
+        }
+        i -= n;
+    }
+    return NULL;
+}
+
+const struct ht_part *ht_part_find(enum ht_axis axis, const char *name) {
+    const struct ht_part *part;
+    for (size_t i = 0; (part = ht_part_at(i)) != NULL; i++) {
+        if (part->axis == axis && strcasecmp(part->name, name) == 0) {
+            return part;
+        }
+    }
+    return NULL;
+}
