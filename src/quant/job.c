@@ -21,7 +21,7 @@ const float *ht_job_importance(const struct ht_job *job, float *room) {
     return s != NULL ? s->mean_square : NULL;
 }
 
-/* ---- rounding to nearest ------------------------------------------------------------------------------------- */
+/* ---- rounding to nearest ---- */
 
 struct encode {
     const struct ht_job *job;
@@ -47,7 +47,8 @@ static ht_status encode_blocks(struct ht_job *job, const float *importance, ht_e
 }
 
 /* The range part of codes; own: the scheme's, weighted: the weighted squared error. */
-static ht_status code_range(const struct ht_job *job, struct ht_range_scheme *room, ht_range_fn **fn, ht_err *err) {
+static ht_status code_range(const struct ht_job *job, struct ht_range_scheme *room, ht_range_fn **fn,
+                            ht_err *err) {
     const struct ht_choice *c = &job->weights->range;
     struct ht_range_choice range = {0};
     *fn = NULL;
@@ -64,12 +65,18 @@ static ht_status code_range(const struct ht_job *job, struct ht_range_scheme *ro
     return ht_range_scheme_init(room, &range, &job->scheme, err);
 }
 
-static ht_status encode_codes(struct ht_job *job, const float *importance, enum ht_rounding rounding, ht_err *err) {
+static ht_status encode_codes(struct ht_job *job, const float *importance, enum ht_rounding rounding,
+                              ht_err *err) {
     struct ht_qtensor_counts counts = {0};
     struct ht_range_scheme *range = ht_mem_calloc(1, sizeof *range);
-    struct ht_qtensor_options o = {.name = job->name, .weight = importance, .range_ctx = range, .rounding = rounding,
-                                   .seed = job->seed, .pool = job->pool};
-    ht_status status = range == NULL ? ht_fail_nomem(err, sizeof *range) : code_range(job, range, &o.range, err);
+    struct ht_qtensor_options o = {.name = job->name,
+                                   .weight = importance,
+                                   .range_ctx = range,
+                                   .rounding = rounding,
+                                   .seed = job->seed,
+                                   .pool = job->pool};
+    ht_status status =
+        range == NULL ? ht_fail_nomem(err, sizeof *range) : code_range(job, range, &o.range, err);
     if (status == HT_OK) {
         status = ht_qtensor_init(&job->q, &job->scheme, job->rows, job->cols, job->name, err);
     }
@@ -104,7 +111,7 @@ ht_status ht_job_round_stochastic(struct ht_job *job, const struct ht_choice *ch
     return round_plain(job, HT_ROUND_STOCHASTIC, err);
 }
 
-/* ---- error feedback ------------------------------------------------------------------------------------------- */
+/* ---- error feedback ---- */
 
 ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
     const struct ht_choice *c = &job->weights->range;
@@ -122,16 +129,16 @@ ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choi
         o.range = &range;
     }
     if (job->block == NULL) {
-        HT_TRY(ht_round_qtensor(job->pool, &job->scheme, job->w, job->rows, job->cols, job->stats->gram, &o, &job->q, &r,
-                                err));
+        HT_TRY(ht_round_qtensor(job->pool, &job->scheme, job->w, job->rows, job->cols, job->stats->gram, &o,
+                                &job->q, &r, err));
     } else {
         uint64_t row_bytes = ht_format_row_bytes(job->block, job->cols);
         job->bytes = ht_mem_alloc_aligned(job->rows, row_bytes);
         if (job->bytes == NULL) {
             return ht_fail_nomem(err, job->rows * row_bytes);
         }
-        HT_TRY(ht_round_feedback(job->pool, job->block, job->w, job->rows, job->cols, job->stats->gram, &o, job->bytes,
-                                 &r, err));
+        HT_TRY(ht_round_feedback(job->pool, job->block, job->w, job->rows, job->cols, job->stats->gram, &o,
+                                 job->bytes, &r, err));
     }
     struct ht_job_report *report = &job->report;
     report->loss_nearest = r.loss_nearest;
@@ -143,7 +150,7 @@ ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choi
     return HT_OK;
 }
 
-/* ---- drift ----------------------------------------------------------------------------------------------------- */
+/* ---- drift ---- */
 
 struct solve {
     const float *l, *lt; /* [cols, cols] lower factor, and its transpose */
@@ -188,13 +195,16 @@ static ht_status factor(struct ht_pool *pool, const float *h, uint64_t cols, flo
             return HT_OK;
         }
     }
-    return ht_fail(err, HT_NUMERIC, "drift", HT_NO_POS, "the moments of %llu inputs cannot be factored, whatever the "
-                   "damping; leave drift away", (unsigned long long)cols);
+    return ht_fail(err, HT_NUMERIC, "drift", HT_NO_POS,
+                   "the moments of %llu inputs cannot be factored, whatever the "
+                   "damping; leave drift away",
+                   (unsigned long long)cols);
 }
 
-ht_status ht_drift_correct(struct ht_pool *pool, float *w, uint64_t rows, uint64_t cols, const float *h, const float *g,
-                           double drift, ht_err *err) {
-    float *l = ht_mem_alloc_aligned(cols, cols * sizeof *l), *t = ht_mem_alloc_aligned(cols, cols * sizeof *t);
+ht_status ht_drift_correct(struct ht_pool *pool, float *w, uint64_t rows, uint64_t cols, const float *h,
+                           const float *g, double drift, ht_err *err) {
+    float *l = ht_mem_alloc_aligned(cols, cols * sizeof *l),
+          *t = ht_mem_alloc_aligned(cols, cols * sizeof *t);
     float *b = ht_mem_alloc_aligned(rows, cols * sizeof *b);
     void *scratch = ht_mem_alloc_aligned(1, ht_dense_scratch_bytes(rows, cols, cols, ht_pool_threads(pool)));
     ht_status status = HT_OK;
@@ -228,7 +238,7 @@ done:
     return status;
 }
 
-/* ---- activations ------------------------------------------------------------------------------------------------ */
+/* ---- activations ---- */
 
 /* Fixed scales of the whole input, from what calibration saw. */
 static ht_status fixed_range(const struct ht_job *job, float *lo, float *hi, ht_err *err) {
@@ -246,8 +256,8 @@ static ht_status fixed_range(const struct ht_job *job, float *lo, float *hi, ht_
     struct ht_range_scheme *r = ht_mem_calloc(1, sizeof *r);
     struct ht_range_choice range = {.part = ht_range_find(c->part->name)};
     memcpy(range.options, c->options, sizeof range.options);
-    ht_status status = r == NULL ? ht_fail_nomem(err, sizeof *r)
-                                 : ht_range_scheme_init(r, &range, &job->side.act, err);
+    ht_status status =
+        r == NULL ? ht_fail_nomem(err, sizeof *r) : ht_range_scheme_init(r, &range, &job->side.act, err);
     if (status == HT_OK) {
         status = ht_range_of_scheme(r, &job->side.act, s->sample, NULL, s->n_sample * s->cols, lo, hi, err);
     }
@@ -280,7 +290,7 @@ static ht_status fix_scales(struct ht_job *job, ht_err *err) {
     return HT_OK;
 }
 
-/* ---- what was lost ---------------------------------------------------------------------------------------------- */
+/* ---- what was lost ---- */
 
 void ht_job_decode(const struct ht_job *job, uint64_t row0, uint64_t n, float *x, float *scratch) {
     if (job->block == NULL) {
@@ -324,10 +334,10 @@ static double quadratic(const struct ht_job *job, const struct measure *m, const
 static ht_status measure(struct ht_job *job, const float *original, ht_err *err) {
     uint64_t cols = job->cols;
     struct ht_job_report *r = &job->report;
-    struct measure m = {ht_mem_alloc_aligned(CHUNK, cols * sizeof(float)),
-                        ht_mem_alloc_aligned(CHUNK, cols * sizeof(float)),
-                        ht_mem_alloc_aligned(2, cols * sizeof(float)),
-                        ht_mem_alloc_aligned(1, ht_dense_scratch_bytes(CHUNK, cols, cols, ht_pool_threads(job->pool)))};
+    struct measure m = {
+        ht_mem_alloc_aligned(CHUNK, cols * sizeof(float)), ht_mem_alloc_aligned(CHUNK, cols * sizeof(float)),
+        ht_mem_alloc_aligned(2, cols * sizeof(float)),
+        ht_mem_alloc_aligned(1, ht_dense_scratch_bytes(CHUNK, cols, cols, ht_pool_threads(job->pool)))};
     ht_status status = HT_OK;
     if (m.x == NULL || m.y == NULL || m.room == NULL || m.scratch == NULL) {
         status = ht_fail_nomem(err, (2 * CHUNK + 2) * cols * sizeof(float));
@@ -353,7 +363,7 @@ static ht_status measure(struct ht_job *job, const float *original, ht_err *err)
     return status;
 }
 
-/* ---- the six steps ----------------------------------------------------------------------------------------------- */
+/* ---- the six steps ---- */
 
 static ht_status check_input(const struct ht_job *job, ht_err *err) {
     uint64_t bad = 0;
@@ -381,8 +391,8 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     job->report = (struct ht_job_report){.tokens = job->stats != NULL ? job->stats->tokens : 0};
     job->side = (struct ht_sidecar){.rows = job->rows, .cols = job->cols};
     if (job->drift > 0 && job->stats != NULL && job->stats->cross != NULL) {
-        HT_TRY_DONE(ht_drift_correct(job->pool, job->w, job->rows, job->cols, job->stats->gram, job->stats->cross,
-                                     job->drift, err));
+        HT_TRY_DONE(ht_drift_correct(job->pool, job->w, job->rows, job->cols, job->stats->gram,
+                                     job->stats->cross, job->drift, err));
         job->report.drift = job->drift;
     }
     if (inputs) {

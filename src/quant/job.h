@@ -1,5 +1,5 @@
-/* ONE LINEAR on its way through the six steps (recipe.h). Step 1, the transforms, has been taken when a job starts,
- * because it changes several linears at once; the job takes the rest:
+/* ONE LINEAR on its way through the six steps (recipe.h). Step 1, the transforms, has been taken when a job
+ * starts, because it changes several linears at once; the job takes the rest:
  *
  *     2 outlier->run    takes weights out of the grid's reach, into the sidecar
  *     3..6 round->run   fits ranges, snaps, rounds and encodes, each in the way of the grid: blocks or codes
@@ -13,27 +13,27 @@
 #include "quant/round/round.h"
 #include "tensor/sidecar.h"
 
-/* Plain numbers only: work files hold it as it is. Losses are means over tokens of |y - y^|^2, summed over outputs:
- * tr(E H E^T); without second moments sum_j E[x_j^2] |E_j|^2, without any statistics |E|^2. */
+/* Plain numbers only: work files hold it as it is. Losses are means over tokens of |y - y^|^2, summed over
+ * outputs: tr(E H E^T); without second moments sum_j E[x_j^2] |E_j|^2, without any statistics |E|^2. */
 struct ht_job_report {
     double signal;       /* the same of the outputs themselves: 10 log10(loss / signal) is the error in dB */
     double loss_nearest; /* of rounding to nearest on the same grids */
     double loss;         /* of what was written */
     double damping, drift; /* taken; 0: none */
     double seconds;
-    uint64_t tokens;     /* that the statistics saw */
-    uint64_t dampings;   /* times damping was raised */
-    uint64_t dead;       /* inputs that were always 0 */
-    uint64_t kept_nearest; /* rows that nothing did better for */
+    uint64_t tokens;          /* that the statistics saw */
+    uint64_t dampings;        /* times damping was raised */
+    uint64_t dead;            /* inputs that were always 0 */
+    uint64_t kept_nearest;    /* rows that nothing did better for */
     uint64_t columns, sparse; /* kept apart in 16 bits */
-    uint64_t saturated;  /* weights beyond the grid's ends */
-    uint32_t moments;    /* 2: tr(E H E^T), 1: weighted, 0: plain */
+    uint64_t saturated;       /* weights beyond the grid's ends */
+    uint32_t moments;         /* 2: tr(E H E^T), 1: weighted, 0: plain */
     uint32_t reserved;
 };
 
 struct ht_job {
     struct ht_pool *pool;
-    const char *name;                          /* for messages */
+    const char *name; /* for messages */
     const struct ht_place_recipe *weights;
     const struct ht_place_recipe *activations; /* NULL or without format: they stay float */
     const struct ht_format *block;             /* a type of GGUF, or NULL: */
@@ -44,33 +44,35 @@ struct ht_job {
     double drift;                 /* 0..1, with stats->cross */
     uint64_t seed;
     /* results; the caller's to release with ht_job_release */
-    unsigned char *bytes;     /* block: [rows] rows of the format */
-    struct ht_qtensor q;      /* codes */
-    struct ht_sidecar side;   /* leaves 0: nothing beside */
+    unsigned char *bytes;   /* block: [rows] rows of the format */
+    struct ht_qtensor q;    /* codes */
+    struct ht_sidecar side; /* leaves 0: nothing beside */
     struct ht_job_report report;
 };
 
-/* HT_NUMERIC: weights or statistics are not finite; HT_INVAL, HT_UNSUPPORTED name the choice that cannot be made;
- * HT_NOMEM. */
+/* HT_NUMERIC: weights or statistics are not finite; HT_INVAL, HT_UNSUPPORTED name the choice that cannot be
+ * made; HT_NOMEM. */
 ht_status ht_job_run(struct ht_job *job, ht_err *err);
 void ht_job_release(struct ht_job *job);
 
 /* The weights as the result gives them, rows row0 .. row0 + n - 1: x [n, cols]; scratch [cols]. */
 void ht_job_decode(const struct ht_job *job, uint64_t row0, uint64_t n, float *x, float *scratch);
 
-/* ---- what rows of part.c call -------------------------------------------------------------------------------- */
+/* ---- what rows of part.c call ---- */
 
-/* Importance of each column, [cols]: the diagonal of the gram or the mean squares; NULL: nothing is known. room [cols]. */
+/* Importance of each column, [cols]: the diagonal of the gram or the mean squares; NULL: nothing is known.
+ * room [cols]. */
 const float *ht_job_importance(const struct ht_job *job, float *room);
 
 ht_status ht_job_round_nearest(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_round_stochastic(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 
-/* W <- W + drift (W G (H + damping)^-1 - W), G = E[y x^T], y the inputs of the unquantized model: the weights that give
- * the unquantized outputs on inputs as they are now (QEP, Arai and Ichikawa 2025, arXiv 2504.09629, with strength;
- * Qronos, Zhang et al. 2025, arXiv 2505.11695, with 1). w [rows, cols], h and g [cols, cols]. */
-ht_status ht_drift_correct(struct ht_pool *pool, float *w, uint64_t rows, uint64_t cols, const float *h, const float *g,
-                           double drift, ht_err *err);
+/* W <- W + drift (W G (H + damping)^-1 - W), G = E[y x^T], y the inputs of the unquantized model: the weights
+ * that give the unquantized outputs on inputs as they are now (QEP, Arai and Ichikawa 2025, arXiv 2504.09629,
+ * with strength; Qronos, Zhang et al. 2025, arXiv 2505.11695, with 1). w [rows, cols], h and g [cols, cols].
+ */
+ht_status ht_drift_correct(struct ht_pool *pool, float *w, uint64_t rows, uint64_t cols, const float *h,
+                           const float *g, double drift, ht_err *err);
 
 #endif

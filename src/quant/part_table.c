@@ -24,13 +24,15 @@ static const struct ht_part transforms[] = {
          "Xiao et al. 2022, arXiv 2211.10438, eq. 4", ht_fold_job_migrate,
          {REAL("alpha", 0.5, 0, 1, "share of the inputs' reach that moves"),
           FLAG("all", 0, "also between matrices: values into the output projection, up into down")}),
-    FOLD("equalize", HT_NEEDS_NOTHING, "two matrices that follow each other get the same reach per channel; needs no data",
+    FOLD("equalize", HT_NEEDS_NOTHING,
+         "two matrices that follow each other get the same reach per channel; needs no data",
          "s_j = sqrt(max|row j of the first| / max|column j of the second|)",
          "Nagel et al. 2019, arXiv 1906.04721, section 4.1", ht_fold_job_equalize, NO_OPTIONS),
 };
 
 #define RANGE(name, grids, needs, summary, formula, source)                                                        \
-    {name, HT_AXIS_RANGE, HT_ON_WEIGHTS, grids, needs, HT_LEAVES_NOTHING, summary, formula, source, NULL, NULL, NO_OPTIONS}
+    {name, HT_AXIS_RANGE, HT_ON_WEIGHTS, grids, needs, HT_LEAVES_NOTHING, summary, formula, source, NULL, NULL, \
+     NO_OPTIONS}
 
 /* Ranges that belong to the format itself; those that any code grid can have follow from range_table.c. */
 static const struct ht_part own_ranges[] = {
@@ -55,7 +57,8 @@ static const struct ht_part rounds[] = {
      "w_j <- w_j + sum_{i<j} e_i R_ij / R_jj,  H = R R^T", "Frantar et al. 2022, arXiv 2210.17323",
      ht_job_round_feedback, NULL,
      {REAL("damping", 0.01, 0, 10, "added to the diagonal of H, times its mean"),
-      WORD("order", 0, 2, "columns by falling diag(H), in their own order, or group by group", "falling|natural|groups"),
+      WORD("order", 0, 2, "columns by falling diag(H), in their own order, or group by group",
+           "falling|natural|groups"),
       FLAG("dynamic", 0, "fit each group when its turn comes, to weights as feedback has left them"),
       WHOLE("descents", 4, 0, 64, "sweeps of coordinate descent behind the feedback")}},
 };
@@ -65,7 +68,8 @@ static const struct ht_part outliers[] = {
      HT_LEAVES_NOTHING, "everything stays on the grid", "W'' = W'", "-", NULL, NULL, NO_OPTIONS},
     {"threshold", HT_AXIS_OUTLIER, HT_ON_ACTIVATIONS, HT_GRIDS_CODE, HT_NEEDS_NOTHING, HT_LEAVES_THRESHOLD,
      "inputs beyond a threshold are not rounded and meet the decoded weights, token by token",
-     "y = sum_{|x_j| > t} x_j W_j + s_x s_w sum_{|x_j| <= t} q_xj q_wj", "Dettmers et al. 2022, arXiv 2208.07339, section 3.2",
+     "y = sum_{|x_j| > t} x_j W_j + s_x s_w sum_{|x_j| <= t} q_xj q_wj",
+     "Dettmers et al. 2022, arXiv 2208.07339, section 3.2",
      NULL, NULL, {REAL("threshold", 6, 0.001, 1e6, "magnitude of an input that is large")}},
 };
 

@@ -4,10 +4,11 @@
  *     transform    at the architecture's fold sites, in f32; then the inputs are collected as they are now
  *     solve        each linear: split outliers, fit, snap, round, encode (quant/job.h)
  *     keep         results go to the work file, which a later run resumes from
- *     advance      hidden states move on through the quantized layer (sequential: false: through the unquantized one)
+ *     advance      hidden states move on through the quantized layer (sequential: false: through the
+ * unquantized one)
  *
- * Memory: one layer in f32 where transforms want it, its statistics, one linear, and the hidden states of the text. At
- * the end the work file is mapped, and the tensors of the plan point into it. */
+ * Memory: one layer in f32 where transforms want it, its statistics, one linear, and the hidden states of the
+ * text. At the end the work file is mapped, and the tensors of the plan point into it. */
 #include <stdio.h>
 
 #include "base/buf.h"
@@ -31,14 +32,17 @@ struct blocks {
     struct ht_calib_windows windows;
     struct ht_calib_layers *calib; /* NULL: the recipe needs nothing */
     struct ht_fold_block block;    /* the layer in f32, when transforms changed it */
-    struct ht_job results[MAX_LINEARS]; /* of the layer in work: the model computes with them until it moves on */
+    struct ht_job
+        results[MAX_LINEARS]; /* of the layer in work: the model computes with them until it moves on */
     size_t n_results;
+    struct ht_linear own[HT_ROLES]; /* linears of the layer in work as they were, which they become again behind it */
+    const float *own_vectors[HT_ROLES];
     struct ht_meter meter;
     uint64_t done;
     unsigned needs;
 };
 
-/* ---- which tensors --------------------------------------------------------------------------------------------- */
+/* ---- which tensors ---- */
 
 static struct ht_plan_tensor *tensor_of(const struct ht_quant_job *j, enum ht_role role, int32_t layer,
                                         uint32_t *index) {
@@ -67,7 +71,7 @@ bool ht_quant_wants_blocks(const struct ht_quant_job *j) {
     return beyond != 0 || coded || r->places[HT_PLACE_WEIGHTS].n_transforms > 0 || ht_recipe_leaves(r) != 0;
 }
 
-/* ---- the job's digest -------------------------------------------------------------------------------------------- */
+/* ---- the job's digest ---- */
 
 static ht_status digest_of(const struct blocks *b, char digest[65], ht_err *err) {
     const struct ht_quant_job *j = b->job;
@@ -75,8 +79,8 @@ static ht_status digest_of(const struct blocks *b, char digest[65], ht_err *err)
     struct ht_buf text;
     char format[HT_SCHEME_TEXT];
     ht_buf_init(&text, 0);
-    ht_buf_printf(&text, "%s %s %s seed %llu\n", ht_version(), ht_cpu_level_name(ht_cpu_best()), j->source_xxh3,
-                  (unsigned long long)j->o->seed);
+    ht_buf_printf(&text, "%s %s %s seed %llu\n", ht_version(), ht_cpu_level_name(ht_cpu_best()),
+                  j->source_xxh3, (unsigned long long)j->o->seed);
     ht_recipe_write(&j->recipe, &text);
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
         const struct ht_plan_tensor *t = &j->plan->tensors[i];
@@ -96,7 +100,7 @@ static ht_status digest_of(const struct blocks *b, char digest[65], ht_err *err)
     return status;
 }
 
-/* ---- the embedding ------------------------------------------------------------------------------------------------ */
+/* ---- the embedding ---- */
 
 struct embedded {
     const struct ht_format *format;
@@ -117,7 +121,8 @@ static void embed_task(void *ctx, size_t row, int thread) {
 static ht_status embed(struct blocks *b, ht_err *err) {
     uint32_t index;
     const struct ht_plan_tensor *t = tensor_of(b->job, HT_ROLE_TOKEN_EMBD, -1, &index);
-    if (b->calib == NULL || t == NULL || t->in == NULL || t->in->format == t->out.format || t->scheme != NULL) {
+    if (b->calib == NULL || t == NULL || t->in == NULL || t->in->format == t->out.format ||
+        t->scheme != NULL) {
         return HT_OK;
     }
     struct embedded e = {.format = t->out.format, .width = t->out.ne[0]};
@@ -133,7 +138,7 @@ static ht_status embed(struct blocks *b, ht_err *err) {
     return HT_OK;
 }
 
-/* ---- one linear ----------------------------------------------------------------------------------------------------- */
+/* ---- one linear ---- */
 
 struct rows {
     const struct ht_linear *linear;
@@ -161,8 +166,8 @@ static ht_status weights_of(struct blocks *b, const struct ht_linear *linear, fl
 }
 
 /* The model computes with the result from now on. */
-static void install(struct ht_linear *linear, const struct ht_format *block, const void *bytes, const struct ht_qtensor *q,
-                    const struct ht_sidecar *side) {
+static void install(struct ht_linear *linear, const struct ht_format *block, const void *bytes,
+                    const struct ht_qtensor *q, const struct ht_sidecar *side) {
     linear->w.format = block;
     linear->w.data = bytes;
     linear->w.row_bytes = block != NULL ? ht_format_row_bytes(block, linear->w.cols) : 0;
@@ -179,12 +184,13 @@ static void plain_choices(struct ht_place_recipe *how) {
     how->outlier = plain.places[HT_PLACE_WEIGHTS].outlier;
 }
 
-static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear *linear, struct ht_plan_tensor *t,
-                       uint32_t index, ht_err *err) {
+static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear *linear,
+                       struct ht_plan_tensor *t, uint32_t index, ht_err *err) {
     struct ht_quant_job *j = b->job;
     struct ht_place_recipe how;
     if (b->n_results == MAX_LINEARS) {
-        return ht_fail(err, HT_LIMIT, linear->name, HT_NO_POS, "a layer of more than %d matrices", MAX_LINEARS);
+        return ht_fail(err, HT_LIMIT, linear->name, HT_NO_POS, "a layer of more than %d matrices",
+                       MAX_LINEARS);
     }
     struct ht_job *job = &b->results[b->n_results++];
     ht_recipe_weights(&j->recipe, t->role, t->layer, &how);
@@ -192,12 +198,16 @@ static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear 
     if (is_float) {
         plain_choices(&how);
     }
-    *job = (struct ht_job){.pool = b->ctx->pool, .name = linear->name, .weights = &how,
+    *job = (struct ht_job){.pool = b->ctx->pool,
+                           .name = linear->name,
+                           .weights = &how,
                            .activations = is_float ? NULL : &j->recipe.places[HT_PLACE_ACTIVATIONS],
-                           .block = t->scheme == NULL ? t->out.format : NULL, .rows = linear->w.rows,
+                           .block = t->scheme == NULL ? t->out.format : NULL,
+                           .rows = linear->w.rows,
                            .cols = linear->w.cols,
                            .stats = b->calib != NULL ? ht_calib_layers_stats(b->calib, linear) : NULL,
-                           .drift = is_float ? 0 : j->recipe.calibration.drift, .seed = j->o->seed + index};
+                           .drift = is_float ? 0 : j->recipe.calibration.drift,
+                           .seed = j->o->seed + index};
     if (t->scheme != NULL) {
         job->scheme = *t->scheme;
     }
@@ -209,13 +219,14 @@ static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear 
     job->w = NULL;
     job->weights = job->activations = NULL;
     HT_TRY(status);
-    install(linear, job->block, job->bytes, job->block == NULL ? &job->q : NULL, job->side.leaves != 0 ? &job->side : NULL);
+    install(linear, job->block, job->bytes, job->block == NULL ? &job->q : NULL,
+            job->side.leaves != 0 ? &job->side : NULL);
     HT_TRY(ht_work_put(work, index, t->layer, job, err));
     b->done += ht_tensor_elems(&t->out);
     return ht_meter_tell(&b->meter, b->done, 0, linear->name, err);
 }
 
-/* ---- transforms --------------------------------------------------------------------------------------------------- */
+/* ---- transforms ---- */
 
 struct stats_at {
     const struct blocks *b;
@@ -236,7 +247,8 @@ static ht_status keep_vectors(struct blocks *b, struct ht_work *work, int32_t la
         const struct ht_plan_tensor *t = tensor_of(b->job, (enum ht_role)role, layer, &index);
         if (v->x != NULL && v->used && t == NULL) {
             return ht_fail(err, HT_UNSUPPORTED, ht_role_name((enum ht_role)role), HT_NO_POS,
-                           "a transform wants a %s that the model's file does not have", ht_role_name((enum ht_role)role));
+                           "a transform wants a %s that the model's file does not have",
+                           ht_role_name((enum ht_role)role));
         }
         if (v->x != NULL && v->used) {
             HT_TRY(ht_work_put_vector(work, index, layer, v->x, v->n, err));
@@ -252,8 +264,13 @@ static ht_status collect(struct blocks *b, int32_t layer, ht_err *err) {
 static ht_status transform(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
     const struct ht_place_recipe *w = &b->job->recipe.places[HT_PLACE_WEIGHTS];
     struct stats_at at = {b, layer};
-    struct ht_fold_job fold = {.pool = b->ctx->pool, .block = &b->block, .sites = b->model->arch->folds,
-                               .recipe = &b->job->recipe, .format = b->job->format_text, .stats = stats_of, .ctx = &at};
+    struct ht_fold_job fold = {.pool = b->ctx->pool,
+                               .block = &b->block,
+                               .sites = b->model->arch->folds,
+                               .recipe = &b->job->recipe,
+                               .format = b->job->format_text,
+                               .stats = stats_of,
+                               .ctx = &at};
     bool any = false;
     for (size_t i = 0; i < w->n_transforms; i++) {
         any |= w->transforms[i].part->fold != NULL;
@@ -275,7 +292,26 @@ static ht_status transform(struct blocks *b, struct ht_work *work, int32_t layer
     return keep_vectors(b, work, layer, err);
 }
 
-/* ---- one layer ------------------------------------------------------------------------------------------------------ */
+/* ---- one layer ---- */
+
+/* Runs size their scratch over all linears: those of layers that are done must stay sound. */
+static void save_layer(struct blocks *b, const struct ht_layer *layer) {
+    for (int role = 0; role < HT_ROLES; role++) {
+        if (layer->linears[role] != NULL) {
+            b->own[role] = *layer->linears[role];
+        }
+        b->own_vectors[role] = layer->vectors[role];
+    }
+}
+
+static void restore_layer(const struct blocks *b, struct ht_layer *layer) {
+    for (int role = 0; role < HT_ROLES; role++) {
+        if (layer->linears[role] != NULL) {
+            *layer->linears[role] = b->own[role];
+        }
+        layer->vectors[role] = b->own_vectors[role];
+    }
+}
 
 static void drop_layer(struct blocks *b) {
     for (size_t i = 0; i < b->n_results; i++) {
@@ -304,7 +340,8 @@ static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer
     for (int role = 0; role < HT_ROLES; role++) {
         struct ht_linear *linear = b->model->layers[layer].linears[role];
         uint32_t index;
-        struct ht_plan_tensor *t = linear != NULL ? tensor_of(b->job, (enum ht_role)role, layer, &index) : NULL;
+        struct ht_plan_tensor *t =
+            linear != NULL ? tensor_of(b->job, (enum ht_role)role, layer, &index) : NULL;
         /* What a transform has changed is written anew, also where it stays in floating point. */
         if (t != NULL && (is_grid(t) || b->block.matrices[role].w != NULL)) {
             HT_TRY(solve(b, work, linear, t, index, err));
@@ -314,7 +351,7 @@ static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer
     return sequential ? advance(b, layer, err) : HT_OK;
 }
 
-/* ---- what an earlier run has finished --------------------------------------------------------------------------------- */
+/* ---- what an earlier run has finished ---- */
 
 /* The model's own copy of a norm or bias: steps of the plan point to it. */
 static void put_vector(struct ht_layer *layer, enum ht_role role, const void *bytes, uint64_t n_bytes) {
@@ -337,13 +374,15 @@ static ht_status resume(struct blocks *b, struct ht_work *work, uint32_t layers,
             HT_TRY(ht_calib_layers_advance_float(b->calib, layer, err));
         }
         size_t n = 0;
+        save_layer(b, &m->layers[layer]);
         while (more && items[n].layer == layer && n + 1 < MAX_LINEARS) {
             const struct ht_plan_tensor *t = &b->job->plan->tensors[items[n].tensor];
             struct ht_linear *linear = m->layers[layer].linears[t->role];
             if (sequential && items[n].vector) {
                 put_vector(&m->layers[layer], t->role, items[n].bytes, items[n].n_bytes);
             } else if (sequential && linear != NULL) {
-                install(linear, items[n].has_q ? NULL : t->out.format, items[n].bytes, items[n].has_q ? &items[n].q : NULL,
+                install(linear, items[n].has_q ? NULL : t->out.format, items[n].bytes,
+                        items[n].has_q ? &items[n].q : NULL,
                         items[n].side.leaves != 0 ? &items[n].side : NULL);
             }
             b->done += items[n].vector ? 0 : ht_tensor_elems(&t->out);
@@ -352,6 +391,7 @@ static ht_status resume(struct blocks *b, struct ht_work *work, uint32_t layers,
         }
         HT_TRY(status);
         HT_TRY(advance(b, layer, err));
+        restore_layer(b, &m->layers[layer]);
         items[0] = items[n];
     }
     return HT_OK;
@@ -393,7 +433,7 @@ static ht_status bind(struct blocks *b, struct ht_work *work, ht_err *err) {
     return ht_flow_plan_sizes(p, err);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+/* ---- the whole ---- */
 
 /* Bytes of hidden states that would not fit beside the rest go to a file. */
 static const char *spill_path(const struct blocks *b) {
@@ -413,7 +453,8 @@ static ht_status start_calibration(struct blocks *b, ht_err *err) {
         return HT_OK;
     }
     HT_TRY(ht_calib_windows(b->model, o->calib, o->n_calib, o->calib_tokens, o->ctx, &b->windows, err));
-    const struct ht_calib_layers_options options = {.needs = b->needs, .math = HT_MATH_EXACT, .spill = spill_path(b)};
+    const struct ht_calib_layers_options options = {
+        .needs = b->needs, .math = HT_MATH_EXACT, .spill = spill_path(b)};
     b->job->spilled = options.spill != NULL;
     b->job->calib_tokens = b->windows.n * b->windows.window;
     return ht_calib_layers_new_with(b->ctx, b->model, &b->windows, &options, &b->calib, err);
@@ -433,7 +474,8 @@ static ht_status run(struct blocks *b, ht_err *err) {
     HT_TRY(digest_of(b, digest, err));
     HT_TRY(ht_work_open(o->output, digest, o->restart, &j->work, &done, &replaced, err));
     if (replaced) {
-        ht_log(b->ctx, HT_LOG_INFO, "the work file beside %s was of another job, or not whole: started anew", o->output);
+        ht_log(b->ctx, HT_LOG_INFO, "the work file beside %s was of another job, or not whole: started anew",
+               o->output);
     }
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
         total += is_grid(&j->plan->tensors[i]) ? ht_tensor_elems(&j->plan->tensors[i].out) : 0;
@@ -446,7 +488,9 @@ static ht_status run(struct blocks *b, ht_err *err) {
     }
     ht_meter_init(&b->meter, b->ctx, "round", "weights", total);
     for (uint32_t layer = done; layer < b->model->hp.n_layers; layer++) {
+        save_layer(b, &b->model->layers[layer]);
         HT_TRY(run_layer(b, j->work, (int32_t)layer, err));
+        restore_layer(b, &b->model->layers[layer]);
         drop_layer(b);
     }
     return bind(b, j->work, err);

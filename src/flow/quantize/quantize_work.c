@@ -31,9 +31,9 @@ struct side_shape {
 struct item_header {
     uint32_t kind, tensor;
     int32_t layer;
-    uint32_t coded;   /* codes of a scheme */
-    uint64_t bytes;   /* of the payload, a multiple of ALIGN */
-    uint64_t hash;    /* XXH3-64 of the header with hash 0, xor that of the payload */
+    uint32_t coded; /* codes of a scheme */
+    uint64_t bytes; /* of the payload, a multiple of ALIGN */
+    uint64_t hash;  /* XXH3-64 of the header with hash 0, xor that of the payload */
     struct ht_job_report report;
     struct side_shape side;
     char zeros[48];
@@ -68,7 +68,7 @@ ht_status ht_work_remove(const char *output, ht_err *err) {
     return status;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static uint64_t item_hash(const struct item_header *h, const void *payload) {
     struct item_header copy = *h;
@@ -77,7 +77,8 @@ static uint64_t item_hash(const struct item_header *h, const void *payload) {
 }
 
 /* The item at `at`, checked; false: none that is whole. */
-static bool item_at(const struct ht_mapping *map, uint64_t at, struct item_header *h, const unsigned char **payload) {
+static bool item_at(const struct ht_mapping *map, uint64_t at, struct item_header *h,
+                    const unsigned char **payload) {
     if (at > map->size || map->size - at < sizeof *h) {
         return false;
     }
@@ -136,8 +137,8 @@ static ht_status start(struct ht_work *w, const char *digest, bool restart, uint
     return HT_OK;
 }
 
-ht_status ht_work_open(const char *output, const char digest[65], bool restart, struct ht_work **out, uint32_t *layers,
-                       bool *replaced, ht_err *err) {
+ht_status ht_work_open(const char *output, const char digest[65], bool restart, struct ht_work **out,
+                       uint32_t *layers, bool *replaced, ht_err *err) {
     *out = NULL;
     struct ht_work *w = ht_mem_calloc(1, sizeof *w);
     if (w == NULL || (w->path = work_path(output)) == NULL) {
@@ -168,7 +169,7 @@ void ht_work_close(struct ht_work *w) {
     }
 }
 
-/* ---- writing ---------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 static uint64_t padded(uint64_t bytes) {
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
@@ -206,7 +207,10 @@ static ht_status put(struct ht_work *w, struct item_header *h, const struct piec
 }
 
 ht_status ht_work_put(struct ht_work *w, uint32_t tensor, int32_t layer, struct ht_job *job, ht_err *err) {
-    struct item_header h = {.kind = KIND_TENSOR, .tensor = tensor, .layer = layer, .coded = job->block == NULL,
+    struct item_header h = {.kind = KIND_TENSOR,
+                            .tensor = tensor,
+                            .layer = layer,
+                            .coded = job->block == NULL,
                             .report = job->report};
     struct pieces pieces = {.n = 0};
     struct ht_qpart part;
@@ -218,8 +222,8 @@ ht_status ht_work_put(struct ht_work *w, uint32_t tensor, int32_t layer, struct 
         add_piece(&pieces, *part.slot, part.bytes);
     }
     if (s->leaves != 0) {
-        h.side = (struct side_shape){s->leaves, s->hadamard, s->n_out, s->rank, s->n_clusters, s->threshold,
-                                     s->n_sparse, {0}};
+        h.side = (struct side_shape){s->leaves,     s->hadamard,  s->n_out,    s->rank,
+                                     s->n_clusters, s->threshold, s->n_sparse, {0}};
         if ((s->leaves & HT_LEAVES_ACT) != 0) {
             ht_scheme_text(&s->act, h.side.act);
         }
@@ -245,7 +249,7 @@ ht_status ht_work_end_layer(struct ht_work *w, int32_t layer, ht_err *err) {
     return ht_append_sync(w->file, err);
 }
 
-/* ---- what is there, as views -------------------------------------------------------------------------------------- */
+/* ---- what is there, as views ---- */
 
 ht_status ht_work_map(struct ht_work *w, ht_err *err) {
     if (w->map.data != NULL) {
@@ -284,13 +288,20 @@ static bool side_part(void *of, size_t i, struct ht_qpart *part) {
     return ht_sidecar_part(of, i, part);
 }
 
-static ht_status view_side(const struct item_header *h, const struct ht_plan_tensor *t, struct ht_work_item *item,
-                           const unsigned char *payload, uint64_t *used, ht_err *err) {
+static ht_status view_side(const struct item_header *h, const struct ht_plan_tensor *t,
+                           struct ht_work_item *item, const unsigned char *payload, uint64_t *used,
+                           ht_err *err) {
     const struct side_shape *s = &h->side;
     struct ht_sidecar *side = &item->side;
-    *side = (struct ht_sidecar){.rows = t->out.ne[1], .cols = t->out.ne[0], .leaves = s->leaves,
-                                .hadamard = s->hadamard, .n_out = s->n_out, .rank = s->rank,
-                                .n_clusters = s->n_clusters, .threshold = s->threshold, .n_sparse = s->n_sparse};
+    *side = (struct ht_sidecar){.rows = t->out.ne[1],
+                                .cols = t->out.ne[0],
+                                .leaves = s->leaves,
+                                .hadamard = s->hadamard,
+                                .n_out = s->n_out,
+                                .rank = s->rank,
+                                .n_clusters = s->n_clusters,
+                                .threshold = s->threshold,
+                                .n_sparse = s->n_sparse};
     if (s->leaves == 0) {
         return HT_OK;
     }
@@ -304,23 +315,25 @@ static ht_status view_side(const struct item_header *h, const struct ht_plan_ten
     return ht_sidecar_check(side, "work file", t->out.name, err);
 }
 
-static ht_status view(const struct item_header *h, const struct ht_flow_plan *plan, const unsigned char *payload,
-                      struct ht_work_item *item, ht_err *err) {
+static ht_status view(const struct item_header *h, const struct ht_flow_plan *plan,
+                      const unsigned char *payload, struct ht_work_item *item, ht_err *err) {
     if (h->tensor >= plan->n_tensors) {
-        return ht_fail(err, HT_FORMAT, "work file", HT_NO_POS, "tensor %u of %zu", h->tensor, plan->n_tensors);
+        return ht_fail(err, HT_FORMAT, "work file", HT_NO_POS, "tensor %u of %zu", h->tensor,
+                       plan->n_tensors);
     }
     const struct ht_plan_tensor *t = &plan->tensors[h->tensor];
     uint64_t used = 0, rows = t->out.ne[1], cols = t->out.ne[0];
     bool ok = true;
-    *item = (struct ht_work_item){.tensor = h->tensor, .layer = h->layer, .vector = h->kind == KIND_VECTOR,
-                                  .report = h->report};
+    *item = (struct ht_work_item){
+        .tensor = h->tensor, .layer = h->layer, .vector = h->kind == KIND_VECTOR, .report = h->report};
     if (item->vector) {
         item->n_bytes = ht_tensor_elems(&t->out) * sizeof(float);
         item->bytes = take(payload, &used, item->n_bytes, h->bytes);
         ok = item->bytes != NULL;
     } else if (h->coded) {
         if (t->scheme == NULL) {
-            return ht_fail(err, HT_FORMAT, t->out.name, HT_NO_POS, "the work file has codes for a tensor without scheme");
+            return ht_fail(err, HT_FORMAT, t->out.name, HT_NO_POS,
+                           "the work file has codes for a tensor without scheme");
         }
         HT_TRY(ht_qtensor_shape(&item->q, t->scheme, rows, cols, t->out.name, err));
         item->has_q = true;
@@ -336,8 +349,8 @@ static ht_status view(const struct item_header *h, const struct ht_flow_plan *pl
     return item->vector ? HT_OK : view_side(h, t, item, payload, &used, err);
 }
 
-bool ht_work_next(const struct ht_work *w, const struct ht_flow_plan *plan, uint64_t *at, struct ht_work_item *item,
-                  ht_status *status, ht_err *err) {
+bool ht_work_next(const struct ht_work *w, const struct ht_flow_plan *plan, uint64_t *at,
+                  struct ht_work_item *item, ht_status *status, ht_err *err) {
     struct item_header h;
     const unsigned char *payload;
     *status = HT_OK;
