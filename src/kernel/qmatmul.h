@@ -20,7 +20,7 @@ bool ht_qmatmul_is_integer(const struct ht_qtensor *w);
  *   shorter); over each run of inputs that share both scales
  *       y += d * (scale * (dot - zero * sum q) + min * sum q),   dot = sum level * q in int32
  *   A run has at most 32 inputs, so |dot| <= 32 * 65535 * 127 < 2^31 for every format. 1e-5 of the sum over runs of
- *   d * (scale * sum |level - zero| |q| + |min| sum |q|).
+ *   d * (scale * c + |min|) * sum |q|, c the largest |level - zero| that the format has.
  * BF16: each input rounded to bf16, then as EXACT.
  * scratch: ht_qmatmul_ref_scratch_bytes(w, T), 64-byte aligned. */
 size_t ht_qmatmul_ref_scratch_bytes(const struct ht_qtensor *w, size_t n_tokens);

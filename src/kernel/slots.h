@@ -80,6 +80,24 @@ typedef void ht_gemm_q8_fn(const struct ht_panel_q8 *panel, const struct ht_chun
                            const struct ht_acts *acts, size_t col0, size_t cols, float *y, size_t y_stride,
                            bool add);
 
+/* ---- qtensors (kernel/qform.h): one slot each for all code formats -------------------------------------------- */
+
+struct ht_qform;
+struct ht_qgrids;
+
+/* Columns col0 .. col0 + n - 1 of a row to f32, the same bits as ht_qtensor_decode; g holds their groups. col0 is a
+ * multiple of 40 (whole bytes in every format). */
+typedef void ht_q_decode_fn(const struct ht_qform *f, const struct ht_qgrids *g, uint64_t row, uint64_t col0, size_t n,
+                            float *x);
+/* As ht_rows_q8_fn and ht_panel_q8_fn, for forms that has_bytes; acts->chunks in the form's shape, up to
+ * HT_ROWS_Q8_TOKENS tokens. col0 is a multiple of HT_PANEL_COLS. scratch: ht_q_scratch_bytes(w). */
+typedef void ht_q_rows_q8_fn(const struct ht_qform *f, uint64_t row0, size_t n_rows, const struct ht_acts *acts,
+                             float *y, size_t y_stride, void *scratch);
+typedef void ht_q_panel_q8_fn(const struct ht_qform *f, uint64_t row0, size_t n_rows, uint64_t col0, size_t cols,
+                              struct ht_panel_q8 *panel, void *scratch);
+struct ht_qtensor; /* tensor/qtensor.h */
+size_t ht_q_scratch_bytes(const struct ht_qtensor *w);
+
 struct ht_kernel_table {
     struct ht_kernels ops;
     ht_quantize_fn *quantize_q8;
@@ -94,6 +112,10 @@ struct ht_kernel_table {
     /* Set: rows_q8 wants acts->chunks in this shape and takes up to HT_ROWS_Q8_TOKENS tokens at a time. */
     const struct ht_chunk_shape *shape[HT_SLOT_FORMATS];
     const struct ht_chunk_shape *panel_shape[HT_SLOT_FORMATS]; /* of what panel_q8 makes; NULL: shape */
+    ht_q_decode_fn *q_decode;
+    ht_q_rows_q8_fn *q_rows_q8;   /* NULL: FAST is EXACT on rounded activations */
+    ht_q_panel_q8_fn *q_panel_q8; /* set where q_rows_q8 is */
+    int q_unsigned_bits;          /* widest fields these two take as unsigned bytes; 8 bits may be signed (-128) */
 };
 
 /* What a level serves of one format; NULL: left as it is. shape goes with rows_q8, panel_shape with panel_q8. */
@@ -131,6 +153,10 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
                     const float *x, size_t n_tokens, float *y, size_t y_stride, enum ht_math math,
                     void *scratch);
 
+/* ht_qmatmul with the table of a level. */
+void ht_qmatmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, const struct ht_qtensor *w,
+                     const float *x, size_t n_tokens, float *y, size_t y_stride, enum ht_math math, void *scratch);
+
 void ht_syrk_with(const struct ht_kernel_table *table, struct ht_pool *pool, const float *x, size_t x_stride,
                   size_t n_tokens, size_t cols, float *h, size_t h_stride, void *scratch);
 
@@ -155,6 +181,7 @@ ht_gemm_f32_fn ht_gemm_f32_ref;
 ht_syrk_f32_fn ht_syrk_f32_ref;
 ht_rows_f32_fn ht_rows_f32_ref;
 ht_rows_q8_fn ht_rows_q8_ref;
+ht_q_decode_fn ht_q_decode_ref;
 
 /* Elements decoded at a time by rows_f32 into its thread's scratch: 4 KiB, a multiple of every block length.
  * Partial sums of this length are added up, so a token's result does not depend on how many tokens there are.

@@ -1,7 +1,9 @@
 /* Products with qtensors: every code format against sums in double; integers exactly; requantization in 128 bits. */
 #include "test.h"
 
+#include "kernel/qform.h"
 #include "kernel/qmatmul.h"
+#include "base/compiler.h"
 #include "kernel_cases.h"
 
 static struct ht_qtensor encoded(const char *text, uint64_t rows, uint64_t cols, const float *x) {
@@ -14,20 +16,61 @@ static struct ht_qtensor encoded(const char *text, uint64_t rows, uint64_t cols,
     return q;
 }
 
-enum { R = 9, T = 5, K_MAX = 333 };
+enum { R = 9, T = 11, T_REF = 5, K_MAX = 333 };
 static float w[R * K_MAX], x[T * K_MAX], decoded[R * K_MAX];
 
-/* FAST: the reference rounds activations; the same here in double, with the specification's formula. */
-static void check(const struct ht_qtensor *q, enum ht_math math) {
+/* Which function computes: the specification, or the driver with the table of a level. */
+static const struct ht_kernel_table *level;
+static int level_number;
+
+static HT_ALIGNED(64) char scratch_bytes[1 << 20];
+
+static void multiply(const struct ht_qtensor *q, const float *in, size_t n_tokens, float *y, size_t y_stride,
+                     enum ht_math math) {
+    if (level == NULL) {
+        assert_true(ht_qmatmul_ref_scratch_bytes(q, n_tokens) <= sizeof scratch_bytes);
+        ht_qmatmul_ref(q, 0, q->rows, in, n_tokens, y, y_stride, math, scratch_bytes);
+    } else {
+        assert_true(ht_qmatmul_scratch_bytes(q, n_tokens, 1) <= sizeof scratch_bytes);
+        ht_qmatmul_with(level, NULL, q, in, n_tokens, y, y_stride, math, scratch_bytes);
+    }
+}
+
+/* A qtensor whose codes lie between pages that nobody may touch. */
+static struct guarded guard_codes(struct ht_qtensor *q, uint8_t **own) {
+    struct guarded g = guarded_new((size_t)(q->rows * q->row_bytes));
+    memcpy(g.p, q->codes, g.bytes);
+    *own = q->codes;
+    q->codes = g.p;
+    return g;
+}
+
+/* Sum of |rounded input| times the largest weight that the group's grid has. */
+static double fast_bound(const struct ht_qtensor *q, uint64_t r, const double *rounded) {
+    const struct ht_code *c = q->scheme.format->code;
+    double bound = 0;
+    for (uint64_t k = 0; k < q->cols; k++) {
+        struct ht_affine a = ht_qtensor_grid(q, r, k / q->run);
+        double lo = (double)c->min_level - a.zero, hi = (double)c->max_level - a.zero;
+        double most = fabs(lo) > fabs(hi) ? fabs(lo) : fabs(hi);
+        bound += fabs(rounded[k]) * ((double)a.scale * most + fabs((double)a.min));
+    }
+    return bound;
+}
+
+/* FAST: activations are rounded; the same here in double, with the specification's formula. */
+static void check(struct ht_qtensor *q, enum ht_math math, size_t n_tokens) {
     size_t K = (size_t)q->cols;
-    struct guarded in = guarded_new(T * K * 4), scratch = guarded_new(ht_qmatmul_ref_scratch_bytes(q, T));
+    struct guarded in = guarded_new(n_tokens * K * 4);
     float y[T * (R + 2)];
-    memcpy(in.p, x, T * K * 4);
+    uint8_t *own;
+    struct guarded codes = guard_codes(q, &own);
+    memcpy(in.p, x, n_tokens * K * 4);
     memset(y, 0xaa, sizeof y);
-    ht_qmatmul_ref(q, 0, R, in.p, T, y, R + 2, math, scratch.p);
+    multiply(q, in.p, n_tokens, y, R + 2, math);
     ht_qtensor_decode(q, 0, R, decoded);
     bool fast = math == HT_MATH_FAST && ht_qmatmul_is_integer(q);
-    for (size_t t = 0; t < T; t++) {
+    for (size_t t = 0; t < n_tokens; t++) {
         double rounded[K_MAX];
         for (size_t k = 0; k < K; k += 32) {
             double max = 0;
@@ -37,6 +80,7 @@ static void check(const struct ht_qtensor *q, enum ht_math math) {
             for (size_t i = k; i < K && i < k + 32; i++) {
                 float r = 127.0f / (float)max;
                 rounded[i] = fast ? (double)((float)max / 127.0f) * rint((double)(x[t * K + i] * r)) : (double)x[t * K + i];
+                rounded[i] = math == HT_MATH_BF16 ? (double)ht_bf16_to_f32(ht_bf16_from_f32(x[t * K + i])) : rounded[i];
             }
         }
         for (size_t r = 0; r < R; r++) {
@@ -45,26 +89,78 @@ static void check(const struct ht_qtensor *q, enum ht_math math) {
                 want += (double)decoded[r * K + k] * rounded[k];
                 bound += fabs((double)decoded[r * K + k] * rounded[k]);
             }
-            if (fast && q->scheme.zero != HT_ZERO_NONE) {
-                bound *= 8; /* min and zero points add and take away more than the values' own size */
-            }
+            bound = fast ? fast_bound(q, r, rounded) : bound;
             double got = (double)y[t * (R + 2) + r];
             if (!(fabs(got - want) <= 1e-5 * bound)) {
                 char text[HT_SCHEME_TEXT];
-                fail_msg("%s, %zu columns, %s: expected %.9g, found %.9g, tolerance %.3g", ht_scheme_text(&q->scheme, text), K,
-                         fast ? "FAST" : "EXACT", want, got, 1e-5 * bound);
+                fail_msg("%s, %zu columns, %zu tokens, %s, level %d: expected %.9g, found %.9g, tolerance %.3g",
+                         ht_scheme_text(&q->scheme, text), K, n_tokens, fast ? "FAST" : "EXACT", level_number, want, got,
+                         1e-5 * bound);
             }
         }
         assert_int_equal(ht_f32_bits(y[t * (R + 2) + R]), 0xaaaaaaaau);
     }
+    q->codes = own;
+    guarded_free(codes);
     guarded_free(in);
-    guarded_free(scratch);
+}
+
+/* q_decode: the bits of ht_qtensor_decode, from any column that starts a byte. */
+static void check_decode(struct ht_qtensor *q) {
+    struct ht_qform f;
+    struct ht_qgrids g;
+    uint8_t *own;
+    struct guarded codes = guard_codes(q, &own), memory = guarded_new(ht_qgrids_bytes(q->groups));
+    ht_qform_init(&f, q, &level->ops);
+    ht_qgrids_place(&g, q->groups, memory.p);
+    ht_qtensor_decode(q, 0, R, decoded);
+    for (uint64_t r = 0; r < R; r++) {
+        for (uint64_t k = 0; k < q->cols; k += 40 * (r + 1)) {
+            size_t n = (size_t)(q->cols - k < 40 * (r + 2) ? q->cols - k : 40 * (r + 2));
+            struct guarded out = guarded_new(n * 4);
+            ht_qgrids_row(&f, r, k / q->run, (k + n - 1) / q->run - k / q->run + 1, &g);
+            level->q_decode(&f, &g, r, k, n, out.p);
+            for (size_t i = 0; i < n; i++) {
+                float want = decoded[r * q->cols + k + i], got = ((float *)out.p)[i];
+                if (ht_f32_bits(want) != ht_f32_bits(got) && !(want != want && got != got)) {
+                    char text[HT_SCHEME_TEXT];
+                    fail_msg("%s, level %d, row %d, column %d: expected %.9g, found %.9g", ht_scheme_text(&q->scheme, text),
+                             level_number, (int)r, (int)(k + i), (double)want, (double)got);
+                }
+            }
+            guarded_free(out);
+        }
+    }
+    q->codes = own;
+    guarded_free(codes);
+    guarded_free(memory);
+}
+
+static void every_level(struct ht_qtensor *q) {
+    level = NULL;
+    level_number = -1;
+    check(q, HT_MATH_EXACT, T_REF);
+    check(q, HT_MATH_FAST, T_REF);
+    check(q, HT_MATH_BF16, T_REF);
+    FOR_LEVELS(l, table) {
+        level = table;
+        level_number = l;
+        static const size_t tokens[] = {1, 3, T};
+        for (size_t t = 0; t < COUNT(tokens); t++) {
+            check(q, HT_MATH_FAST, tokens[t]);
+        }
+        check(q, HT_MATH_EXACT, 1);
+        check(q, HT_MATH_EXACT, T);
+        check(q, HT_MATH_BF16, l % 2 ? 1 : T);
+        check_decode(q);
+    }
+    level = NULL;
 }
 
 static void every_format(void **state) {
     (void)state;
-    static const char *const parts[] = {":tensor", ":channel", ":g32", ":g20", ":g64:nested", ":g48:asym", ":g32:offset"};
-    static const size_t cols[] = {1, 31, 64, 333};
+    static const char *const parts[] = {":tensor", ":channel", ":g32", ":g20", ":g64:nested", ":g48:asym", ":g64:asym", ":g32:offset", ":channel:offset"};
+    static const size_t cols[] = {1, 64, 256, 333};
     size_t integers = 0, others = 0;
     struct ht_rng rng;
     ht_rng_init(&rng, 1);
@@ -77,8 +173,7 @@ static void every_format(void **state) {
             snprintf(text, sizeof text, "%s%s", ht_format_at(f)->name, parts[p]);
             for (size_t c = 0; ht_scheme_parse(text, &s, NULL) == HT_OK && c < COUNT(cols); c++) {
                 struct ht_qtensor q = encoded(text, R, cols[c], w);
-                check(&q, HT_MATH_EXACT);
-                check(&q, HT_MATH_FAST);
+                every_level(&q);
                 *(ht_qmatmul_is_integer(&q) ? &integers : &others) += 1;
                 ht_qtensor_deinit(&q);
             }

@@ -464,6 +464,10 @@ static void slots(void **state) {
         "panel_q8",
         /* test_kernel_syrk.c */
         "syrk_f32",
+        /* test_kernel_qtensor.c */
+        "q_decode",
+        "q_rows_q8",
+        "q_panel_q8",
     };
     size_t n = 0;
     const char *level, *name;

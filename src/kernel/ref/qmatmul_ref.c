@@ -5,11 +5,36 @@
 
 #include "base/error.h"
 #include "format/half.h"
+#include "kernel/qform.h"
 #include "kernel/slots.h"
+
+enum { PIECE = 480 }; /* codes unpacked at a time: whole bytes in every format */
 
 static const float *levels_of(const struct ht_qtensor *w) {
     const struct ht_code *c = w->scheme.format->code;
     return c->fitted ? w->levels : c->levels;
+}
+
+void ht_q_decode_ref(const struct ht_qform *f, const struct ht_qgrids *g, uint64_t row, uint64_t col0, size_t n,
+                     float *x) {
+    const struct ht_qtensor *w = f->w;
+    const struct ht_format *format = w->scheme.format;
+    const float *levels = levels_of(w);
+    const uint8_t *codes = w->codes + row * w->row_bytes + ht_code_row_bytes(format, col0);
+    int32_t code[PIECE];
+    for (size_t k = 0; k < n; k++) {
+        if (k % PIECE == 0) {
+            ht_code_unpack(format, codes + ht_code_row_bytes(format, k), code, n - k < PIECE ? n - k : PIECE);
+        }
+        size_t group = (size_t)((col0 + k) / w->run - g->first);
+        int32_t c = code[k % PIECE];
+        float level = levels != NULL ? levels[c - format->code->lo] : (float)c;
+        switch (w->scheme.zero) {
+        case HT_ZERO_CODE: x[k] = g->scale[group] * (level - g->shift[group]); break;
+        case HT_ZERO_OFFSET: x[k] = g->scale[group] * level + g->shift[group]; break;
+        default: x[k] = g->scale[group] * level; break;
+        }
+    }
 }
 
 bool ht_qmatmul_is_integer(const struct ht_qtensor *w) {
