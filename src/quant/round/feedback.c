@@ -92,6 +92,21 @@ static void hand_on(float (*t)[LANES], const float *e, const float *m, uint64_t 
     }
 }
 
+/* Lanes whose weight is kept another way than on the grid. */
+static void store_kept(const struct step *s, struct tile *k, uint64_t row, uint64_t n, uint64_t i, uint64_t col) {
+    const struct ht_rounder *r = s->r;
+    uint64_t cell = col / r->cells.run * r->cells.stride + row;
+    for (uint64_t l = 0; l < n; l++) {
+        uint64_t at = (row + l) * r->cols + col;
+        if (!ht_on_grid(r, at)) {
+            int8_t code;
+            k->value[l] = ht_round_kept(r, at, cell + l, k->t[i][l], &code);
+            k->code[l] = (float)code;
+            k->e[l] = k->w[l] - k->value[l];
+        }
+    }
+}
+
 static void store(const struct step *s, const struct tile *k, uint64_t row, uint64_t n, uint64_t i, uint64_t col) {
     struct ht_rounder *r = s->r;
     for (uint64_t l = 0; l < n; l++) {
@@ -170,13 +185,16 @@ static void round_vectors(const struct step *s, const struct tile *k, uint64_t r
     }
 }
 
-/* What feedback has made of the unit's weights: the continuous values that make up best for all errors so far. Each is
- * its target with the errors of those before it in the unit, whose own values are such targets, too. x: [unit] natural
- * order; e: [unit] errors by turn. */
+/* What feedback has made of the unit's weights: the continuous values that make up best for all errors so far. Each
+ * is its target with the errors of those before it in the unit, whose own values are such targets, too. x: [unit]
+ * natural order; e: [unit] errors by turn. */
 static void compensated(const struct step *s, const struct tile *k, uint64_t row, uint64_t l, uint64_t i, float *x,
                         float *e) {
     const struct ht_rounder *r = s->r;
-    uint64_t from = s->at + i, unit = r->order[from] / r->unit, n = ht_unit_cols(r, unit);
+    uint64_t from = s->at + i, unit = r->order[from] / r->unit, n = 0;
+    while (from + n < r->cols && r->order[from + n] / r->unit == unit) { /* columns that come last are not among them */
+        n++;
+    }
     const float *w = r->w + (row + l) * r->cols;
     for (uint64_t t = from; t < from + n; t++) {
         const float *m = r->mt + t * r->cols;
@@ -195,13 +213,19 @@ static void compensated(const struct step *s, const struct tile *k, uint64_t row
 static void fit_dynamic(const struct step *s, const struct tile *k, uint64_t row, uint64_t n, uint64_t i) {
     struct ht_rounder *r = s->r;
     uint64_t turn = s->at + i, unit = r->order[turn] / r->unit;
-    if (!r->dynamic || (turn > 0 && r->order[turn - 1] / r->unit == unit)) {
+    if (!r->dynamic || r->last[r->order[turn]] || (turn > 0 && r->order[turn - 1] / r->unit == unit)) {
         return;
     }
-    float *x = r->room + (uint64_t)s->thread * 2 * r->unit;
+    float *x = r->room + (uint64_t)s->thread * 2 * r->unit, *weight = x + r->unit;
     for (uint64_t l = 0; l < n; l++) {
-        compensated(s, k, row, l, i, x, x + r->unit);
-        if (r->ops->fit(r, row + l, unit, x, r->diagonal + unit * r->unit, &r->errs[s->thread]) != HT_OK) {
+        compensated(s, k, row, l, i, x, weight);
+        uint64_t first = unit * r->unit, at = (row + l) * r->cols + first, cols = ht_unit_cols(r, unit);
+        for (uint64_t j = 0; j < cols; j++) {
+            bool counts = ht_on_grid(r, at + j);
+            x[j] = counts ? x[j] : 0.0f;
+            weight[j] = counts ? r->diagonal[first + j] : 0.0f;
+        }
+        if (r->ops->fit(r, row + l, unit, x, weight, &r->errs[s->thread]) != HT_OK) {
             return; /* the cell stays as it is; the step fails */
         }
     }
@@ -231,6 +255,9 @@ static void columns_of_tile(const struct step *s, struct tile *k, uint64_t row, 
             nearest_levels(k, k->t[i], &r->cells);
         } else {
             nearest_lanes(k, k->t[i], &r->cells);
+        }
+        if (r->keep != NULL) {
+            store_kept(s, k, row, n, i, col);
         }
         store(s, k, row, n, i, col);
         hand_on(k->t, k->e, r->m + i * s->width, i + 1, s->width);

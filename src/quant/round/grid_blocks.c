@@ -115,6 +115,10 @@ ht_status ht_round_feedback(struct ht_pool *pool, const struct ht_format *format
                             uint64_t cols, const float *hessian, const struct ht_round_options *options, void *dst,
                             struct ht_round_report *report, ht_err *err) {
     struct ht_rounder r = rounding_of(format, cols);
+    if (options->keep != NULL || options->values != NULL) {
+        return ht_fail(err, HT_INVAL, format->name, HT_NO_POS, "blocks cannot keep weights beside their codes: use a "
+                       "scheme, such as int4:g64");
+    }
     struct blocks b = {.format = format, .dst = dst, .row_bytes = ht_format_row_bytes(format, cols)};
     b.grids = ht_mem_alloc_array(chunk_grids(&r, rows), sizeof *b.grids);
     if (b.grids == NULL) {

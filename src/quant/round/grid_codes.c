@@ -46,9 +46,13 @@ static void start(struct ht_rounder *r, uint64_t row) {
 static void nearest(struct ht_rounder *r, uint64_t row, uint64_t unit) {
     uint64_t col = unit * r->unit, at = unit * r->cells.stride + row, n = ht_unit_cols(r, unit);
     for (uint64_t j = row * r->cols + col; j < row * r->cols + col + n; j++) {
-        int c = ht_cell_nearest(&r->cells, at, r->w[j]);
-        r->codes[j] = (int8_t)c;
-        r->v[j] = ht_cell_value(&r->cells, at, c);
+        if (ht_on_grid(r, j)) {
+            int c = ht_cell_nearest(&r->cells, at, r->w[j]);
+            r->codes[j] = (int8_t)c;
+            r->v[j] = ht_cell_value(&r->cells, at, c);
+        } else {
+            r->v[j] = ht_round_kept(r, j, at, r->w[j], &r->codes[j]);
+        }
     }
 }
 
@@ -72,9 +76,10 @@ static bool directions(const struct ht_rounder *r, uint64_t row, uint64_t unit, 
     const struct groups *b = r->grids;
     uint64_t n = ht_unit_cols(r, unit), at = unit * r->cells.stride + row;
     const int8_t *codes = r->codes + row * r->cols + unit * r->unit;
-    for (uint64_t i = 0; i < n; i++) {
-        p[i] = ht_cell_level(&r->cells, at, codes[i]);
-        q[i] = 1.0f;
+    for (uint64_t i = 0; i < n; i++) { /* kept values do not move with the scale */
+        bool moves = ht_on_grid(r, row * r->cols + unit * r->unit + i);
+        p[i] = moves ? ht_cell_level(&r->cells, at, codes[i]) : 0.0f;
+        q[i] = moves ? 1.0f : 0.0f;
     }
     return b->q->scheme.zero == HT_ZERO_OFFSET;
 }
@@ -97,7 +102,8 @@ static bool move(const struct ht_rounder *r, uint64_t row, uint64_t unit, float 
         return false;
     }
     for (uint64_t i = 0; i < n; i++) {
-        value[i] = a.scale * ht_cell_level(&r->cells, at, codes[i]) + a.min;
+        uint64_t j = row * r->cols + unit * r->unit + i;
+        value[i] = ht_on_grid(r, j) ? a.scale * ht_cell_level(&r->cells, at, codes[i]) + a.min : r->v[j];
     }
     *scale = a.scale - old.scale;
     *offset = a.min - old.min;
@@ -109,7 +115,21 @@ static void commit(struct ht_rounder *r, uint64_t row, uint64_t unit, const unio
     set_cell(r, row, unit, &moved->affine);
 }
 
-static void pack(struct ht_rounder *r, uint64_t row) {
+/* What the codes of kept weights stand for may have changed with their scale. REST: the rest follows, so that the
+ * value stays; ZERO: the value is that of the code. */
+static void settle(struct ht_rounder *r, uint64_t row) {
+    for (uint64_t j = 0; r->keep != NULL && j < r->cols; j++) {
+        uint64_t at = row * r->cols + j, cell = j / r->unit * r->cells.stride + row;
+        if (!ht_on_grid(r, at)) {
+            r->v[at] = ht_round_kept(r, at, cell, r->v[at], &r->codes[at]);
+        }
+    }
+    if (r->values != NULL) {
+        memcpy(r->values + row * r->cols, r->v + row * r->cols, r->cols * sizeof *r->values);
+    }
+}
+
+static void pack_codes(struct ht_rounder *r, uint64_t row) {
     const struct groups *b = r->grids;
     const int8_t *codes = r->codes + row * r->cols;
     int32_t *stored = b->stored + row * r->cols;
@@ -122,6 +142,11 @@ static void pack(struct ht_rounder *r, uint64_t row) {
         stored[j] = r->cells.levels != NULL ? b->code[codes[j] - r->cells.lo] : codes[j] + b->bias;
     }
     ht_code_pack(q->scheme.format, stored, q->codes + (r->row0 + row) * q->row_bytes, (size_t)r->cols);
+}
+
+static void pack(struct ht_rounder *r, uint64_t row) {
+    settle(r, row);
+    pack_codes(r, row);
 }
 
 static const struct ht_round_ops group_ops = {start, nearest, fit, directions, move, commit, pack};
@@ -165,6 +190,34 @@ static ht_status check(const struct groups *b, const struct ht_scheme *s, const 
                        "not one for the tensor, no fitted levels");
     }
     return HT_OK;
+}
+
+/* Groups with kept weights: fitted once more without them. */
+static ht_status fit_without_kept(struct groups *b, const float *w, const float *importance, const uint8_t *keep,
+                                  ht_err *err) {
+    struct ht_qtensor *q = b->q;
+    float *x = ht_mem_alloc_array(2 * q->run, sizeof *x), *weight = x != NULL ? x + q->run : NULL;
+    ht_status status = x != NULL ? HT_OK : ht_fail_nomem(err, 2 * q->run * sizeof *x);
+    for (uint64_t i = 0; status == HT_OK && i < q->rows * q->groups; i++) {
+        uint64_t row = i / q->groups, first = i % q->groups * q->run, kept = 0;
+        uint64_t n = q->cols - first < q->run ? q->cols - first : q->run;
+        for (uint64_t j = 0; j < n; j++) {
+            bool grid = keep[row * q->cols + first + j] == HT_KEEP_GRID;
+            kept += !grid;
+            x[j] = grid ? w[row * q->cols + first + j] : 0.0f;
+            weight[j] = grid ? importance[first + j] : 0.0f;
+        }
+        if (kept > 0) {
+            float lo, hi;
+            status = b->range(b->range_ctx, &q->scheme, x, weight, (size_t)n, &lo, &hi, err);
+            struct ht_affine a = ht_scheme_cover(&q->scheme, lo, hi);
+            if (status == HT_OK && isfinite(a.scale) && isfinite(a.min)) {
+                ht_qtensor_set_grid(q, row, i % q->groups, &a);
+            }
+        }
+    }
+    ht_mem_free(x);
+    return status;
 }
 
 /* Grids from the original weights. Fitted levels come with a whole encoding, whose codes are replaced. */
@@ -229,6 +282,9 @@ ht_status ht_round_qtensor(struct ht_pool *pool, const struct ht_scheme *scheme,
         }
     }
     HT_TRY_DONE(fit_all(&b, pool, w, importance, err));
+    if (options->keep != NULL && !b.fixed) {
+        HT_TRY_DONE(fit_without_kept(&b, w, importance, options->keep, err));
+    }
     set_levels(&b, &r);
     HT_TRY_DONE(ht_rounding_solve(&r, false, w, rows, hessian, options, report, err));
 done:

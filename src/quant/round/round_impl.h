@@ -62,6 +62,9 @@ struct ht_rounder {
     bool dynamic;        /* fit each unit at its first turn */
     bool offsets;        /* a unit wider than a step has an offset that can move */
     const float *w;      /* [rows, cols] */
+    const bool *last;    /* [cols] kept as their value in every row: they come last */
+    const uint8_t *keep; /* [rows, cols] enum ht_keep, or NULL */
+    float *values;       /* [rows, cols] of the chunk, or NULL */
     const float *h;      /* [cols, cols], damped */
     const float *diagonal; /* [cols] of h, undamped: the importance of columns */
     const uint32_t *order; /* [cols] column visited at each turn */
@@ -86,6 +89,9 @@ struct ht_rounder {
 void ht_rounding_start(struct ht_rounder *r);
 /* Codes by error feedback, and v. Fails where a dynamic grid does. */
 ht_status ht_rounding_feedback(struct ht_rounder *r, ht_err *err);
+/* Codes by the greedy order of each row, and v. */
+ht_status ht_rounding_greedy(struct ht_rounder *r, ht_err *err);
+uint64_t ht_rounding_greedy_memory(uint64_t cols, int threads);
 /* g = (W - V) H; returns tr((W - V) H (W - V)^T). */
 double ht_rounding_loss(struct ht_rounder *r);
 /* One sweep over all columns; g must be current and stays so. */
@@ -134,5 +140,14 @@ HT_INLINE float ht_cell_value(const struct ht_cells *c, uint64_t at, int code) {
 float ht_round_dot(const float *a, const float *b, uint64_t n);
 /* The code whose value is nearest to x. */
 int ht_cell_nearest(const struct ht_cells *c, uint64_t at, float x);
+
+static inline bool ht_on_grid(const struct ht_rounder *r, uint64_t at) {
+    return r->keep == NULL || r->keep[at] == HT_KEEP_GRID;
+}
+
+/* A weight that is not free to take any code: its code and value for this target. Element `at` of the chunk, in
+ * `cell`.
+ */
+float ht_round_kept(const struct ht_rounder *r, uint64_t at, uint64_t cell, float target, int8_t *code);
 
 #endif

@@ -16,16 +16,21 @@ struct factor {
     float *cond;     /* [n] by turn */
     uint32_t *order; /* [n] */
     uint32_t *turn;  /* [n] of each column */
+    bool *last;      /* [n] kept in every row */
     uint64_t n;
 };
 
 struct ranked {
+    bool last;
     float group, key; /* falling */
     uint32_t group_at, col;
 };
 
 static int by_falling_key(const void *a, const void *b) {
     const struct ranked *x = a, *y = b;
+    if (x->last != y->last) {
+        return x->last ? 1 : -1;
+    }
     if (x->group != y->group) {
         return x->group > y->group ? -1 : 1;
     }
@@ -57,6 +62,7 @@ static ht_status choose_order(struct factor *f, uint64_t vector, uint64_t unit, 
     for (uint64_t i = 0; i < n; i++) {
         uint64_t col = i * vector, first = col / unit * unit;
         rank[i].col = (uint32_t)col;
+        rank[i].last = f->last[col];
         if (order != HT_ORDER_NATURAL) {
             rank[i].key = sum_of(f->diagonal + col, vector);
         }
@@ -192,7 +198,7 @@ static ht_status solve_chunk(struct ht_rounder *r, bool whole, const struct ht_r
     double nearest = ht_rounding_loss(r), loss = nearest;
     report->loss_nearest += nearest;
     if (!whole) {
-        HT_TRY(ht_rounding_feedback(r, err));
+        HT_TRY(o->greedy ? ht_rounding_greedy(r, err) : ht_rounding_feedback(r, err));
         loss = ht_rounding_loss(r);
         for (uint32_t i = 0; i < o->descents; i++) {
             if (i > 0) {
@@ -255,6 +261,7 @@ static ht_status allocate(struct ht_rounder *r, struct factor *f, ht_err *err) {
         {(void **)&f->h, n * n, 4},          {(void **)&f->mt, n * n, 4},
         {(void **)&f->diagonal, n, 4},       {(void **)&f->cond, n, 4},
         {(void **)&f->order, n, 4},          {(void **)&f->turn, n, 4},
+        {(void **)&f->last, n, sizeof(bool)},
         {(void **)&r->cells.scale, cells, 4}, {(void **)&r->cells.min, cells, 4},
         {(void **)&r->cells.zero, cells, 4}, {(void **)&r->codes, elems, 1},
         {(void **)&r->v, elems, 4},          {(void **)&r->g, elems, 4},
@@ -282,12 +289,14 @@ static ht_status allocate(struct ht_rounder *r, struct factor *f, ht_err *err) {
     r->cond = f->cond;
     r->order = f->order;
     r->turn = f->turn;
+    r->last = f->last;
     return HT_OK;
 }
 
 static void release(struct ht_rounder *r, struct factor *f) {
-    void *all[] = {f->h, f->mt, f->diagonal, f->cond, f->order, f->turn, r->cells.scale, r->cells.min, r->cells.zero,
-                   r->codes, r->v, r->g, r->y, r->e, r->m, r->p, r->hq, r->room, r->errs, r->scratch};
+    void *all[] = {f->h, f->mt, f->diagonal, f->cond, f->order, f->turn, f->last, r->cells.scale,
+                   r->cells.min, r->cells.zero, r->codes, r->v, r->g, r->y, r->e, r->m, r->p, r->hq,
+                   r->room, r->errs, r->scratch};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         ht_mem_free_aligned(all[i]);
     }
@@ -301,7 +310,22 @@ static ht_status check_options(const struct ht_rounder *r, const struct ht_round
         return ht_fail(err, HT_INVAL, "order", HT_NO_POS, "dynamic grids are fitted where their group begins; falling "
                        "order mixes groups: use the natural or the group-aware order, or static grids");
     }
+    if (o->greedy && (r->cols > HT_ROUND_GREEDY_COLS || r->vector != 0 || o->dynamic || o->keep != NULL)) {
+        return ht_fail(err, HT_INVAL, "greedy", HT_NO_POS, "rounding the cheapest weight next takes the cube of the "
+                       "columns per row: at most %u columns (found %llu), formats without vectors, static grids, "
+                       "nothing kept; error feedback serves all", HT_ROUND_GREEDY_COLS, (unsigned long long)r->cols);
+    }
     return HT_OK;
+}
+
+/* Columns whose value is kept in every row. */
+static void find_last(struct factor *f, const uint8_t *keep, uint64_t rows) {
+    for (uint64_t j = 0; j < f->n; j++) {
+        f->last[j] = keep != NULL;
+        for (uint64_t i = 0; f->last[j] && i < rows; i++) {
+            f->last[j] = keep[i * f->n + j] == HT_KEEP_VALUE;
+        }
+    }
 }
 
 ht_status ht_rounding_solve(struct ht_rounder *r, bool whole, const float *w, uint64_t rows, const float *hessian,
@@ -317,11 +341,14 @@ ht_status ht_rounding_solve(struct ht_rounder *r, bool whole, const float *w, ui
     for (uint64_t i = 0; i < r->cols; i++) {
         f.diagonal[i] = hessian[i * r->cols + i];
     }
+    find_last(&f, o->keep, rows);
     HT_TRY_DONE(choose_order(&f, r->vector ? r->vector : 1, r->unit, o->order, err));
     HT_TRY_DONE(factorize(r->pool, &f, hessian, o, report, err));
     for (r->row0 = 0; r->row0 < rows; r->row0 += r->rows) {
         r->rows = rows - r->row0 < HT_ROUND_ROWS ? rows - r->row0 : HT_ROUND_ROWS;
         r->w = w + r->row0 * r->cols;
+        r->keep = o->keep != NULL ? o->keep + r->row0 * r->cols : NULL;
+        r->values = o->values != NULL ? o->values + r->row0 * r->cols : NULL;
         HT_TRY_DONE(solve_chunk(r, whole, o, report, err));
     }
 done:

@@ -3,6 +3,7 @@
  * kept current within it, g of all columns by one matrix product behind it. */
 #include <string.h>
 
+#include "format/half.h"
 #include "quant/round/dense.h"
 #include "quant/round/round_impl.h"
 
@@ -60,6 +61,17 @@ int ht_cell_nearest(const struct ht_cells *c, uint64_t at, float x) {
     return (int)(((p + ROUND_MAGIC) - ROUND_MAGIC) + c->zero[at]);
 }
 
+float ht_round_kept(const struct ht_rounder *r, uint64_t at, uint64_t cell, float target, int8_t *code) {
+    enum ht_keep keep = (enum ht_keep)r->keep[at];
+    *code = (int8_t)ht_cell_nearest(&r->cells, cell, keep == HT_KEEP_REST ? target : 0.0f);
+    float value = ht_cell_value(&r->cells, cell, *code);
+    switch (keep) {
+    case HT_KEEP_VALUE: return ht_f16_to_f32(ht_f16_from_f32(target));
+    case HT_KEEP_REST: return value + ht_f16_to_f32(ht_f16_from_f32(target - value));
+    default: return value;
+    }
+}
+
 static void move_columns(struct ht_rounder *r, uint64_t row, uint64_t at, uint64_t width, float *g, float *delta) {
     const struct ht_cells *cells = &r->cells;
     for (uint64_t i = 0; i < width; i++) {
@@ -67,6 +79,9 @@ static void move_columns(struct ht_rounder *r, uint64_t row, uint64_t at, uint64
         const float *h = r->h + col * r->cols;
         float *v = &r->v[row * r->cols + col], hjj = h[col];
         int8_t *code = &r->codes[row * r->cols + col];
+        if (!ht_on_grid(r, row * r->cols + col)) {
+            continue;
+        }
         int c = ht_cell_nearest(cells, cell, *v + g[i] / hjj);
         if (c == *code) {
             continue;
