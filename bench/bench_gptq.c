@@ -27,6 +27,32 @@ struct bench {
     uint64_t dead, kept, bytes;
 };
 
+/* The linear computes with the values of its codes, in f32: what is measured is the rounding, not products with codes. */
+static ht_status use_values(struct ht_linear *linear, ht_err *err) {
+    uint64_t rows = linear->w.rows, cols = linear->w.cols;
+    float *w = ht_mem_alloc_aligned(rows * cols, sizeof *w);
+    if (w == NULL) {
+        return ht_fail_nomem(err, rows * cols * sizeof *w);
+    }
+    ht_qtensor_decode(linear->q, 0, rows, w);
+    linear->w = (struct ht_mat){.format = ht_format_find("f32"), .data = w, .rows = rows, .cols = cols,
+                                .row_bytes = cols * sizeof *w};
+    linear->q = NULL;
+    return HT_OK;
+}
+
+static void drop_values(struct bench *b, uint32_t layer) {
+    for (int role = 0; role < HT_ROLES; role++) {
+        struct ht_qtensor *q = &b->codes[layer * HT_ROLES + (uint32_t)role];
+        struct ht_linear *linear = b->model->layers[layer].linears[role];
+        if (q->codes != NULL && linear->q == NULL) {
+            ht_mem_free_aligned((void *)(uintptr_t)linear->w.data);
+            linear->w = (struct ht_mat){.rows = q->rows, .cols = q->cols};
+            linear->q = q;
+        }
+    }
+}
+
 static ht_status round_linear(struct bench *b, struct ht_calib_layers *calib, struct ht_linear *linear,
                               struct ht_qtensor *q, ht_err *err) {
     const struct ht_calib_gram *gram = ht_calib_layers_gram(calib, linear);
@@ -54,7 +80,9 @@ static ht_status round_linear(struct bench *b, struct ht_calib_layers *calib, st
     b->kept += report.kept_nearest;
     b->bytes += ht_qtensor_bytes(q);
     linear->q = q;
-    linear->w = (struct ht_mat){.rows = rows, .cols = cols};
+    ht_mem_free_aligned(w);
+    w = NULL;
+    status = use_values(linear, err);
 done:
     ht_mem_free_aligned(w);
     return status;
@@ -78,6 +106,7 @@ static ht_status quantize(struct bench *b, const struct ht_calib_windows *window
         HT_TRY_DONE(ht_calib_layers_advance(calib, (int32_t)layer, err));
         b->collect += t1 - t0;
         b->solve += t2 - t1;
+        drop_values(b, layer);
         b->advance += ht_sys_now() - t2;
     }
 done:
@@ -92,6 +121,11 @@ static ht_status evaluate(struct bench *b, const struct ht_calib_windows *window
     struct ht_run *run = NULL, *original = NULL;
     double kld = 0, nll = 0, reference = 0;
     ht_status status = a == NULL || p == NULL ? ht_fail_nomem(err, rows * vocab * sizeof *a) : HT_OK;
+    for (uint32_t i = 0; status == HT_OK && i < b->model->hp.n_layers * HT_ROLES; i++) {
+        if (b->codes[i].codes != NULL) {
+            status = use_values(b->model->layers[i / HT_ROLES].linears[i % HT_ROLES], err);
+        }
+    }
     if (status != HT_OK) {
         goto done;
     }
@@ -160,13 +194,16 @@ int main(int argc, char **argv) {
     printf("%s %s: %.1f s (collect %.1f, solve %.1f, advance %.1f), %.1f CPU s, peak %.0f MiB\n", argv[2],
            argc > 7 ? argv[7] : "falling", ht_sys_now() - wall, b.collect, b.solve, b.advance,
            ht_sys_cpu_seconds() - cpu, (double)ht_sys_peak_rss_bytes() / 1048576.0);
-    printf("loss %.3f of nearest, %llu rows kept nearest, %.2f MB of codes and scales\n", b.after / b.before,
+    printf("loss %.6g, %.3f of nearest, %llu rows kept nearest, %.2f MB of codes and scales\n", b.after, b.after / b.before,
            (unsigned long long)b.kept, (double)b.bytes / 1e6);
     HT_TRY_DONE(ht_model_load(argv[1], &b.original, &err));
     HT_TRY_DONE(evaluate(&b, &evaluation, &err));
 done:
     if (status != HT_OK) {
         fprintf(stderr, "%s: %s\n", ht_status_text(status), err.msg);
+    }
+    for (uint32_t i = 0; b.codes != NULL && i < b.model->hp.n_layers; i++) {
+        drop_values(&b, i);
     }
     for (uint32_t i = 0; b.codes != NULL && i < b.model->hp.n_layers * HT_ROLES; i++) {
         ht_qtensor_deinit(&b.codes[i]);

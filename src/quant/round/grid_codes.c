@@ -169,7 +169,7 @@ static ht_status choose_range(struct groups *b, const struct ht_scheme *s, const
         return HT_OK;
     }
     if (choice == NULL) {
-        HT_TRY(ht_range_parse("wmse", &weighted, err));
+        HT_TRY(ht_range_parse("wmse:grid=16", &weighted, err)); /* least squares and golden section do the rest */
         choice = &weighted;
     }
     HT_TRY(ht_range_scheme_init(&b->part, choice, s, err));
