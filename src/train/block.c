@@ -116,14 +116,14 @@ static ht_status allocate(struct ht_train_block *b, const struct sizes *z, ht_er
 /* ---- weights ----------------------------------------------------------------------------------------------- */
 
 struct decode {
-    const struct ht_mat *w;
+    const struct ht_linear *linear;
     float *to;
 };
 
 static void decode_task(void *ctx, size_t row, int thread) {
     (void)thread;
     const struct decode *d = ctx;
-    d->w->format->decode((const char *)d->w->data + row * d->w->row_bytes, d->to + row * d->w->cols, d->w->cols);
+    ht_linear_row(d->linear, row, d->to + row * d->linear->w.cols, NULL);
 }
 
 static ht_status load_params(struct ht_train_block *b, const struct ht_model *m, ht_err *err) {
@@ -141,10 +141,14 @@ static ht_status load_params(struct ht_train_block *b, const struct ht_model *m,
             memcpy(p->w, vector, p->rows * sizeof *p->w);
             continue;
         }
+        if (linear->side != NULL) {
+            return ht_fail(err, HT_UNSUPPORTED, linear->name, HT_NO_POS,
+                           "training starts from plain weights, this one carries a sidecar of an earlier quantization");
+        }
         p->rows = linear->w.rows;
         p->cols = linear->w.cols;
         HT_TRY(new_floats(p->rows * p->cols, &p->w, err));
-        struct decode d = {&linear->w, p->w};
+        struct decode d = {linear, p->w};
         ht_pool_run(b->pool, p->rows, decode_task, &d);
     }
     return HT_OK;

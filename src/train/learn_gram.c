@@ -1,0 +1,228 @@
+/* AdaRound on the second moments of a linear's inputs. With E = W - W^ the mean squared error of the outputs is
+ * tr(E H E^T) exactly, so there is nothing to sample:
+ *
+ *     W^ = low + gap * h(u),   h(u) = clip(1.2 sigmoid(u) - 0.1)                     (eq. 22 and 23 of the paper)
+ *     L  = tr(E H E^T) / c + lambda * sum of 1 - |2 h - 1|^beta                      (eq. 24)
+ *     dL/dh = -2 gap * (E H) / c - 2 beta lambda sign(2 h - 1) |2 h - 1|^(beta - 1)
+ *
+ * Rows are independent of each other and taken in chunks, each through all its steps. */
+#include <math.h>
+
+#include "base/mem.h"
+#include "base/sys.h"
+#include "kernel/exp.h"
+#include "train/soft.h"
+
+#define ROWS 512u /* of a chunk */
+#define ZETA 1.1f
+#define GAMMA (-0.1f)
+
+void ht_learn_gram_defaults(struct ht_learn_gram_options *o) {
+    *o = (struct ht_learn_gram_options){.steps = 300, .lr = 0.03, .weight = 3, .beta_from = 20, .beta_to = 2,
+                                        .warmup = 0.2};
+}
+
+struct solver {
+    struct ht_pool *pool;
+    const struct ht_learn_gram_options *o;
+    const float *w, *h; /* the chunk's weights; [cols, cols] */
+    float *low, *gap, *fraction;
+    float *v;           /* of ht_soft, the chunk's rows: the result */
+    float *u, *m1, *m2, *e, *g; /* [rows, cols] */
+    uint64_t rows, cols;
+    float inverse_c;
+    float lr, beta, lambda; /* of the step */
+    uint32_t step;
+    void *scratch;
+    double *loss;       /* [rows] hard; nearest */
+    uint64_t kept;
+};
+
+static float soft_of(float u, float *slope) {
+    float sig = 1.0f / (1.0f + ht_exp_f32(-u)), h = (ZETA - GAMMA) * sig + GAMMA;
+    *slope = h > 0 && h < 1 ? (ZETA - GAMMA) * sig * (1 - sig) : 0;
+    return h > 0 ? h < 1 ? h : 1 : 0;
+}
+
+/* u where h is the fraction: training starts at the float weights. */
+static void start_task(void *ctx, size_t row, int thread) {
+    (void)thread;
+    const struct solver *s = ctx;
+    for (uint64_t i = row * s->cols; i < (row + 1) * s->cols; i++) {
+        float p = (s->fraction[i] - GAMMA) / (ZETA - GAMMA);
+        s->u[i] = -logf(1 / p - 1);
+        s->m1[i] = s->m2[i] = 0;
+    }
+}
+
+static void soft_task(void *ctx, size_t row, int thread) {
+    (void)thread;
+    const struct solver *s = ctx;
+    for (uint64_t i = row * s->cols; i < (row + 1) * s->cols; i++) {
+        float slope;
+        s->e[i] = s->w[i] - (s->low[i] + s->gap[i] * soft_of(s->u[i], &slope));
+    }
+}
+
+static void step_task(void *ctx, size_t row, int thread) {
+    (void)thread;
+    const struct solver *s = ctx;
+    float c1 = 1 - powf(0.9f, (float)s->step), c2 = 1 - powf(0.999f, (float)s->step);
+    for (uint64_t i = row * s->cols; i < (row + 1) * s->cols; i++) {
+        float slope, h = soft_of(s->u[i], &slope), d = -2 * s->gap[i] * s->g[i] * s->inverse_c;
+        if (s->lambda > 0) {
+            float far = 2 * h - 1, size = fabsf(far);
+            d -= copysignf(2 * s->beta * s->lambda * powf(size, s->beta - 1), far);
+        }
+        d *= slope;
+        s->m1[i] = 0.9f * s->m1[i] + 0.1f * d;
+        s->m2[i] = 0.999f * s->m2[i] + 0.001f * d * d;
+        if (s->m2[i] > 0) {
+            s->u[i] -= s->lr * (s->m1[i] / c1) / sqrtf(s->m2[i] / c2);
+        }
+    }
+}
+
+static void product(const struct solver *s) {
+    struct ht_side e = {s->e, s->cols, false}, h = {s->h, s->cols, false};
+    ht_product(s->pool, e, h, s->rows, s->cols, s->cols, s->g, s->cols, false, s->scratch);
+}
+
+struct hard {
+    const struct solver *s;
+    bool nearest;
+};
+
+static void hard_task(void *ctx, size_t row, int thread) {
+    (void)thread;
+    const struct hard *k = ctx;
+    const struct solver *s = k->s;
+    for (uint64_t i = row * s->cols; i < (row + 1) * s->cols; i++) {
+        float slope, h = k->nearest ? s->fraction[i] : soft_of(s->u[i], &slope);
+        s->e[i] = s->w[i] - (s->low[i] + (h >= 0.5f ? s->gap[i] : 0));
+    }
+}
+
+/* tr(E H E^T) of each row, rounded to nearest or as learned. */
+static void hard_loss(const struct solver *s, bool nearest, double *loss) {
+    struct hard k = {s, nearest};
+    ht_pool_run(s->pool, s->rows, hard_task, &k);
+    product(s);
+    for (uint64_t r = 0; r < s->rows; r++) {
+        loss[r] = 0;
+        for (uint64_t i = r * s->cols; i < (r + 1) * s->cols; i++) {
+            loss[r] += (double)s->e[i] * (double)s->g[i];
+        }
+    }
+}
+
+static void solve_chunk(struct solver *s, struct ht_learn_report *report) {
+    double *nearest = s->loss, *learned = s->loss + s->rows;
+    uint32_t quiet = (uint32_t)(s->o->warmup * s->o->steps);
+    hard_loss(s, true, nearest);
+    ht_pool_run(s->pool, s->rows, start_task, s);
+    for (s->step = 1; s->step <= s->o->steps; s->step++) {
+        double at = s->step > quiet ? (double)(s->step - quiet) / (double)(s->o->steps - quiet) : 0;
+        s->lambda = s->step > quiet ? (float)s->o->weight : 0;
+        s->beta = (float)(s->o->beta_from + (s->o->beta_to - s->o->beta_from) * at);
+        ht_pool_run(s->pool, s->rows, soft_task, s);
+        product(s);
+        ht_pool_run(s->pool, s->rows, step_task, s);
+    }
+    hard_loss(s, false, learned);
+    for (uint64_t r = 0; r < s->rows; r++) {
+        bool better = learned[r] < nearest[r];
+        report->loss_nearest += nearest[r];
+        report->loss += better ? learned[r] : nearest[r];
+        s->kept += !better;
+        for (uint64_t i = r * s->cols; i < (r + 1) * s->cols && better; i++) {
+            float slope, h = soft_of(s->u[i], &slope);
+            bool up = h >= 0.5f;
+            report->moved += up != (s->fraction[i] >= 0.5f);
+            s->v[i] = (up ? 0.75f : 0.25f) - s->fraction[i]; /* ht_soft rounds fraction + v */
+        }
+    }
+}
+
+/* Mean over weights of what one step of a weight costs by itself. */
+static double unit_cost(const float *gap, const float *h, uint64_t rows, uint64_t cols) {
+    double sum = 0;
+    for (uint64_t r = 0; r < rows; r++) {
+        for (uint64_t j = 0; j < cols; j++) {
+            double g = (double)gap[r * cols + j];
+            sum += g * g * (double)h[j * cols + j];
+        }
+    }
+    return sum / (double)(rows * cols);
+}
+
+static ht_status solve(struct solver *s, struct ht_soft *soft, struct ht_learn_report *report, ht_err *err) {
+    uint64_t rows = soft->rows, cols = soft->cols, n = rows * cols, chunk = rows < ROWS ? rows : ROWS;
+    float *cells = ht_mem_alloc_aligned(3 * n + 5 * chunk * cols, sizeof *cells);
+    s->loss = ht_mem_alloc_array(2 * chunk, sizeof *s->loss);
+    s->scratch = ht_mem_alloc_aligned(ht_product_scratch_bytes(chunk, cols, ht_pool_threads(s->pool)), 1);
+    ht_status status = HT_OK;
+    if (cells == NULL || s->loss == NULL || s->scratch == NULL) {
+        status = ht_fail_nomem(err, (3 * n + 5 * chunk * cols) * sizeof *cells);
+        goto done;
+    }
+    ht_soft_cells(soft, cells, cells + n, cells + 2 * n);
+    double c = unit_cost(cells + n, s->h, rows, cols);
+    if (!isfinite(c)) {
+        status = ht_fail(err, HT_NUMERIC, "learned rounding", HT_NO_POS,
+                         "weights or moments of inputs hold NaN or Inf");
+        goto done;
+    }
+    s->inverse_c = c > 0 ? (float)(1 / c) : 0;
+    s->lr = (float)s->o->lr;
+    s->u = cells + 3 * n;
+    s->m1 = s->u + chunk * cols;
+    s->m2 = s->m1 + chunk * cols;
+    s->e = s->m2 + chunk * cols;
+    s->g = s->e + chunk * cols;
+    for (uint64_t r = 0; r < rows; r += chunk) {
+        uint64_t at = r * cols;
+        s->rows = rows - r < chunk ? rows - r : chunk;
+        s->w = soft->w + at;
+        s->v = soft->v + at;
+        s->low = cells + at;
+        s->gap = cells + n + at;
+        s->fraction = cells + 2 * n + at;
+        solve_chunk(s, report);
+    }
+done:
+    ht_mem_free_aligned(cells);
+    ht_mem_free(s->loss);
+    ht_mem_free_aligned(s->scratch);
+    return status;
+}
+
+ht_status ht_learn_gram(struct ht_pool *pool, const float *w, uint64_t rows, uint64_t cols, const float *hessian,
+                        const struct ht_learn_linear *to, const struct ht_learn_gram_options *options, float *values,
+                        struct ht_learn_report *report, ht_err *err) {
+    struct ht_learn_report unused;
+    struct ht_soft soft = {.to = to};
+    double start = ht_sys_now();
+    ht_status status;
+    report = report != NULL ? report : &unused;
+    *report = (struct ht_learn_report){0};
+    struct solver s = {.pool = pool, .o = options, .h = hessian, .cols = cols};
+    bool shape = to->q == NULL || (to->q->rows == rows && to->q->cols == cols && to->q->owned);
+    if (options->steps == 0 || !shape || (to->q == NULL) == (to->format == NULL) ||
+        (to->format != NULL && to->bytes == NULL)) {
+        return ht_fail(err, HT_INVAL, "learned rounding", HT_NO_POS, "expected steps, and room for %llu x %llu codes",
+                       (unsigned long long)rows, (unsigned long long)cols);
+    }
+    HT_TRY_DONE(ht_soft_init(&soft, pool, to, w, rows, cols, false, false, err));
+    HT_TRY_DONE(solve(&s, &soft, report, err));
+    HT_TRY_DONE(ht_soft_encode(&soft, err));
+    if (values != NULL) {
+        ht_soft_values(&soft, values);
+    }
+    report->steps = report->best_step = options->steps;
+    report->kept_nearest = s.kept;
+    report->seconds = ht_sys_now() - start;
+done:
+    ht_soft_deinit(&soft);
+    return status;
+}
