@@ -6,13 +6,12 @@
 
 struct decode {
     const struct ht_linear *in;
-    float *w, *scratch; /* scratch [threads, cols] */
+    float *w, *scratch; /* [rows, cols], [threads, cols] */
 };
 
 static void decode_task(void *ctx, size_t row, int thread) {
     const struct decode *d = ctx;
-    uint64_t cols = d->in->w.cols;
-    ht_linear_row(d->in, row, d->w + row * cols, d->scratch + (uint64_t)thread * cols);
+    ht_linear_row(d->in, row, d->w + row * d->in->w.cols, d->scratch + (uint64_t)thread * d->in->w.cols);
 }
 
 static ht_status take_matrix(struct ht_pool *pool, const struct ht_linear *l, enum ht_role role,
@@ -21,10 +20,10 @@ static ht_status take_matrix(struct ht_pool *pool, const struct ht_linear *l, en
         return HT_OK;
     }
     HT_TRY(ht_fold_block_matrix(block, role, l->w.rows, l->w.cols, err));
-    struct decode d = {l, block->matrices[role].w, NULL};
-    d.scratch = ht_mem_alloc_array((size_t)ht_pool_threads(pool), (size_t)l->w.cols * sizeof *d.scratch);
+    uint64_t elems = (uint64_t)ht_pool_threads(pool) * l->w.cols;
+    struct decode d = {l, block->matrices[role].w, ht_mem_alloc_array(elems, sizeof *d.scratch)};
     if (d.scratch == NULL) {
-        return ht_fail_nomem(err, l->w.cols * sizeof *d.scratch);
+        return ht_fail_nomem(err, elems * sizeof *d.scratch);
     }
     ht_pool_run(pool, (size_t)l->w.rows, decode_task, &d);
     ht_mem_free(d.scratch);
@@ -78,6 +77,8 @@ ht_status ht_fold_view_put(struct ht_model *model, const struct ht_fold_block *b
         if (to->linears[role] != NULL && m->w != NULL) {
             to->linears[role]->w =
                 (struct ht_mat){ht_format_find("f32"), m->w, m->rows, m->cols, m->cols * sizeof *m->w};
+            to->linears[role]->q = NULL;
+            to->linears[role]->side = NULL;
             to->linears[role]->q = NULL;
             to->linears[role]->side = NULL;
         }

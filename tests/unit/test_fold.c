@@ -167,7 +167,7 @@ static void test_migrate(void **state) {
     ht_err err = {0};
     struct ht_transform_report report;
     float absmax[3] = {16, 0.5f, 3}, s[3];
-    struct ht_fold_stats stats = {.inputs = 3, .absmax = absmax};
+    struct ht_stats stats = {.cols = 3, .absmax = absmax};
     small_block(&b);
     /* column maxima 4, 2, 0: s = sqrt(16 / 4), sqrt(0.5 / 2), dead */
     ASSERT_OK(ht_transform_migrate(&b, &small_site, &stats, 0.5, s, &report, &err), &err);
@@ -185,7 +185,7 @@ static void test_migrate(void **state) {
     b.matrices[HT_ROLE_ATTN_K].w[1] = NAN;
     assert_int_equal(ht_transform_migrate(&b, &small_site, &stats, 0.5, s, &report, &err), HT_NUMERIC);
     err = (ht_err){0};
-    stats.inputs = 4;
+    stats.cols = 4;
     assert_int_equal(ht_transform_migrate(&b, &small_site, &stats, 0.5, s, &report, &err), HT_INVAL);
     assert_non_null(strstr(err.msg, "3 inputs"));
     err = (ht_err){0};
@@ -214,7 +214,7 @@ static void test_migrate_heads(void **state) {
     for (int c = 0; c < 64; c++) {
         absmax[c] = random_factor(&rng);
     }
-    struct ht_fold_stats stats = {.inputs = inputs, .absmax = absmax};
+    struct ht_stats stats = {.cols = inputs, .absmax = absmax};
     ASSERT_OK(ht_transform_migrate(b, site, &stats, 0.5, s, &report, &err), &err);
     ASSERT_OK(ht_fold_scale(b, site, s, &err), &err);
     ht_fold_widen(b, site, s, wide);

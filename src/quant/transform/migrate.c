@@ -20,8 +20,8 @@ void ht_transform_settle(float *s, uint64_t n, const float *above, const float *
     }
 }
 
-static ht_status check_finite(const struct ht_foldsite *site, const float *x, uint64_t n, const char *what,
-                              ht_err *err) {
+ht_status ht_transform_check_finite(const struct ht_foldsite *site, const float *x, uint64_t n, const char *what,
+                                    ht_err *err) {
     for (uint64_t j = 0; j < n; j++) {
         if (!isfinite(x[j])) {
             return ht_fail(err, HT_NUMERIC, site->name, j, "%s of channel %llu is not finite", what,
@@ -32,15 +32,15 @@ static ht_status check_finite(const struct ht_foldsite *site, const float *x, ui
 }
 
 ht_status ht_transform_migrate(const struct ht_fold_block *block, const struct ht_foldsite *site,
-                               const struct ht_fold_stats *stats, double alpha, float *s,
+                               const struct ht_stats *stats, double alpha, float *s,
                                struct ht_transform_report *report, ht_err *err) {
     HT_TRY(ht_fold_check(block, site, HT_FOLD_SCALE, err));
     uint64_t n = ht_fold_channels(block, site), inputs = ht_fold_inputs(block, site);
-    if (inputs == 0 || stats->inputs != inputs || stats->absmax == NULL || !(alpha >= 0 && alpha <= 1)) {
+    if (inputs == 0 || stats->cols != inputs || stats->absmax == NULL || !(alpha >= 0 && alpha <= 1)) {
         return ht_fail(err, HT_INVAL, site->name, HT_NO_POS,
                        "expected absmax of %llu inputs and alpha in [0, 1], found %llu and %g",
                        (unsigned long long)inputs,
-                       (unsigned long long)(stats->absmax != NULL ? stats->inputs : 0), alpha);
+                       (unsigned long long)(stats->absmax != NULL ? stats->cols : 0), alpha);
     }
     float *reach = ht_mem_calloc(2 * n, sizeof *reach);
     if (reach == NULL) {
@@ -48,9 +48,9 @@ ht_status ht_transform_migrate(const struct ht_fold_block *block, const struct h
     }
     ht_status status = HT_OK;
     float *input = reach + n;
-    HT_TRY_DONE(check_finite(site, stats->absmax, inputs, "the largest input", err));
+    HT_TRY_DONE(ht_transform_check_finite(site, stats->absmax, inputs, "the largest input", err));
     ht_fold_reach_columns(block, site, reach);
-    HT_TRY_DONE(check_finite(site, reach, n, "the largest weight", err));
+    HT_TRY_DONE(ht_transform_check_finite(site, reach, n, "the largest weight", err));
     for (uint64_t c = 0; c < inputs; c++) {
         float *at = &input[ht_fold_factor_of(block, site, c)];
         *at = ht_fold_larger(*at, stats->absmax[c]);
@@ -84,7 +84,7 @@ ht_status ht_transform_equalize(const struct ht_fold_block *block, const struct 
     } else {
         ht_fold_reach_columns(block, site, below);
     }
-    HT_TRY_DONE(check_finite(site, above, 2 * n, "the largest weight", err));
+    HT_TRY_DONE(ht_transform_check_finite(site, above, 2 * n, "the largest weight", err));
     for (uint64_t j = 0; j < n; j++) {
         s[j] = sqrtf(above[j] / below[j]);
     }

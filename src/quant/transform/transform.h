@@ -2,15 +2,22 @@
  * pair: factors from statistics, and a fold that moves them into the weights at a site (tensor/fold.h). Parts see one
  * block, never a model or a file; calibration hands statistics over as plain arrays.
  *
- *     factors    scale:migrate   ht_transform_migrate     SmoothQuant
- *                equalize        ht_transform_equalize    cross-layer equalization
- *     folds      scale           ht_fold_scale            norm weights into their readers: ht_fold_norm
+ *     factors    migrate     ht_transform_migrate     SmoothQuant
+ *                magnitude   ht_transform_magnitude   AWQ, for one exponent
+ *                search      ht_transform_search      either of them, the exponent found by trial
+ *                equalize    ht_transform_equalize    cross-layer equalization
+ *                clip        ht_transform_clip        the largest weights of groups cut, by trial; changes the model
+ *     folds      scale       ht_fold_scale            norm weights into their readers: ht_fold_norm
+ *
+ * Statistics (quant/stats.h) are those of the consumers' common input as the block stands: after a fold they must be
+ * collected again before another part uses them.
  *
  * All functions may be called from any thread; results do not depend on the number of threads. */
 #ifndef HT_QUANT_TRANSFORM_TRANSFORM_H
 #define HT_QUANT_TRANSFORM_TRANSFORM_H
 
 #include "base/pool.h"
+#include "quant/stats.h"
 #include "tensor/fold.h"
 
 /* ---- sites ----------------------------------------------------------------------------------------------- */
@@ -21,23 +28,10 @@ const struct ht_foldsite *ht_fold_site(const struct ht_foldsite *table, const ch
  * producer, KV heads * D. PAIRS: half the producer's outputs: factor h * D/2 + i belongs to the i-th pair of head h.
  * 0: the block lacks a member of the site, or their shapes do not go together. */
 uint64_t ht_fold_channels(const struct ht_fold_block *block, const struct ht_foldsite *site);
-/* Inputs of a consumer: the length of statistics. HEADS: heads * D, else n. PAIRS has none: 0. */
+/* Inputs of a consumer: stats->cols. HEADS: heads * D, else n. PAIRS has none: 0. */
 uint64_t ht_fold_inputs(const struct ht_fold_block *block, const struct ht_foldsite *site);
 /* Factors [n] as its consumers' inputs see them: wide [inputs]. For HEADS each head of a group gets its KV head's. */
 void ht_fold_widen(const struct ht_fold_block *block, const struct ht_foldsite *site, const float *s, float *wide);
-
-/* ---- statistics of the input of a site's consumers ---------------------------------------------------------- */
-
-/* x [tokens, inputs]. What a part does not name may be NULL. */
-struct ht_fold_stats {
-    uint64_t inputs, tokens;
-    const float *absmax;   /* [inputs] max |x_j| */
-    const float *min, *max; /* [inputs] */
-    const float *mean_abs; /* [inputs] mean |x_j| */
-    const float *gram;     /* [inputs, inputs] mean x x^T, full */
-    const float *sample;   /* [n_sample, inputs] some of the x, in order */
-    uint64_t n_sample;
-};
 
 /* What a part did; reports add nothing up, callers do. */
 struct ht_transform_report {
@@ -45,7 +39,34 @@ struct ht_transform_report {
     uint64_t dead;     /* channels whose input or weights are all 0: factor 1 */
     uint64_t clamped;  /* factors moved into [1e-4, 1e4] */
     float least, most; /* factors taken */
+    /* Parts that try: */
+    double alpha;      /* of the factors taken; -1: none beat factors of 1, which were taken */
+    double loss_before, loss; /* with factors of 1, with those taken; per token, summed over outputs */
+    uint64_t trials;
 };
+
+/* ---- trials -------------------------------------------------------------------------------------------------- */
+
+/* What the rest of the recipe makes of a matrix: out [rows, cols] = what x comes back as from its grid. Called from
+ * the caller's thread, with some rows of a linear's weights (inputs / s are what they will meet; s [cols] may be NULL:
+ * ones) or with tokens as rows. */
+typedef ht_status ht_trial_fn(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,
+                              const float *s, float *out, ht_err *err);
+
+struct ht_trial {
+    ht_trial_fn *weights;
+    ht_trial_fn *inputs; /* NULL: activations are not quantized */
+    void *ctx;
+    uint64_t max_rows;   /* of each linear, evenly spaced; 0: all */
+    struct ht_pool *pool; /* may be NULL */
+};
+
+/* Loss of the consumers' outputs, per token, when inputs are (x - z) / s:
+ *     activations stay:       tr(E H E^T), E = Q(W diag(s)) diag(1/s) - W          stats->gram, else the sample
+ *     inputs are quantized:   mean |W (x - z) - Q(W diag(s)) Qx((x - z) / s)|^2    stats->sample
+ * s, z: wide [cols], NULL: ones, zeros. HT_INVAL when the statistics are missing. */
+ht_status ht_trial_loss(const struct ht_trial *trial, const struct ht_fold_block *block, const struct ht_foldsite *site,
+                        const struct ht_stats *stats, const float *s, const float *z, double *loss, ht_err *err);
 
 /* ---- factors ------------------------------------------------------------------------------------------------ */
 
@@ -53,8 +74,33 @@ struct ht_transform_report {
  * 2022, arXiv 2211.10438, eq. 4. stats->absmax; heads of a group share the largest. alpha in [0, 1], the paper's 0.5.
  * HT_NUMERIC when statistics are not finite; HT_INVAL when the site cannot scale or stats do not fit it. s [n]. */
 ht_status ht_transform_migrate(const struct ht_fold_block *block, const struct ht_foldsite *site,
-                               const struct ht_fold_stats *stats, double alpha, float *s,
+                               const struct ht_stats *stats, double alpha, float *s,
                                struct ht_transform_report *report, ht_err *err);
+
+/* s_j = mean|x_j|^alpha, divided by the root of the product of the largest and the smallest. Source: AWQ, Lin et al.
+ * 2023, arXiv 2306.00978, sec. 3.2; the division as in the authors' llm-awq. stats->mean_abs; heads of a group share
+ * their mean. Errors as migrate. */
+ht_status ht_transform_magnitude(const struct ht_fold_block *block, const struct ht_foldsite *site,
+                                 const struct ht_stats *stats, double alpha, float *s,
+                                 struct ht_transform_report *report, ht_err *err);
+
+/* One of the two above; alpha in [0, 1]. */
+typedef ht_status ht_factors_fn(const struct ht_fold_block *block, const struct ht_foldsite *site,
+                                const struct ht_stats *stats, double alpha, float *s,
+                                struct ht_transform_report *report, ht_err *err);
+/* The alpha of k / grid, k = 0 .. grid, with the least loss; factors of 1 when none is better. grid >= 1, AWQ's 20.
+ * s [n]. */
+ht_status ht_transform_search(ht_factors_fn *factors, const struct ht_trial *trial, const struct ht_fold_block *block,
+                              const struct ht_foldsite *site, const struct ht_stats *stats, uint32_t grid, float *s,
+                              struct ht_transform_report *report, ht_err *err);
+
+/* Weights of one linear are cut to m * max|w| of their group of a row, m = 1 - k / grid for k = 0 .. grid / 2,
+ * whichever loses least through trial->weights: e^T H_gg e over the group, e = W - Q(cut W). The function changes, so
+ * this comes last of all. Source: AWQ's authors, llm-awq auto_clip.py (their grid 20). Groups of `group` columns (0:
+ * the row), the last may be shorter. stats->gram. report: channels are groups, clamped those that were cut. */
+ht_status ht_transform_clip(const struct ht_trial *trial, struct ht_fold_block *block, enum ht_role role,
+                            const struct ht_stats *stats, uint64_t group, uint32_t grid,
+                            struct ht_transform_report *report, ht_err *err);
 
 /* s_j = sqrt(max|producer row j| / max|consumer column j|): both sides end with the same range. Needs no data, and a
  * producer that is a matrix. PAIRS: rows of k against rows of q. Source: Nagel et al. 2019, arXiv 1906.04721,

@@ -35,6 +35,9 @@ static inline uint64_t ht_fold_pair_of(const struct ht_fold_block *b, uint64_t r
 void ht_fold_reach_columns(const struct ht_fold_block *b, const struct ht_foldsite *site, float *most);
 void ht_fold_reach_rows(const struct ht_fold_block *b, const struct ht_foldsite *site, enum ht_role role, float *most);
 
+/* HT_NUMERIC names the channel. */
+ht_status ht_transform_check_finite(const struct ht_foldsite *site, const float *x, uint64_t n, const char *what,
+                                    ht_err *err);
 /* Factor 1 where one is not positive and finite, counted dead; clamps; fills the report. */
 void ht_transform_settle(float *s, uint64_t n, const float *above, const float *below,
                          struct ht_transform_report *report);

@@ -1,0 +1,220 @@
+/* Exponents found by trial (AWQ), and weights cut by trial. */
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "quant/transform/transform_impl.h"
+
+ht_status ht_transform_magnitude(const struct ht_fold_block *block, const struct ht_foldsite *site,
+                                 const struct ht_stats *stats, double alpha, float *s,
+                                 struct ht_transform_report *report, ht_err *err) {
+    HT_TRY(ht_fold_check(block, site, HT_FOLD_SCALE, err));
+    uint64_t n = ht_fold_channels(block, site), inputs = ht_fold_inputs(block, site);
+    if (inputs == 0 || stats->cols != inputs || stats->mean_abs == NULL || !(alpha >= 0 && alpha <= 1)) {
+        return ht_fail(err, HT_INVAL, site->name, HT_NO_POS,
+                       "expected the mean magnitude of %llu inputs and alpha in [0, 1], found %llu and %g",
+                       (unsigned long long)inputs,
+                       (unsigned long long)(stats->mean_abs != NULL ? stats->cols : 0), alpha);
+    }
+    HT_TRY(ht_transform_check_finite(site, stats->mean_abs, inputs, "the mean input", err));
+    memset(s, 0, n * sizeof *s);
+    for (uint64_t c = 0; c < inputs; c++) {
+        s[ht_fold_factor_of(block, site, c)] += stats->mean_abs[c] * (float)n / (float)inputs;
+    }
+    double least = INFINITY, most = 0;
+    for (uint64_t j = 0; j < n; j++) {
+        if (s[j] > 0) {
+            s[j] = fmaxf(powf(s[j], (float)alpha), 1e-4f);
+            least = fmin(least, s[j]);
+            most = fmax(most, s[j]);
+        }
+    }
+    double middle = most > 0 ? sqrt(least * most) : 1;
+    for (uint64_t j = 0; j < n; j++) {
+        s[j] = (float)(s[j] / middle);
+    }
+    ht_transform_settle(s, n, s, s, report);
+    return HT_OK;
+}
+
+struct search {
+    const struct ht_trial *trial;
+    const struct ht_fold_block *block;
+    const struct ht_foldsite *site;
+    const struct ht_stats *stats;
+    float *wide; /* [inputs] */
+};
+
+static ht_status loss_of(const struct search *x, const float *s, double *loss, ht_err *err) {
+    ht_fold_widen(x->block, x->site, s, x->wide);
+    return ht_trial_loss(x->trial, x->block, x->site, x->stats, x->wide, NULL, loss, err);
+}
+
+ht_status ht_transform_search(ht_factors_fn *factors, const struct ht_trial *trial, const struct ht_fold_block *block,
+                              const struct ht_foldsite *site, const struct ht_stats *stats, uint32_t grid, float *s,
+                              struct ht_transform_report *report, ht_err *err) {
+    HT_TRY(ht_fold_check(block, site, HT_FOLD_SCALE, err));
+    uint64_t n = ht_fold_channels(block, site), inputs = ht_fold_inputs(block, site);
+    struct search x = {trial, block, site, stats, NULL};
+    struct ht_transform_report tried;
+    double before = 0, loss = 0;
+    if (grid == 0) {
+        return ht_fail(err, HT_INVAL, site->name, HT_NO_POS, "expected a grid of at least 1 step, found 0");
+    }
+    float *now = ht_mem_alloc_array(n + inputs, sizeof *now);
+    if (now == NULL) {
+        return ht_fail_nomem(err, (n + inputs) * sizeof *now);
+    }
+    x.wide = now + n;
+    ht_status status = HT_OK;
+    HT_TRY_DONE(ht_trial_loss(trial, block, site, stats, NULL, NULL, &before, err));
+    for (uint64_t j = 0; j < n; j++) {
+        s[j] = 1;
+    }
+    *report = (struct ht_transform_report){
+        .channels = n, .least = 1, .most = 1, .alpha = -1, .loss_before = before, .loss = before};
+    for (uint32_t k = 0; k <= grid; k++) {
+        double alpha = (double)k / grid;
+        HT_TRY_DONE(factors(block, site, stats, alpha, now, &tried, err));
+        HT_TRY_DONE(loss_of(&x, now, &loss, err));
+        if (loss < report->loss) {
+            memcpy(s, now, n * sizeof *s);
+            tried.alpha = alpha;
+            tried.loss_before = before;
+            tried.loss = loss;
+            *report = tried;
+        }
+    }
+    report->trials = grid + 2ull;
+done:
+    ht_mem_free(now);
+    return status;
+}
+
+/* ---- clip -------------------------------------------------------------------------------------------------- */
+
+struct clip {
+    const struct ht_fold_matrix *m;
+    const float *gram;
+    uint64_t group, n_groups;
+    const float *q;    /* [rows, cols] what comes back of cut weights */
+    float cut;         /* in work */
+    float *bounds;     /* [rows, n_groups] the best cut */
+    double *best;      /* [rows, n_groups] its loss */
+    double *first;     /* [rows, n_groups] loss without a cut */
+    float *w;          /* [rows, cols] cut weights */
+};
+
+#define CLIP_ROWS 16u
+
+static float reach(const float *w, uint64_t n) {
+    float most = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        most = fmaxf(most, fabsf(w[i]));
+    }
+    return most;
+}
+
+static void cut_rows(void *ctx, size_t task, int thread) {
+    (void)thread;
+    const struct clip *c = ctx;
+    for (uint64_t r = task * CLIP_ROWS; r < c->m->rows && r < (task + 1) * CLIP_ROWS; r++) {
+        for (uint64_t from = 0; from < c->m->cols; from += c->group) {
+            uint64_t len = c->m->cols - from < c->group ? c->m->cols - from : c->group;
+            const float *w = c->m->w + r * c->m->cols + from;
+            float bound = reach(w, len) * c->cut;
+            for (uint64_t i = 0; i < len; i++) {
+                c->w[r * c->m->cols + from + i] = fminf(fmaxf(w[i], -bound), bound);
+            }
+        }
+    }
+}
+
+/* e^T H e of one group. */
+static double quadratic(const struct clip *c, const float *w, const float *q, uint64_t from, uint64_t len) {
+    double sum = 0;
+    for (uint64_t i = 0; i < len; i++) {
+        const float *h = c->gram + (from + i) * c->m->cols + from;
+        double dot = 0;
+        for (uint64_t j = 0; j < len; j++) {
+            dot += (double)h[j] * ((double)q[j] - (double)w[j]);
+        }
+        sum += dot * ((double)q[i] - (double)w[i]);
+    }
+    return sum;
+}
+
+static void judge_rows(void *ctx, size_t task, int thread) {
+    (void)thread;
+    const struct clip *c = ctx;
+    for (uint64_t r = task * CLIP_ROWS; r < c->m->rows && r < (task + 1) * CLIP_ROWS; r++) {
+        for (uint64_t g = 0; g < c->n_groups; g++) {
+            uint64_t from = g * c->group, len = c->m->cols - from < c->group ? c->m->cols - from : c->group;
+            uint64_t at = r * c->m->cols + from;
+            double loss = quadratic(c, c->m->w + at, c->q + at, from, len);
+            if (c->cut == 1 || loss < c->best[r * c->n_groups + g]) {
+                c->best[r * c->n_groups + g] = loss;
+                c->bounds[r * c->n_groups + g] = c->cut;
+            }
+            if (c->cut == 1) {
+                c->first[r * c->n_groups + g] = loss;
+            }
+        }
+    }
+}
+
+static void take_cuts(const struct clip *c, struct ht_fold_matrix *m, struct ht_transform_report *report) {
+    *report = (struct ht_transform_report){.channels = m->rows * c->n_groups, .least = 1, .most = 1, .alpha = -1};
+    for (uint64_t i = 0; i < report->channels; i++) {
+        uint64_t from = i % c->n_groups * c->group;
+        uint64_t len = m->cols - from < c->group ? m->cols - from : c->group;
+        float *w = m->w + i / c->n_groups * m->cols + from, bound = reach(w, len) * c->bounds[i];
+        report->loss_before += c->first[i];
+        report->loss += c->best[i];
+        report->clamped += c->bounds[i] < 1;
+        report->least = fminf(report->least, c->bounds[i]);
+        for (uint64_t j = 0; j < len && c->bounds[i] < 1; j++) {
+            w[j] = fminf(fmaxf(w[j], -bound), bound);
+        }
+    }
+}
+
+ht_status ht_transform_clip(const struct ht_trial *trial, struct ht_fold_block *block, enum ht_role role,
+                            const struct ht_stats *stats, uint64_t group, uint32_t grid,
+                            struct ht_transform_report *report, ht_err *err) {
+    struct ht_fold_matrix *m = &block->matrices[role];
+    if (m->w == NULL || stats->gram == NULL || stats->cols != m->cols || grid == 0) {
+        return ht_fail(err, HT_INVAL, ht_role_name(role), HT_NO_POS,
+                       "clipping needs its weights, the gram of its %llu inputs and a grid of at least 1 step",
+                       (unsigned long long)m->cols);
+    }
+    struct clip c = {.m = m, .gram = stats->gram, .group = group == 0 || group > m->cols ? m->cols : group};
+    c.n_groups = (m->cols + c.group - 1) / c.group;
+    uint64_t n = m->rows * c.n_groups, tasks = (m->rows + CLIP_ROWS - 1) / CLIP_ROWS;
+    float *q = ht_mem_alloc_aligned(m->rows * m->cols, sizeof *q);
+    c.w = ht_mem_alloc_aligned(m->rows * m->cols, sizeof *c.w);
+    c.bounds = ht_mem_alloc_array(n, sizeof *c.bounds);
+    c.best = ht_mem_alloc_array(n, sizeof *c.best);
+    c.first = ht_mem_alloc_array(n, sizeof *c.first);
+    ht_status status = HT_OK;
+    if (q == NULL || c.w == NULL || c.bounds == NULL || c.best == NULL || c.first == NULL) {
+        status = ht_fail_nomem(err, (2 * m->cols + c.n_groups * 5) * m->rows * sizeof *q);
+        goto done;
+    }
+    c.q = q;
+    for (uint32_t k = 0; k <= grid / 2; k++) {
+        c.cut = 1 - (float)k / (float)grid;
+        ht_pool_run(trial->pool, (size_t)tasks, cut_rows, &c);
+        HT_TRY_DONE(trial->weights(trial->ctx, role, c.w, m->rows, m->cols, NULL, q, err));
+        ht_pool_run(trial->pool, (size_t)tasks, judge_rows, &c);
+    }
+    take_cuts(&c, m, report);
+    report->trials = grid / 2 + 1ull;
+done:
+    ht_mem_free_aligned(q);
+    ht_mem_free_aligned(c.w);
+    ht_mem_free(c.bounds);
+    ht_mem_free(c.best);
+    ht_mem_free(c.first);
+    return status;
+}
