@@ -191,8 +191,8 @@ typedef struct ht_quantize_options {
     const char *imatrix; /* importance file (.gguf or .dat); NULL: none */
     const char *const *calib; /* texts to collect the importance from first */
     size_t n_calib;
-    uint64_t calib_tokens; /* default 65,536; 0: all of the texts */
-    uint32_t ctx;          /* calibration window, default 512 */
+    uint64_t calib_tokens; /* 0: all of the texts; UINT64_MAX (default): the recipe's, else 65,536 */
+    uint32_t ctx;          /* calibration window; 0 (default): the recipe's, 512 unless it says otherwise */
     const char *const *tensor_rules; /* "ROLE=FORMAT", later ones win */
     size_t n_tensor_rules;
     const char *embd, *head; /* override the embedding's and the head's format; NULL: the preset's */

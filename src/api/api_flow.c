@@ -110,7 +110,7 @@ ht_status ht_quantize(ht_context *ctx, const ht_quantize_options *options, char 
     }
     if (o.n_calib > 0) {
         HT_TRY(need_texts(o.calib, o.n_calib, "calib", err));
-        HT_TRY(need_window(o.ctx, err));
+        HT_TRY(o.ctx != 0 ? need_window(o.ctx, err) : HT_OK);
     }
     if (o.n_tensor_rules > 0) {
         HT_TRY(need_texts(o.tensor_rules, o.n_tensor_rules, "tensor", err));

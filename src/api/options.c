@@ -44,7 +44,7 @@ void ht_convert_options_defaults(ht_convert_options *o) {
 }
 
 void ht_quantize_options_defaults(ht_quantize_options *o) {
-    *o = (ht_quantize_options){.size = sizeof *o, .calib_tokens = 65536, .ctx = 512};
+    *o = (ht_quantize_options){.size = sizeof *o, .calib_tokens = UINT64_MAX};
 }
 
 void ht_imatrix_options_defaults(ht_imatrix_options *o) {

@@ -1,12 +1,25 @@
 #include "quant/fold_job.h"
 
+#include <stdio.h>
+#include <strings.h>
+
 #include "base/mem.h"
+#include "quant/job.h"
+#include "quant/mix.h"
+#include "quant/range_scheme.h"
 #include "quant/transform/transform.h"
 
-/* Factors of one site into s [n]; *fold: whether to use them. */
+/* Factors of one site into s [n]. */
 typedef ht_status site_fn(struct ht_fold_job *job, const struct ht_foldsite *site,
                           const struct ht_choice *choice, float *s, struct ht_transform_report *report,
                           ht_err *err);
+
+static void add_report(struct ht_fold_job *job, const struct ht_transform_report *report) {
+    job->channels += report->channels;
+    job->dead += report->dead;
+    job->clamped += report->clamped;
+    job->trials += report->trials;
+}
 
 static ht_status scale_site(struct ht_fold_job *job, const struct ht_foldsite *site,
                             const struct ht_choice *choice, site_fn *factors, ht_err *err) {
@@ -25,21 +38,18 @@ static ht_status scale_site(struct ht_fold_job *job, const struct ht_foldsite *s
     }
     ht_mem_free(s);
     job->n_sites++;
-    job->channels += report.channels;
-    job->dead += report.dead;
-    job->clamped += report.clamped;
+    add_report(job, &report);
     return status;
 }
 
-/* Sites whose producer is a norm, and with `all` those behind matrices: values into the output projection, up
- * into down. */
+/* Sites whose producer is a norm, and those behind matrices: values into the output projection, up into down.
+ */
 static ht_status scale_sites(struct ht_fold_job *job, const struct ht_choice *choice, bool norms,
                              bool matrices, site_fn *factors, ht_err *err) {
     for (const struct ht_foldsite *site = job->sites; site != NULL && site->name != NULL; site++) {
-        bool scales = (site->kinds & HT_FOLD_SCALE) != 0 && site->span != HT_FOLD_RESIDUAL &&
-                      site->span != HT_FOLD_PAIRS;
+        bool inside = site->span == HT_FOLD_CHANNELS || site->span == HT_FOLD_HEADS;
         bool norm = !ht_role_quantizable(site->producers[0]);
-        if (scales && (norm ? norms : matrices)) {
+        if ((site->kinds & HT_FOLD_SCALE) != 0 && inside && (norm ? norms : matrices)) {
             HT_TRY(scale_site(job, site, choice, factors, err));
         }
     }
@@ -49,9 +59,8 @@ static ht_status scale_sites(struct ht_fold_job *job, const struct ht_choice *ch
 static ht_status migrate(struct ht_fold_job *job, const struct ht_foldsite *site,
                          const struct ht_choice *choice, float *s, struct ht_transform_report *report,
                          ht_err *err) {
-    const struct ht_stats *seen = job->stats(job->ctx, site->consumers[0]);
-    const struct ht_fold_stats stats = {.inputs = seen->cols, .tokens = seen->tokens, .absmax = seen->absmax};
-    return ht_transform_migrate(job->block, site, &stats, ht_choice_value(choice, "alpha"), s, report, err);
+    return ht_transform_migrate(job->block, site, job->stats(job->ctx, site->consumers[0]),
+                                ht_choice_value(choice, "alpha"), s, report, err);
 }
 
 ht_status ht_fold_job_migrate(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
@@ -67,4 +76,97 @@ static ht_status equalize(struct ht_fold_job *job, const struct ht_foldsite *sit
 
 ht_status ht_fold_job_equalize(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
     return scale_sites(job, choice, false, true, equalize, err);
+}
+
+/* ---- trials: what the rest of the recipe makes of a matrix, rounded to nearest ---- */
+
+struct trial {
+    struct ht_fold_job *job;
+    struct ht_place_recipe how; /* of the role in work */
+};
+
+/* x [rows, cols] through the grid of the role, by the job of one linear without its feedback. */
+static ht_status try_weights(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,
+                             const float *s, float *out, ht_err *err) {
+    struct trial *t = ctx;
+    const struct ht_stats *seen = t->job->stats(t->job->ctx, role);
+    struct ht_stats stats = {.cols = cols, .tokens = seen != NULL ? seen->tokens : 0};
+    float *square = ht_mem_alloc_array(2 * cols, sizeof *square);
+    if (square == NULL) {
+        return ht_fail_nomem(err, 2 * cols * sizeof *square);
+    }
+    if (seen != NULL && (seen->mean_square != NULL || seen->gram != NULL)) {
+        for (uint64_t j = 0; j < cols; j++) { /* inputs will be divided by s */
+            float v = seen->mean_square != NULL ? seen->mean_square[j] : seen->gram[j * cols + j];
+            square[j] = s != NULL ? v / (s[j] * s[j]) : v;
+        }
+        stats.mean_square = square;
+    }
+    struct ht_job one = {.pool = t->job->pool,
+                         .name = ht_role_name(role),
+                         .weights = &t->how,
+                         .w = (float *)(uintptr_t)x,
+                         .rows = rows,
+                         .cols = cols,
+                         .stats = &stats};
+    ht_status status = t->job->grid(t->job->ctx, role, &one.block, &one.scheme, err);
+    if (status == HT_OK) {
+        status = ht_job_round_nearest(&one, NULL, err);
+    }
+    if (status == HT_OK) {
+        ht_job_decode(&one, 0, rows, out, square + cols);
+    }
+    ht_job_release(&one);
+    ht_mem_free(square);
+    return status;
+}
+
+static ht_status search(struct ht_fold_job *job, const struct ht_foldsite *site,
+                        const struct ht_choice *choice, float *s, struct ht_transform_report *report,
+                        ht_err *err) {
+    struct trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
+    const struct ht_trial trial = {.weights = try_weights,
+                                   .ctx = &t,
+                                   .pool = job->pool,
+                                   .max_rows = (uint64_t)ht_choice_value(choice, "rows")};
+    ht_factors_fn *const factors[] = {ht_transform_magnitude, ht_transform_migrate};
+    return ht_transform_search(factors[(int)ht_choice_value(choice, "by")], &trial, job->block, site,
+                               job->stats(job->ctx, site->consumers[0]),
+                               (uint32_t)ht_choice_value(choice, "grid"), s, report, err);
+}
+
+ht_status ht_fold_job_search(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
+    return scale_sites(job, choice, true, true, search, err);
+}
+
+/* Columns that share a scale; 0: the row. */
+static uint64_t group_of(const struct ht_format *block, const struct ht_scheme *scheme) {
+    return block != NULL ? block->block_elems : scheme->group;
+}
+
+ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
+    struct trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
+    const struct ht_trial trial = {.weights = try_weights,
+                                   .ctx = &t,
+                                   .pool = job->pool,
+                                   .max_rows = (uint64_t)ht_choice_value(choice, "rows")};
+    for (int i = 0; i < HT_ROLES; i++) {
+        enum ht_role role = (enum ht_role)i;
+        const struct ht_stats *stats = job->stats(job->ctx, role);
+        const struct ht_format *block;
+        struct ht_scheme scheme;
+        struct ht_transform_report report = {0};
+        /* Queries and keys meet in a product, which the error of their own outputs says little of: left as
+         * they are. */
+        if (job->block->matrices[i].w == NULL || stats == NULL || role == HT_ROLE_ATTN_Q ||
+            role == HT_ROLE_ATTN_K) {
+            continue;
+        }
+        HT_TRY(job->grid(job->ctx, role, &block, &scheme, err));
+        HT_TRY(ht_transform_clip(&trial, job->block, role, stats, group_of(block, &scheme),
+                                 (uint32_t)ht_choice_value(choice, "grid"), &report, err));
+        job->n_sites++;
+        add_report(job, &report);
+    }
+    return HT_OK;
 }

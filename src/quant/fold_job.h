@@ -12,17 +12,19 @@ struct ht_fold_job {
     struct ht_fold_block *block;     /* changed in place */
     const struct ht_foldsite *sites; /* the architecture's; name NULL ends them */
     const struct ht_recipe *recipe;  /* for parts that try: what becomes of a matrix afterwards */
-    const char *format;              /* of weights, in place of a recipe without one */
     /* Statistics of the input of a linear as the block stands; NULL: none were collected. */
     const struct ht_stats *(*stats)(void *ctx, enum ht_role role);
+    /* The grid that a linear will have: a format of the table in *block, else NULL and a scheme. */
+    ht_status (*grid)(void *ctx, enum ht_role role, const struct ht_format **block, struct ht_scheme *scheme,
+                      ht_err *err);
     void *ctx;
     /* what happened, added up over sites */
-    uint64_t n_sites, channels, dead, clamped;
-    double alpha_sum; /* of sites that searched */
-    uint64_t n_searched;
+    uint64_t n_sites, channels, dead, clamped, trials;
 };
 
 ht_status ht_fold_job_migrate(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_fold_job_search(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_equalize(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 
 #endif

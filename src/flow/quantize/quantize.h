@@ -38,7 +38,9 @@ struct ht_quant_job {
     struct ht_quant_rule *rules;
     struct ht_imatrix *imatrix;          /* NULL: none */
     size_t n_unweighted;                 /* weights without an entry */
-    uint64_t calib_tokens;               /* that a method with ht_quant_layers saw */
+    uint64_t tokens;                     /* of calibration that are wanted: the options', else the recipe's */
+    uint32_t window;
+    uint64_t calib_tokens;               /* that a run of blocks saw */
     uint64_t bytes;                      /* predicted, exact */
     uint32_t n_files;
     char source_xxh3[17], output_xxh3[17]; /* hex; empty: not known (dry run; output in several files) */

@@ -239,6 +239,21 @@ static const struct ht_stats *stats_of(void *ctx, enum ht_role role) {
     return at->b->calib != NULL && linear != NULL ? ht_calib_layers_stats(at->b->calib, linear) : NULL;
 }
 
+static ht_status grid_of(void *ctx, enum ht_role role, const struct ht_format **block, struct ht_scheme *scheme,
+                         ht_err *err) {
+    const struct stats_at *at = ctx;
+    uint32_t index;
+    const struct ht_plan_tensor *t = tensor_of(at->b->job, role, at->layer, &index);
+    if (t == NULL) {
+        return ht_fail(err, HT_INTERNAL, ht_role_name(role), HT_NO_POS, "layer %d has no such tensor", at->layer);
+    }
+    *block = t->scheme == NULL ? t->out.format : NULL;
+    if (t->scheme != NULL) {
+        *scheme = *t->scheme;
+    }
+    return HT_OK;
+}
+
 /* Norms and biases as they are now, for the output. */
 static ht_status keep_vectors(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
     for (int role = 0; role < HT_ROLES; role++) {
@@ -268,8 +283,8 @@ static ht_status transform(struct blocks *b, struct ht_work *work, int32_t layer
                                .block = &b->block,
                                .sites = b->model->arch->folds,
                                .recipe = &b->job->recipe,
-                               .format = b->job->format_text,
                                .stats = stats_of,
+                               .grid = grid_of,
                                .ctx = &at};
     bool any = false;
     for (size_t i = 0; i < w->n_transforms; i++) {
@@ -452,7 +467,7 @@ static ht_status start_calibration(struct blocks *b, ht_err *err) {
     if (b->needs == HT_NEEDS_NOTHING) {
         return HT_OK;
     }
-    HT_TRY(ht_calib_windows(b->model, o->calib, o->n_calib, o->calib_tokens, o->ctx, &b->windows, err));
+    HT_TRY(ht_calib_windows(b->model, o->calib, o->n_calib, b->job->tokens, b->job->window, &b->windows, err));
     const struct ht_calib_layers_options options = {
         .needs = b->needs, .math = HT_MATH_EXACT, .spill = spill_path(b)};
     b->job->spilled = options.spill != NULL;

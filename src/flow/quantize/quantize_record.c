@@ -199,7 +199,7 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
     if (j->calib_tokens != 0) {
         json_t *o = ht_doc_object(d, d->root, "calibration");
         ht_doc_set(d, o, "tokens", json_integer((json_int_t)j->calib_tokens));
-        ht_doc_set(d, o, "window", json_integer(j->o->ctx));
+        ht_doc_set(d, o, "window", json_integer(j->window));
         ht_doc_set(d, o, "hidden_states_in_file", json_boolean(j->spilled));
         ht_doc_set(d, o, "resumed_layers", json_integer(j->resumed_layers));
     }

@@ -151,6 +151,8 @@ static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
         snprintf(j->recipe.places[HT_PLACE_WEIGHTS].format, HT_RECIPE_FORMAT, "%s", o->format);
     }
     HT_TRY(ht_recipe_check(&j->recipe, err));
+    j->tokens = o->calib_tokens != UINT64_MAX ? o->calib_tokens : j->recipe.calibration.tokens;
+    j->window = o->ctx != 0 ? o->ctx : j->recipe.calibration.window;
     unsigned needs = ht_recipe_needs(&j->recipe);
     bool wants_text = (needs & ~(unsigned)HT_NEEDS_MEAN_SQUARE) != 0;
     if (needs != HT_NEEDS_NOTHING && !wants_text && !has_data) {

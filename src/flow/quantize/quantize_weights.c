@@ -7,7 +7,7 @@ static ht_status collect(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     const ht_quantize_options *o = j->o;
     struct ht_model *model = NULL;
     HT_TRY(ht_model_load(o->input, &model, err));
-    ht_status status = ht_calib_imatrix(ctx, model, o->calib, o->n_calib, o->calib_tokens, o->ctx, HT_MATH_EXACT,
+    ht_status status = ht_calib_imatrix(ctx, model, o->calib, o->n_calib, j->tokens, j->window, HT_MATH_EXACT,
                                         &j->imatrix, err);
     if (status == HT_OK) {
         status = ht_source_check(model->source, err);
