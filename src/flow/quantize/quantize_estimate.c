@@ -3,6 +3,7 @@
  * prediction. Reading from a cold disk and writing to a slow one come on top. */
 #include "base/mem.h"
 #include "base/sys.h"
+#include "calib/calib.h"
 #include "flow/flow_stream.h"
 #include "flow/quantize/quantize.h"
 
@@ -50,6 +51,36 @@ static ht_status time_pair(const struct pair *p, const struct ht_stream_options 
     return HT_OK;
 }
 
+/* What a run of blocks takes beside: hidden states, statistics of a layer, and the largest linear on its way. Its
+ * seconds are not known beforehand, and that is said. */
+static ht_status add_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    struct ht_model_options options = {.pre = j->o->pre, .tokenizer_optional = true};
+    struct ht_model *model;
+    uint64_t largest = 0, calib = 0, tokens = j->tokens;
+    int threads = ht_pool_threads(ctx->pool);
+    HT_TRY(ht_model_load_with(j->o->input, &options, &model, err));
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        const struct ht_plan_tensor *t = &j->plan->tensors[i];
+        uint64_t elems = ht_plan_is_weight(t) && t->layer >= 0 ? ht_tensor_elems(&t->out) : 0;
+        largest = elems > largest ? elems : largest;
+    }
+    if (ht_recipe_needs(&j->recipe) != HT_NEEDS_NOTHING) {
+        calib = ht_calib_layers_memory(model, tokens, j->window, threads);
+        if (j->o->memory_bytes != 0 && calib > j->o->memory_bytes) { /* hidden states go to a file */
+            calib -= tokens * ht_act_width(model, HT_ACT_RESIDUAL) * sizeof(float);
+        }
+        if (tokens == 0) {
+            ht_quant_warn(ctx, j, "memory is without calibration's hidden states: the number of tokens is not known");
+        }
+        ht_quant_warn(ctx, j, "seconds are of rounding to nearest; calibration (%llu tokens) and method %s take more",
+                      (unsigned long long)tokens, j->recipe.name);
+    }
+    /* weights, copies before and after, targets, errors */
+    j->predicted_rss_bytes += calib + 5 * largest * sizeof(float);
+    ht_model_unload(model);
+    return HT_OK;
+}
+
 ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     struct pair pairs[MAX_PAIRS];
     size_t n = 0;
@@ -69,5 +100,5 @@ ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *j, ht_e
     }
     j->predicted_s = seconds / threads + (ht_sys_now() - j->started_s);
     j->predicted_rss_bytes = ht_sys_peak_rss_bytes() + ht_stream_memory(j->plan, threads);
-    return HT_OK;
+    return ht_quant_wants_blocks(j) ? add_blocks(ctx, j, err) : HT_OK;
 }

@@ -154,6 +154,7 @@ static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
     j->tokens = o->calib_tokens != UINT64_MAX ? o->calib_tokens : j->recipe.calibration.tokens;
     j->window = o->ctx != 0 ? o->ctx : j->recipe.calibration.window;
     unsigned needs = ht_recipe_needs(&j->recipe);
+    char seen[160];
     bool wants_text = (needs & ~(unsigned)HT_NEEDS_MEAN_SQUARE) != 0;
     if (needs != HT_NEEDS_NOTHING && !wants_text && !has_data) {
         return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
@@ -162,8 +163,8 @@ static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
     }
     if (wants_text && o->n_calib == 0) {
         return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
-                       "method %s looks at pairs of inputs, which no importance file holds: give --calib TEXT",
-                       j->recipe.name);
+                       "method %s wants to see inputs (%s), which no importance file holds: give --calib TEXT",
+                       j->recipe.name, ht_part_needs_text(needs, seen, sizeof seen));
     }
     if (needs == HT_NEEDS_NOTHING && has_data) {
         return ht_fail(err, HT_INVAL, "method", HT_NO_POS,

@@ -1,0 +1,155 @@
+/* One linear on its way: what is measured is what is stored; drift correction against the least squares that it states;
+ * fixed scales of activations cover what calibration saw. */
+#include "test.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "quant/job.h"
+#include "quant/method.h"
+
+enum { ROWS = 24, COLS = 96, TOKENS = 400 };
+
+struct data {
+    float w[ROWS * COLS], y[TOKENS * COLS], x[TOKENS * COLS], h[COLS * COLS], g[COLS * COLS], min[COLS], max[COLS];
+    struct ht_stats stats;
+};
+
+/* y: inputs of the unquantized model, correlated; x: the same with noise, as a quantized model would give them. */
+static struct data *make(double noise) {
+    struct data *d = ht_mem_calloc(1, sizeof *d);
+    struct ht_rng rng;
+    assert_non_null(d);
+    ht_rng_init(&rng, 7);
+    for (size_t i = 0; i < ROWS * COLS; i++) {
+        d->w[i] = (float)ht_rng_normal(&rng);
+    }
+    for (size_t t = 0; t < TOKENS; t++) {
+        double last = 0;
+        for (size_t j = 0; j < COLS; j++) {
+            last = 0.8 * last + ht_rng_normal(&rng) * (1 + (j % 7 == 0) * 4);
+            float y = (float)last, x = y + (float)(noise * ht_rng_normal(&rng));
+            d->y[t * COLS + j] = y;
+            d->x[t * COLS + j] = x;
+            d->min[j] = t == 0 || x < d->min[j] ? x : d->min[j];
+            d->max[j] = t == 0 || x > d->max[j] ? x : d->max[j];
+        }
+    }
+    for (size_t i = 0; i < COLS; i++) {
+        for (size_t j = 0; j < COLS; j++) {
+            double h = 0, g = 0;
+            for (size_t t = 0; t < TOKENS; t++) {
+                h += (double)d->x[t * COLS + i] * d->x[t * COLS + j] / TOKENS;
+                g += (double)d->y[t * COLS + i] * d->x[t * COLS + j] / TOKENS;
+            }
+            d->h[i * COLS + j] = (float)h;
+            d->g[i * COLS + j] = (float)g;
+        }
+    }
+    d->stats = (struct ht_stats){
+        .cols = COLS, .tokens = TOKENS, .gram = d->h, .cross = d->g, .min = d->min, .max = d->max};
+    return d;
+}
+
+/* Mean of |W y - V x|^2 over tokens. */
+static double miss(const struct data *d, const float *v) {
+    double sum = 0;
+    for (size_t t = 0; t < TOKENS; t++) {
+        for (size_t r = 0; r < ROWS; r++) {
+            double e = 0;
+            for (size_t j = 0; j < COLS; j++) {
+                e += (double)d->w[r * COLS + j] * d->y[t * COLS + j] - (double)v[r * COLS + j] * d->x[t * COLS + j];
+            }
+            sum += e * e / TOKENS;
+        }
+    }
+    return sum;
+}
+
+static void test_drift(void **state) {
+    (void)state;
+    struct data *d = make(0.7);
+    ht_err err = {0};
+    float v[ROWS * COLS], half[ROWS * COLS];
+    memcpy(v, d->w, sizeof v);
+    ASSERT_OK(ht_drift_correct(NULL, v, ROWS, COLS, d->h, d->h, 1, &err), &err);
+    for (size_t i = 0; i < ROWS * COLS; i++) {
+        assert_true(fabsf(v[i] - d->w[i]) < 1e-6f); /* inputs that did not change: nothing to correct */
+    }
+    memcpy(half, d->w, sizeof half);
+    ASSERT_OK(ht_drift_correct(NULL, v, ROWS, COLS, d->h, d->g, 1, &err), &err);
+    ASSERT_OK(ht_drift_correct(NULL, half, ROWS, COLS, d->h, d->g, 0.5, &err), &err);
+    double before = miss(d, d->w), full = miss(d, v), middle = miss(d, half);
+    assert_true(full < 0.8 * before && middle < before && full < middle);
+    /* Half of the way to the least of a quadratic takes three quarters of the gain; damping stops short of it, where
+     * half takes less of what the whole takes. */
+    double share = (before - middle) / (before - full);
+    assert_true(share > 0.6 && share < 0.7501);
+    ht_mem_free(d);
+}
+
+static void run(struct data *d, const char *method, const char *format, struct ht_job *job) {
+    static struct ht_recipe recipe;
+    ht_err err = {0};
+    float *w = ht_mem_alloc_aligned(ROWS, COLS * sizeof *w);
+    memcpy(w, d->w, sizeof d->w);
+    ASSERT_OK(ht_method_recipe(ht_method_find(method), &recipe, &err), &err);
+    *job = (struct ht_job){.name = "linear", .weights = &recipe.places[HT_PLACE_WEIGHTS],
+                           .activations = &recipe.places[HT_PLACE_ACTIVATIONS], .w = w, .rows = ROWS, .cols = COLS,
+                           .stats = &d->stats};
+    if (strchr(format, ':') != NULL) {
+        ASSERT_OK(ht_scheme_parse(format, &job->scheme, &err), &err);
+    } else {
+        job->block = ht_format_find(format);
+    }
+    ASSERT_OK(ht_job_run(job, &err), &err);
+    ht_mem_free_aligned(w);
+    job->w = NULL;
+}
+
+/* The loss that a job tells, from its decoded result and the tokens themselves. */
+static void test_what_is_told(void **state) {
+    (void)state;
+    static const char *const formats[] = {"int4:g32", "int3:channel", "q4_0", "nf4:g32:nested"};
+    struct data *d = make(0);
+    float v[ROWS * COLS], scratch[COLS];
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        struct ht_job nearest, feedback;
+        run(d, "rtn", formats[i], &nearest);
+        run(d, "gptq", formats[i], &feedback);
+        ht_job_decode(&nearest, 0, ROWS, v, scratch);
+        assert_true(fabs(miss(d, v) - nearest.report.loss) < 1e-3 * nearest.report.loss);
+        ht_job_decode(&feedback, 0, ROWS, v, scratch);
+        assert_true(fabs(miss(d, v) - feedback.report.loss) < 1e-3 * feedback.report.loss);
+        assert_true(feedback.report.loss < feedback.report.loss_nearest);
+        assert_true(nearest.report.moments == 2 && nearest.report.signal > nearest.report.loss);
+        ht_job_release(&nearest);
+        ht_job_release(&feedback);
+    }
+    ht_mem_free(d);
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    struct data *d = make(0);
+    struct ht_recipe r;
+    ht_err err = {0};
+    ASSERT_OK(ht_method_recipe(ht_method_find("rtn"), &r, &err), &err);
+    d->w[77] = NAN;
+    struct ht_job job = {.name = "linear", .weights = &r.places[HT_PLACE_WEIGHTS], .block = ht_format_find("q4_0"),
+                         .w = d->w, .rows = ROWS, .cols = COLS};
+    assert_int_equal(ht_job_run(&job, &err), HT_NUMERIC);
+    assert_non_null(strstr(err.msg, "1 of 2304"));
+    ht_job_release(&job);
+    ht_mem_free(d);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_drift),
+        cmocka_unit_test(test_what_is_told),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
