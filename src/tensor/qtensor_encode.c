@@ -101,10 +101,17 @@ static ht_status check_finite(const struct chunk *c, uint64_t row, const struct 
                    (unsigned long long)row, (unsigned long long)n->nan, (unsigned long long)n->inf);
 }
 
-/* A scale that its format cannot hold. */
+/* A scale that its format cannot hold, or with which a value becomes infinite. */
 static ht_status check_scale(const struct chunk *c, uint64_t r, uint64_t g, float lo, float hi,
                              const struct ht_affine *a, ht_err *err) {
-    if (isfinite(a->scale) && isfinite(a->min)) {
+    const struct ht_scheme *s = &c->q->scheme;
+    bool ok = isfinite(a->scale) && isfinite(a->min);
+    if (ok && (lo < -0x1p125f || hi > 0x1p125f) && s->format->code->fitted == HT_FITTED_NOT) {
+        /* a scale that was rounded up may take the last level beyond f32 */
+        ok = isfinite(ht_scheme_value(s, NULL, a, ht_scheme_nearest(s, NULL, a, lo))) &&
+             isfinite(ht_scheme_value(s, NULL, a, ht_scheme_nearest(s, NULL, a, hi)));
+    }
+    if (ok) {
         return HT_OK;
     }
     return ht_fail(err, HT_NUMERIC, c->o->name, HT_NO_POS,

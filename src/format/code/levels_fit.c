@@ -108,15 +108,22 @@ static void fill(struct partition *d, int k, int lo, int hi, int from, int to) {
     fill(d, k, j + 1, hi, best, to);
 }
 
+/* Bins of less than 2^-40 of all weight would vanish in the sums (groups count by the square of their scale): they
+ * count so much. */
 static void prefix_of(const struct ht_hist *h, struct prefix *p) {
+    double total = 0;
+    for (int b = 0; b < HT_HIST_BINS; b++) {
+        total += h->w[b];
+    }
     p->n = 0;
     p->w[0] = p->wx[0] = p->wxx[0] = 0;
     for (int b = 0; b < HT_HIST_BINS; b++) {
         if (h->w[b] > 0) {
             int j = p->n++;
-            p->w[j + 1] = p->w[j] + h->w[b];
-            p->wx[j + 1] = p->wx[j] + h->wx[b];
-            p->wxx[j + 1] = p->wxx[j] + h->wxx[b];
+            double raise = h->w[b] < total * 0x1p-40 ? total * 0x1p-40 / h->w[b] : 1;
+            p->w[j + 1] = p->w[j] + h->w[b] * raise;
+            p->wx[j + 1] = p->wx[j] + h->wx[b] * raise;
+            p->wxx[j + 1] = p->wxx[j] + h->wxx[b] * raise;
         }
     }
 }
