@@ -12,6 +12,7 @@
 #include "kernel/slots.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 struct input {
     const uint8_t *p;
@@ -88,6 +89,20 @@ static void products(const struct ht_mat *w, const float *x, size_t n_tokens) {
     }
     free(y);
     free(scratch);
+}
+
+/* Every run begins with each row of the table. */
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    (void)argc, (void)argv;
+    for (size_t i = 0; i < ht_format_count(); i++) {
+        uint8_t data[64];
+        for (size_t k = 0; k < sizeof data; k++) {
+            data[k] = (uint8_t)((i * 64 + k) * 2654435761u >> 13);
+        }
+        data[0] = (uint8_t)i;
+        LLVMFuzzerTestOneInput(data, sizeof data);
+    }
+    return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(text, data + 2, len);
     text[len] = '\0';
     if (ht_range_parse(text, &choice, NULL) != HT_OK) { /* most texts are no part: the bytes are values all the same */
-        need(ht_range_parse(ht_range_at(data[0] % ht_range_count())->name, &choice, NULL) == HT_OK);
+        need(ht_range_parse(ht_range_at(data[0] % ht_range_count())->part.name, &choice, NULL) == HT_OK);
         len = 0;
     }
     data += 2 + len;
