@@ -29,12 +29,34 @@ static void fold_scale(struct folded *f, const struct ht_foldsite *site) {
     assert_true(folded > 0);
 }
 
+/* The residual stream takes one rotation for all layers, heads one for each layer. */
+static void fold_rotate(struct folded *f, const struct ht_foldsite *site) {
+    ht_err err = {0};
+    bool heads = site->span == HT_FOLD_HEADS;
+    for (size_t i = 0; i < f->n; i++) {
+        struct ht_fold_block *b = &f->blocks[i];
+        struct ht_rotation q;
+        if (ht_fold_channels(b, site) == 0) {
+            continue;
+        }
+        for (const struct ht_foldsite *norm = f->model->arch->folds; !heads && norm->name != NULL; norm++) {
+            if (norm->span == HT_FOLD_CHANNELS && b->vectors[norm->producers[0]].x != NULL) {
+                ASSERT_OK(ht_fold_norm(b, norm, &err), &err);
+            }
+        }
+        ASSERT_OK(ht_rotation_init(&q, heads ? b->head_dim : f->model->hp.width, heads ? i : 1, &err), &err);
+        ASSERT_OK(ht_fold_rotate(b, site, &q, f->pool, &err), &err);
+        ht_rotation_deinit(&q);
+    }
+}
+
 static const struct {
     enum ht_fold_kind kind;
     const char *name;
     void (*fold)(struct folded *f, const struct ht_foldsite *site);
 } kinds[] = {
     {HT_FOLD_SCALE, "scale", fold_scale},
+    {HT_FOLD_ROTATE, "rotate", fold_rotate},
 };
 
 static void walk(const char *path, bool biases) {
@@ -273,6 +295,41 @@ static void test_equalize(void **state) {
     folded_close(&f);
 }
 
+/* W H against W: the model is another, and turning twice gives it back. */
+static void test_rotate_inputs(void **state) {
+    (void)state;
+    struct folded f;
+    ht_err err = {0};
+    folded_open(&f, GOLDEN "qwen2-rand", false);
+    float *before = folded_logits(&f);
+    ASSERT_OK(ht_fold_rotate_inputs(&f.blocks[0], HT_ROLE_FFN_DOWN, 32, &err), &err);
+    folded_put(&f);
+    assert_true(folded_difference(&f, before) > 1e-3);
+    ASSERT_OK(ht_fold_rotate_inputs(&f.blocks[0], HT_ROLE_FFN_DOWN, 32, &err), &err);
+    folded_put(&f);
+    assert_true(folded_difference(&f, before) < 1e-5);
+    assert_int_equal(ht_fold_rotate_inputs(&f.blocks[0], HT_ROLE_FFN_DOWN, 64, &err), HT_INVAL);
+    ht_mem_free_aligned(before);
+    folded_close(&f);
+}
+
+/* Weights of norms do not commute with a rotation. */
+static void test_rotation_needs_ones(void **state) {
+    (void)state;
+    struct folded f;
+    ht_err err = {0};
+    struct ht_rotation q;
+    folded_open(&f, GOLDEN "qwen2-rand", false);
+    ASSERT_OK(ht_rotation_init(&q, 64, 1, &err), &err);
+    const struct ht_foldsite *site = ht_fold_site(f.model->arch->folds, "residual");
+    assert_int_equal(ht_fold_rotate(&f.blocks[0], site, &q, NULL, &err), HT_INVAL);
+    assert_non_null(strstr(err.msg, "besides 1"));
+    err = (ht_err){0};
+    assert_int_equal(ht_fold_rotate(&f.blocks[0], ht_fold_site(f.model->arch->folds, "value"), &q, NULL, &err), HT_INVAL);
+    ht_rotation_deinit(&q);
+    folded_close(&f);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     struct folded f;
@@ -325,6 +382,8 @@ int main(void) {
         cmocka_unit_test(test_migrate),
         cmocka_unit_test(test_migrate_heads),
         cmocka_unit_test(test_equalize),
+        cmocka_unit_test(test_rotate_inputs),
+        cmocka_unit_test(test_rotation_needs_ones),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_reference),
     };

@@ -8,6 +8,7 @@
  *                equalize    ht_transform_equalize    cross-layer equalization
  *                clip        ht_transform_clip        the largest weights of groups cut, by trial; changes the model
  *     folds      scale       ht_fold_scale            norm weights into their readers: ht_fold_norm
+ *                rotate      ht_fold_rotate           QuaRot (rotation.h); ht_fold_rotate_inputs in front of one linear
  *
  * Statistics (quant/stats.h) are those of the consumers' common input as the block stands: after a fold they must be
  * collected again before another part uses them.
@@ -18,6 +19,7 @@
 
 #include "base/pool.h"
 #include "quant/stats.h"
+#include "quant/transform/rotation.h"
 #include "tensor/fold.h"
 
 /* ---- sites ----------------------------------------------------------------------------------------------- */
@@ -119,5 +121,17 @@ ht_status ht_fold_scale_inputs(struct ht_fold_block *block, const struct ht_fold
 /* A norm's weights move into the linears that read it and become 1; what a rotation of the residual stream needs.
  * HT_INVAL when the site's producer is not one norm. */
 ht_status ht_fold_norm(struct ht_fold_block *block, const struct ht_foldsite *site, ht_err *err);
+
+/* Inputs of the site become Q x: producers write Q W, consumers read W Q^T. HEADS: q [head_dim], every head by the
+ * same q. RESIDUAL: q [width], the same for every layer and layer -1, with all norms on the stream ones (ht_fold_norm;
+ * HT_INVAL otherwise), so that the head is its own matrix: a model whose head shares the embedding must be untied
+ * first, because the last norm's weights go into the head alone. Large embeddings and heads are turned in chunks:
+ * ht_rotation_rows, heads after multiplying their columns with the last norm's weights. After HT_NOMEM the block is
+ * not to be used. */
+ht_status ht_fold_rotate(struct ht_fold_block *block, const struct ht_foldsite *site, const struct ht_rotation *q,
+                         struct ht_pool *pool, ht_err *err);
+/* W becomes W H for inputs that are turned by H at run time (tensor/hadamard.h; leaves HT_LEAVES_HADAMARD): what QuaRot
+ * does in front of ffn_down. hadamard: block of H, ht_hadamard_block(cols) or less. HT_INVAL. */
+ht_status ht_fold_rotate_inputs(struct ht_fold_block *block, enum ht_role role, uint64_t hadamard, ht_err *err);
 
 #endif
