@@ -50,12 +50,60 @@ static void fold_rotate(struct folded *f, const struct ht_foldsite *site) {
     }
 }
 
+/* Where a bias has no slot the fold says so. */
+static void fold_shift(struct folded *f, const struct ht_foldsite *site) {
+    ht_err err = {0};
+    struct ht_rng rng;
+    ht_rng_init(&rng, 17);
+    for (size_t i = 0; i < f->n; i++) {
+        struct ht_fold_block *b = &f->blocks[i];
+        uint64_t n = ht_fold_channels(b, site);
+        if (n == 0) {
+            continue;
+        }
+        float *z = ht_mem_alloc_array(n, sizeof *z);
+        for (uint64_t j = 0; j < n; j++) {
+            z[j] = 0.2f * (float)ht_rng_normal(&rng);
+        }
+        ht_status status = ht_fold_shift(b, site, z, &err);
+        bool slots = b->vectors[ht_role_bias(site->producers[0])].x != NULL &&
+                     b->vectors[ht_role_bias(site->consumers[0])].x != NULL;
+        assert_int_equal(status, slots ? HT_OK : HT_UNSUPPORTED);
+        assert_true(!slots || b->vectors[ht_role_bias(site->consumers[0])].used);
+        ht_mem_free(z);
+    }
+}
+
+/* Channels at random, heads' within the head; the residual stream's the same in all layers. */
+static void fold_permute(struct folded *f, const struct ht_foldsite *site) {
+    ht_err err = {0};
+    struct ht_rng rng;
+    for (size_t i = 0; i < f->n; i++) {
+        struct ht_fold_block *b = &f->blocks[i];
+        uint64_t n = ht_fold_channels(b, site), segment = site->span == HT_FOLD_HEADS ? b->head_dim : n;
+        if (n == 0) {
+            continue;
+        }
+        uint32_t *order = ht_mem_alloc_array(n, sizeof *order);
+        ht_rng_init(&rng, site->span == HT_FOLD_RESIDUAL ? 1 : i);
+        for (uint64_t j = 0; j < n; j++) { /* Fisher and Yates */
+            uint64_t from = j / segment * segment, k = from + ht_rng_below(&rng, j - from + 1);
+            order[j] = order[k];
+            order[k] = (uint32_t)j;
+        }
+        ASSERT_OK(ht_fold_permute(b, site, order, &err), &err);
+        ht_mem_free(order);
+    }
+}
+
 static const struct {
     enum ht_fold_kind kind;
     const char *name;
     void (*fold)(struct folded *f, const struct ht_foldsite *site);
 } kinds[] = {
     {HT_FOLD_SCALE, "scale", fold_scale},
+    {HT_FOLD_SHIFT, "shift", fold_shift},
+    {HT_FOLD_PERMUTE, "permute", fold_permute},
     {HT_FOLD_ROTATE, "rotate", fold_rotate},
 };
 

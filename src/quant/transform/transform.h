@@ -6,9 +6,13 @@
  *                magnitude   ht_transform_magnitude   AWQ, for one exponent
  *                search      ht_transform_search      either of them, the exponent found by trial
  *                equalize    ht_transform_equalize    cross-layer equalization
+ *                shift       ht_transform_shift       Outlier Suppression+, with ht_transform_threshold
+ *                order       ht_order_sort, _deal, _cluster (RPTQ)
  *                clip        ht_transform_clip        the largest weights of groups cut, by trial; changes the model
  *     folds      scale       ht_fold_scale            norm weights into their readers: ht_fold_norm
  *                rotate      ht_fold_rotate           QuaRot (rotation.h); ht_fold_rotate_inputs in front of one linear
+ *                shift       ht_fold_shift            ht_fold_shift_bias where the shift stays at run time
+ *                permute     ht_fold_permute          ht_fold_permute_inputs where the order is made at run time
  *
  * Statistics (quant/stats.h) are those of the consumers' common input as the block stands: after a fold they must be
  * collected again before another part uses them.
@@ -96,6 +100,30 @@ ht_status ht_transform_search(ht_factors_fn *factors, const struct ht_trial *tri
                               const struct ht_foldsite *site, const struct ht_stats *stats, uint32_t grid, float *s,
                               struct ht_transform_report *report, ht_err *err);
 
+/* z_j = (max x_j + min x_j) / 2: channels lie around 0 afterwards. Source: Outlier Suppression+, Wei et al. 2023, arXiv
+ * 2304.09145, sec. 4.1, eq. 4. stats->min, max; heads of a group have one z. z [n]; report->dead: channels where it is
+ * 0; least, most: of z. */
+ht_status ht_transform_shift(const struct ht_fold_block *block, const struct ht_foldsite *site,
+                             const struct ht_stats *stats, float *z, struct ht_transform_report *report, ht_err *err);
+/* s_j = max(1, max|x_j - z_j| / t): only channels beyond the threshold t are scaled, to just there; of t = k / grid *
+ * max|x - z|, k = 1 .. grid, the one with the least loss (the paper's sec. 4.2; report->alpha is k / grid). z [n] or
+ * NULL: not shifted. stats->min, max and what ht_trial_loss needs. s [n]. */
+ht_status ht_transform_threshold(const struct ht_trial *trial, const struct ht_fold_block *block,
+                                 const struct ht_foldsite *site, const struct ht_stats *stats, const float *z,
+                                 uint32_t grid, float *s, struct ht_transform_report *report, ht_err *err);
+
+/* Orders of n channels: position j takes channel order[j]. HEADS: make one for each head and add h * D.
+ * By falling importance; ties by channel. HT_NUMERIC when one is not finite, HT_NOMEM. */
+ht_status ht_order_sort(const float *importance, uint32_t n, uint32_t *order, ht_err *err);
+/* Dealt like cards, back and forth: every group of `group` neighbours gets its share of important channels. HT_INVAL
+ * when groups do not divide n. */
+ht_status ht_order_deal(const float *importance, uint32_t n, uint32_t group, uint32_t *order, ht_err *err);
+/* Channels of similar range next to each other: K-means on (min, max), k-means++ from the seed, at most 100 rounds;
+ * clusters by falling width. first [k]: where each starts (a sidecar's act_idx); empty ones are left out, so that
+ * *n_clusters <= k. Source: RPTQ, Yuan et al. 2023, arXiv 2304.01089, sec. 4.1. HT_INVAL, HT_NUMERIC, HT_NOMEM. */
+ht_status ht_order_cluster(const float *min, const float *max, uint32_t n, uint32_t k, uint64_t seed, uint32_t *order,
+                           uint32_t *first, uint32_t *n_clusters, ht_err *err);
+
 /* Weights of one linear are cut to m * max|w| of their group of a row, m = 1 - k / grid for k = 0 .. grid / 2,
  * whichever loses least through trial->weights: e^T H_gg e over the group, e = W - Q(cut W). The function changes, so
  * this comes last of all. Source: AWQ's authors, llm-awq auto_clip.py (their grid 20). Groups of `group` columns (0:
@@ -133,5 +161,23 @@ ht_status ht_fold_rotate(struct ht_fold_block *block, const struct ht_foldsite *
 /* W becomes W H for inputs that are turned by H at run time (tensor/hadamard.h; leaves HT_LEAVES_HADAMARD): what QuaRot
  * does in front of ffn_down. hadamard: block of H, ht_hadamard_block(cols) or less. HT_INVAL. */
 ht_status ht_fold_rotate_inputs(struct ht_fold_block *block, enum ht_role role, uint64_t hadamard, ht_err *err);
+
+/* Consumers read x - z: the producer's bias loses z [n], the consumers' biases take W z. HT_INVAL when the site cannot
+ * shift, HT_UNSUPPORTED when a bias has no slot in this architecture; nothing has changed then. */
+ht_status ht_fold_shift(struct ht_fold_block *block, const struct ht_foldsite *site, const float *z, ht_err *err);
+/* W z of one consumer, bias [rows]: what is to be added when x - z is computed at run time (HT_LEAVES_IN_SHIFT,
+ * OUT_BIAS where the architecture has no bias). z [n] in units of the input as the block stands: after a later
+ * ht_fold_scale the run time subtracts z / s, while W z stays. */
+void ht_fold_shift_bias(const struct ht_fold_block *block, const struct ht_foldsite *site, enum ht_role role,
+                        const float *z, float *bias);
+/* Input j of the consumers is what was input order[j]: rows of producers and what goes along, elements of norms,
+ * columns of consumers and of the embedding. order [n]; HEADS: within each head. RESIDUAL: the same for every layer and
+ * layer -1. HT_INVAL when an order is none; after HT_NOMEM the block is not to be used. */
+ht_status ht_fold_permute(struct ht_fold_block *block, const struct ht_foldsite *site, const uint32_t *order,
+                          ht_err *err);
+/* The consumers' half alone, of any site with inputs: u[j] = x[order[j]] is made at run time (HT_LEAVES_PERM). order
+ * [inputs]. */
+ht_status ht_fold_permute_inputs(struct ht_fold_block *block, const struct ht_foldsite *site, const uint32_t *order,
+                                 ht_err *err);
 
 #endif
