@@ -47,7 +47,9 @@ size_t ht_qmatmul_scratch_bytes(const struct ht_qtensor *w, size_t max_tokens, i
 void ht_qmatmul(struct ht_pool *pool, const struct ht_qtensor *w, const float *x, size_t n_tokens, float *y,
                 size_t y_stride, enum ht_math math, void *scratch);
 
-/* y [T, R] from x [T, K] codes with their scales, as ht_qmatmul_int_ref defines it (int8:token, int8:tensor ...). */
+/* y [T, R] from x [T, K] codes with their scales, as ht_qmatmul_int_ref defines it (int8:token, int8:tensor ...).
+ * Integer sums are exact; 1e-5 of the sum over inputs of scale_x c_x scale_w c_w, c the largest |code - zero| that the
+ * format has. Fast where both are of at most 8 bits and x has one scale per token or one in all. */
 size_t ht_qmatmul_int_scratch_bytes(const struct ht_qtensor *w, size_t max_tokens, int threads);
 void ht_qmatmul_int(struct ht_pool *pool, const struct ht_qtensor *w, const struct ht_qtensor *x, float *y,
                     size_t y_stride, void *scratch);

@@ -235,10 +235,43 @@ static void spread_over_threads(void **state) {
     }
 }
 
+static double largest(const struct ht_qtensor *q, uint64_t row, uint64_t k) {
+    struct ht_affine a = ht_qtensor_grid(q, row, k / q->run);
+    double lo = q->scheme.format->code->lo - (double)a.zero, hi = q->scheme.format->code->hi - (double)a.zero;
+    return (double)a.scale * (fabs(lo) > fabs(hi) ? fabs(lo) : fabs(hi));
+}
+
+/* Every level against the product of the decoded tensors. */
+static void check_int(const struct ht_qtensor *a, const struct ht_qtensor *b) {
+    size_t K = (size_t)a->cols, tokens = (size_t)b->rows;
+    float da[R * K_MAX], db[T * K_MAX], y[T * R];
+    ht_qtensor_decode(a, 0, R, da);
+    ht_qtensor_decode(b, 0, tokens, db);
+    FOR_LEVELS(l, table) {
+        struct guarded scratch = guarded_new(ht_qmatmul_int_scratch_bytes(a, tokens, 1));
+        ht_qmatmul_int_with(table, NULL, a, b, y, R, scratch.p);
+        guarded_free(scratch);
+        for (size_t t = 0; t < tokens; t++) {
+            for (size_t r = 0; r < R; r++) {
+                double want = 0, bound = 0;
+                for (size_t k = 0; k < K; k++) {
+                    want += (double)da[r * K + k] * (double)db[t * K + k];
+                    bound += largest(a, r, k) * largest(b, t, k);
+                }
+                if (!(fabs((double)y[t * R + r] - want) <= 1e-5 * bound)) {
+                    fail_msg("%s with %s, level %d, %d tokens: expected %.9g, found %.9g, tolerance %.3g",
+                             a->scheme.format->name, b->scheme.format->name, l, (int)tokens, want,
+                             (double)y[t * R + r], 1e-5 * bound);
+                }
+            }
+        }
+    }
+}
+
 static void both_quantized(void **state) {
     (void)state;
     static const char *const weights[] = {"int8:channel", "int4:g64", "uint4:g32", "int8:tensor:asym", "uint16:channel", "int3:g20"};
-    static const char *const acts[] = {"int8:token", "uint8:token", "int8:tensor", "int4:token", "uint16:token"};
+    static const char *const acts[] = {"int8:token", "uint8:token", "int8:tensor", "uint8:tensor", "int4:token", "uint16:token"};
     for (size_t i = 0; i < COUNT(weights); i++) {
         for (size_t j = 0; j < COUNT(acts); j++) {
             size_t K = i % 2 ? 333 : 130;
@@ -259,6 +292,10 @@ static void both_quantized(void **state) {
                 }
             }
             guarded_free(scratch);
+            check_int(&a, &b);
+            ht_qtensor_deinit(&b);
+            b = encoded(acts[j], 2, K, x);
+            check_int(&a, &b);
             ht_qtensor_deinit(&a);
             ht_qtensor_deinit(&b);
         }

@@ -22,6 +22,7 @@ void ht_attention_init_avx512(struct ht_kernel_table *t);
 void ht_rows_q8_init_avx512vnni(struct ht_kernel_table *t);
 void ht_panel_q8_init_avx512vnni(struct ht_kernel_table *t);
 void ht_gemm_q8_init_avx512vnni(struct ht_kernel_table *t);
+void ht_qtensor_decode_init_avx512(struct ht_kernel_table *t);
 void ht_qtensor_q8_init_avx512vnni(struct ht_kernel_table *t);
 void ht_qtensor_q8_init_avx512bf16(struct ht_kernel_table *t);
 void ht_lattice_init_avx512bf16(struct ht_kernel_table *t);
