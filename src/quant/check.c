@@ -69,6 +69,12 @@ static ht_status check_place(enum ht_place place, const struct ht_place_recipe *
     for (size_t i = 0; i < p->n_transforms; i++) {
         HT_TRY(check_part(place, &p->transforms[i], p->format, grids, err));
     }
+    bool apart = p->outlier.part->run != NULL && strcmp(p->round.part->name, "feedback") != 0;
+    if (place == HT_PLACE_WEIGHTS && apart) {
+        return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS,
+                       "outlier part %s goes with round: feedback, which rounds the other weights; found %s",
+                       p->outlier.part->name, p->round.part->name);
+    }
     HT_TRY(check_part(place, &p->range, p->format, grids, err));
     HT_TRY(check_part(place, &p->round, p->format, grids, err));
     return check_part(place, &p->outlier, p->format, grids, err);

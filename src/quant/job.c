@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "quant/range_scheme.h"
+#include "quant/outlier/outlier.h"
 #include "quant/round/dense.h"
 #include "tensor/act.h"
 
@@ -113,31 +114,45 @@ ht_status ht_job_round_stochastic(struct ht_job *job, const struct ht_choice *ch
 
 /* ---- error feedback ---- */
 
-ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+/* Codes by feedback; then what was kept apart goes to the sidecar. */
+static ht_status round_codes(struct ht_job *job, struct ht_round_options *o, struct ht_round_report *r,
+                             ht_err *err) {
+    float *values = NULL;
+    if (job->keep != NULL) {
+        values = ht_mem_alloc_aligned(job->rows, job->cols * sizeof *values);
+        if (values == NULL) {
+            return ht_fail_nomem(err, job->rows * job->cols * sizeof *values);
+        }
+        o->keep = job->keep;
+        o->values = values;
+    }
+    ht_status status = ht_round_qtensor(job->pool, &job->scheme, job->w, job->rows, job->cols,
+                                        job->stats->gram, o, &job->q, r, err);
+    if (status == HT_OK && job->keep != NULL) {
+        status = ht_outlier_store(&job->q, job->keep, values, 0, &job->side, err);
+    }
+    ht_mem_free_aligned(values);
+    return status;
+}
+
+static ht_status feedback(struct ht_job *job, struct ht_round_options *o, ht_err *err) {
     const struct ht_choice *c = &job->weights->range;
-    struct ht_round_options o;
     struct ht_round_report r = {0};
     struct ht_range_choice range;
-    ht_round_defaults(&o);
-    o.damping = ht_choice_value(choice, "damping");
-    o.descents = (uint32_t)ht_choice_value(choice, "descents");
-    o.order = (enum ht_round_order)ht_choice_value(choice, "order");
-    o.dynamic = ht_choice_value(choice, "dynamic") != 0;
     range.part = ht_range_find(c->part->name);
     if (range.part != NULL) { /* own and weighted: least weighted squares */
         memcpy(range.options, c->options, sizeof range.options);
-        o.range = &range;
+        o->range = &range;
     }
     if (job->block == NULL) {
-        HT_TRY(ht_round_qtensor(job->pool, &job->scheme, job->w, job->rows, job->cols, job->stats->gram, &o,
-                                &job->q, &r, err));
+        HT_TRY(round_codes(job, o, &r, err));
     } else {
         uint64_t row_bytes = ht_format_row_bytes(job->block, job->cols);
         job->bytes = ht_mem_alloc_aligned(job->rows, row_bytes);
         if (job->bytes == NULL) {
             return ht_fail_nomem(err, job->rows * row_bytes);
         }
-        HT_TRY(ht_round_feedback(job->pool, job->block, job->w, job->rows, job->cols, job->stats->gram, &o,
+        HT_TRY(ht_round_feedback(job->pool, job->block, job->w, job->rows, job->cols, job->stats->gram, o,
                                  job->bytes, &r, err));
     }
     struct ht_job_report *report = &job->report;
@@ -148,6 +163,60 @@ ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choi
     report->dead = r.dead;
     report->kept_nearest = r.kept_nearest;
     return HT_OK;
+}
+
+ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    struct ht_round_options o;
+    ht_round_defaults(&o);
+    o.damping = ht_choice_value(choice, "damping");
+    o.descents = (uint32_t)ht_choice_value(choice, "descents");
+    o.order = (enum ht_round_order)ht_choice_value(choice, "order");
+    o.dynamic = ht_choice_value(choice, "dynamic") != 0;
+    return feedback(job, &o, err);
+}
+
+ht_status ht_job_round_greedy(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    struct ht_round_options o;
+    ht_round_defaults(&o);
+    o.damping = ht_choice_value(choice, "damping");
+    o.descents = (uint32_t)ht_choice_value(choice, "descents");
+    o.greedy = true;
+    return feedback(job, &o, err);
+}
+
+/* ---- what leaves the grid ---- */
+
+static ht_status new_keep(struct ht_job *job, ht_err *err) {
+    job->keep = ht_mem_calloc(job->rows, job->cols);
+    return job->keep != NULL ? HT_OK : ht_fail_nomem(err, job->rows * job->cols);
+}
+
+ht_status ht_job_keep_columns(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    const struct ht_columns_options o = {.fraction = ht_choice_value(choice, "fraction"),
+                                         .bits = ht_choice_value(choice, "bits")};
+    HT_TRY(new_keep(job, err));
+    return ht_keep_columns(job->pool, &job->scheme, job->w, job->rows, job->cols, job->stats->gram, &o,
+                           job->keep, &job->report.columns, err);
+}
+
+ht_status ht_job_keep_sparse(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    const struct ht_sparse_options o = {.fraction = ht_choice_value(choice, "fraction"),
+                                        .tau = ht_choice_value(choice, "tau"),
+                                        .damping = ht_choice_value(choice, "damping")};
+    HT_TRY(new_keep(job, err));
+    return ht_keep_sparse(job->pool, &job->scheme, job->w, job->rows, job->cols, job->stats->gram, &o,
+                          job->keep, &job->report.sparse, err);
+}
+
+ht_status ht_job_prune(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    const struct ht_prune_options o = {.score = (enum ht_prune_score)ht_choice_value(choice, "score"),
+                                       .n = (uint32_t)ht_choice_value(choice, "n"),
+                                       .m = (uint32_t)ht_choice_value(choice, "m"),
+                                       .fraction = ht_choice_value(choice, "fraction"),
+                                       .damping = ht_choice_value(choice, "damping")};
+    HT_TRY(new_keep(job, err));
+    return ht_keep_pruned(job->pool, job->w, job->rows, job->cols, job->stats->gram, &o, job->keep,
+                          &job->report.pruned, err);
 }
 
 /* ---- drift ---- */
@@ -401,7 +470,7 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     if (how->outlier.part->run != NULL) {
         HT_TRY_DONE(how->outlier.part->run(job, &how->outlier, err));
     }
-    if (job->side.leaves != 0 && !job->side.owned) { /* parts with contents have made it themselves */
+    if (job->side.leaves != 0 && job->keep == NULL) { /* parts with contents have made it themselves */
         HT_TRY_DONE(ht_sidecar_init(&job->side, job->name, err));
     }
     HT_TRY_DONE(how->round.part->run(job, &how->round, err));
@@ -410,6 +479,8 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     job->report.seconds = ht_sys_now() - started;
 done:
     ht_mem_free_aligned(original);
+    ht_mem_free(job->keep);
+    job->keep = NULL;
     return status;
 }
 

@@ -21,13 +21,13 @@ struct ht_job_report {
     double loss;         /* of what was written */
     double damping, drift; /* taken; 0: none */
     double seconds;
-    uint64_t tokens;          /* that the statistics saw */
-    uint64_t dampings;        /* times damping was raised */
-    uint64_t dead;            /* inputs that were always 0 */
-    uint64_t kept_nearest;    /* rows that nothing did better for */
-    uint64_t columns, sparse; /* kept apart in 16 bits */
-    uint64_t saturated;       /* weights beyond the grid's ends */
-    uint32_t moments;         /* 2: tr(E H E^T), 1: weighted, 0: plain */
+    uint64_t tokens;                  /* that the statistics saw */
+    uint64_t dampings;                /* times damping was raised */
+    uint64_t dead;                    /* inputs that were always 0 */
+    uint64_t kept_nearest;            /* rows that nothing did better for */
+    uint64_t columns, sparse, pruned; /* kept apart in 16 bits; made 0 */
+    uint64_t saturated;               /* weights beyond the grid's ends */
+    uint32_t moments;                 /* 2: tr(E H E^T), 1: weighted, 0: plain */
     uint32_t reserved;
 };
 
@@ -41,7 +41,8 @@ struct ht_job {
     float *w;                                  /* [rows, cols] finite; steps change it */
     uint64_t rows, cols;
     const struct ht_stats *stats; /* what the recipe needs; NULL: nothing was collected */
-    double drift;                 /* 0..1, with stats->cross */
+    uint8_t *keep; /* [rows, cols] enum ht_keep: what outlier parts took off the grid; NULL: nothing */
+    double drift;  /* 0..1, with stats->cross */
     uint64_t seed;
     /* results; the caller's to release with ht_job_release */
     unsigned char *bytes;   /* block: [rows] rows of the format */
@@ -66,6 +67,10 @@ const float *ht_job_importance(const struct ht_job *job, float *room);
 
 ht_status ht_job_round_nearest(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_round_stochastic(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_job_keep_columns(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_job_keep_sparse(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_job_prune(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_job_round_greedy(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 
 /* W <- W + drift (W G (H + damping)^-1 - W), G = E[y x^T], y the inputs of the unquantized model: the weights

@@ -75,6 +75,13 @@ static const struct ht_part rounds[] = {
            "falling|natural|groups"),
       FLAG("dynamic", 0, "fit each group when its turn comes, to weights as feedback has left them"),
       WHOLE("descents", 4, 0, 64, "sweeps of coordinate descent behind the feedback")}},
+    {"greedy", HT_AXIS_ROUND, HT_ON_WEIGHTS, HT_GRIDS_ALL, HT_NEEDS_GRAM, HT_LEAVES_NOTHING,
+     "each row in its own order, the cheapest weight next, the rest making up for it; n^3 per row, to 2,048 inputs",
+     "j = argmin_j (w_j - q_j)^2 / [H^-1]_jj,  w <- w - e_j [H^-1]_:j / [H^-1]_jj",
+     "Frantar and Alistarh 2022, arXiv 2208.11580",
+     ht_job_round_greedy, NULL,
+     {REAL("damping", 0.01, 0, 10, "added to the diagonal of H, times its mean"),
+      WHOLE("descents", 0, 0, 64, "sweeps of coordinate descent behind it")}},
 };
 
 static const struct ht_part outliers[] = {
@@ -85,6 +92,24 @@ static const struct ht_part outliers[] = {
      "y = sum_{|x_j| > t} x_j W_j + s_x s_w sum_{|x_j| <= t} q_xj q_wj",
      "Dettmers et al. 2022, arXiv 2208.07339, section 3.2",
      NULL, NULL, {REAL("threshold", 6, 0.001, 1e6, "magnitude of an input that is large")}},
+    {"columns", HT_AXIS_OUTLIER, HT_ON_WEIGHTS, HT_GRIDS_CODE, HT_NEEDS_GRAM, HT_LEAVES_COLUMNS,
+     "the inputs whose rounding costs most keep their weights in f16", "H_jj sum_i (w_ij - q_ij)^2",
+     "Lee et al. 2023, arXiv 2306.02272, section 3.2", ht_job_keep_columns, NULL,
+     {REAL("bits", 0.01, 0, 4, "bits per weight that they may cost; 0: by fraction"),
+      REAL("fraction", 0, 0, 0.5, "of the columns")}},
+    {"sparse", HT_AXIS_OUTLIER, HT_ON_WEIGHTS, HT_GRIDS_CODE, HT_NEEDS_GRAM, HT_LEAVES_SPARSE,
+     "the single weights whose rounding costs most get what their codes lack in f16", "(w - q)^2 / (2 [H^-1]_jj) > tau",
+     "Dettmers et al. 2023, arXiv 2306.03078, section 3.1", ht_job_keep_sparse, NULL,
+     {REAL("fraction", 0.01, 0, 0.5, "of all weights, when tau is 0"), REAL("tau", 0, 0, 1e9, "threshold"),
+      REAL("damping", 0.01, 0, 10, "of H in its inverse, times the mean of its diagonal")}},
+    {"prune", HT_AXIS_OUTLIER, HT_ON_WEIGHTS, HT_GRIDS_CODE, HT_NEEDS_GRAM, HT_LEAVES_NOTHING,
+     "weights become 0: n of every m stay, or a fraction goes; feedback makes up for them",
+     "w_ij -> 0 where w_ij^2 / [H^-1]_jj is least",
+     "Frantar and Alistarh 2023, arXiv 2301.00774", ht_job_prune, NULL,
+     {WHOLE("n", 2, 1, 64, "of every m neighbours stay"), WHOLE("m", 4, 0, 64, "0: by fraction"),
+      REAL("fraction", 0, 0, 0.99, "of the weights that go, when m is 0"),
+      WORD("score", 2, 2, "what is least", "magnitude|activation|hessian"),
+      REAL("damping", 0.01, 0, 10, "of H in its inverse, times the mean of its diagonal")}},
 };
 
 static const struct ht_part *range_at(size_t i) {

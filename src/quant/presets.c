@@ -67,6 +67,22 @@ static const struct ht_method methods[] = {
           "Guo et al. 2023, arXiv 2304.07493",
      "weights alone; activations stay float",
      {{.range = "own", .format = "ovp4"}}},
+    {"obq",         "each row in its own order, the cheapest weight next; exact, for layers of up to 2,048 inputs",
+          "Frantar and Alistarh 2022, arXiv 2208.11580",
+     "scales are weighted and fixed before, as for gptq",
+     {{.range = "weighted", .format = "int4:g64", .round = "greedy"}}},
+    {"owq",         "the inputs that rounding hurts most stay in f16, the others go by error feedback",
+          "Lee et al. 2023, arXiv 2306.02272",
+     "scales are weighted least squares, and descent and refit follow the feedback",
+     {{.range = "weighted", .format = "int3:channel", .round = "feedback", .outlier = "columns:bits=0.01"}}},
+    {"spqr",         "the single weights that rounding hurts most keep the rest in f16; groups of 16, scales in 8 bits",
+          "Dettmers et al. 2023, arXiv 2306.03078",
+     "second-level scales are 8-bit codes per 256 groups instead of 3-bit; codes are symmetric",
+     {{.range = "weighted", .format = "int3:g16:nested", .round = "feedback", .outlier = "sparse:fraction=0.01"}}},
+    {"sparse-2-4",         "two of every four weights become 0, the others 4 bits by error feedback",
+          "Frantar and Alistarh 2023, arXiv 2301.00774",
+     "which weights go is chosen beforehand; zeros are codes like others, nothing skips them yet",
+     {{.range = "weighted", .format = "int4:g64", .round = "feedback", .outlier = "prune:n=2,m=4"}}},
 };
 enum { N_METHODS = sizeof methods / sizeof methods[0] };
 

@@ -36,7 +36,7 @@ struct item_header {
     uint64_t hash;  /* XXH3-64 of the header with hash 0, xor that of the payload */
     struct ht_job_report report;
     struct side_shape side;
-    char zeros[48];
+    char zeros[40];
 };
 
 _Static_assert(sizeof(struct file_header) == 128, "a multiple of ALIGN");
