@@ -248,6 +248,7 @@ typedef struct ht_eval_options {
     uint32_t resamples;  /* block bootstrap, default 2,000 */
     uint64_t seed;
     double fail_if_kld;  /* > 0: HT_GATE when the mean divergence is above */
+    const char *kv;      /* cache of the model: "int8", "uint4:g32+hadamard", "none"; NULL: as its file says */
 } ht_eval_options;
 
 typedef struct ht_estimate {
@@ -314,6 +315,7 @@ typedef struct ht_session_options {
     uint32_t ctx; /* positions of the KV cache; 0: the model's, at most 4,096 */
     bool exact;   /* f32 activations; default 8-bit (f32 where the weights are floats) */
     bool bf16;    /* inputs of matrix products rounded to bf16, as stock runtimes do for BF16 weights; not with exact */
+    const char *kv; /* cache of codes: "int8", "int4", "uint4:g32+hadamard"; "none": floats; NULL: as the file says */
 } ht_session_options;
 
 HT_API void ht_session_options_defaults(ht_session_options *options);

@@ -29,6 +29,10 @@ ht_status ht_session_new(ht_context *ctx, const ht_model *model, const ht_sessio
     if (o.exact && o.bf16) {
         return ht_fail(err, HT_INVAL, "bf16", HT_NO_POS, "exact keeps f32 activations, bf16 rounds them: choose one");
     }
+    struct ht_kv kv;
+    if (o.kv != NULL) {
+        HT_TRY(ht_kv_parse(o.kv, &kv, err));
+    }
     struct ht_session *s = ht_mem_calloc(1, sizeof *s);
     if (s == NULL) {
         return ht_fail_nomem(err, sizeof *s);
@@ -42,6 +46,7 @@ ht_status ht_session_new(ht_context *ctx, const ht_model *model, const ht_sessio
         .ctx = s->ctx,
         .math = o.exact ? HT_MATH_EXACT : o.bf16 ? HT_MATH_BF16 : HT_MATH_FAST,
         .f32_cache = o.exact || o.bf16,
+        .kv = o.kv != NULL ? &kv : NULL,
     };
     ht_status status = s->logits == NULL ? ht_fail_nomem(err, model->hp.vocab * sizeof *s->logits)
                                          : ht_run_new(ctx->pool, model, &run, &s->run, err);

@@ -88,11 +88,12 @@ static json_t *side_record(const struct ht_eval_side *side, const char *path) {
     for (size_t i = 0; i < source->n_tensors; i++) {
         weights += ht_tensor_elems(&source->tensors[i]);
     }
-    return json_pack("{s:o, s:s, s:I, s:I, s:o, s:o, s:I, s:o}", "path", path_string(path), "architecture",
+    char kv[HT_KV_TEXT];
+    return json_pack("{s:o, s:s, s:I, s:I, s:o, s:o, s:s, s:I, s:o}", "path", path_string(path), "architecture",
                      side->model->arch->name, "file_bytes", (json_int_t)source->file_bytes, "weights",
                      (json_int_t)weights, "bits_per_weight",
                      ht_json_real(8.0 * (double)source->data_bytes / (double)weights), "formats",
-                     ht_eval_formats(source),
+                     ht_eval_formats(source), "kv", ht_kv_text(ht_run_cache(side->run), kv),
                      "tokens_run", (json_int_t)side->tokens, "tokens_per_s",
                      ht_json_real((double)side->tokens / side->seconds));
 }

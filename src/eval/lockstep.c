@@ -18,11 +18,17 @@ static ht_status check_pair(const struct ht_model *a, const struct ht_model *b, 
     return HT_OK;
 }
 
+/* kv: text, or NULL: as the model's file says. */
 static ht_status open_side(struct ht_eval_side *side, struct ht_lockstep *ls, const ht_eval_options *o,
-                           ht_err *err) {
+                           const char *kv, ht_err *err) {
+    struct ht_kv codes;
     struct ht_run_options run = {.ctx = ls->window,
                                  .math = o->exact ? HT_MATH_EXACT : HT_MATH_FAST,
-                                 .f32_cache = o->exact};
+                                 .f32_cache = o->exact,
+                                 .kv = kv != NULL ? &codes : NULL};
+    if (kv != NULL) {
+        HT_TRY(ht_kv_parse(kv, &codes, err));
+    }
     HT_TRY(ht_run_new(ls->ctx->pool, side->model, &run, &side->run, err));
     side->logits = ht_mem_alloc_aligned((size_t)ls->piece * side->model->hp.vocab, sizeof(float));
     if (side->logits == NULL) {
@@ -57,9 +63,9 @@ ht_status ht_lockstep_init(struct ht_lockstep *ls, struct ht_context *ctx, const
     if (options->reference != NULL) {
         HT_TRY_DONE(ht_model_load(options->reference, &ls->reference.model, err));
         HT_TRY_DONE(check_pair(ls->model.model, ls->reference.model, options, err));
-        HT_TRY_DONE(open_side(&ls->reference, ls, options, err));
+        HT_TRY_DONE(open_side(&ls->reference, ls, options, NULL, err));
     }
-    HT_TRY_DONE(open_side(&ls->model, ls, options, err));
+    HT_TRY_DONE(open_side(&ls->model, ls, options, options->kv, err));
     ls->ids = ht_mem_alloc_array(ls->window, sizeof *ls->ids);
     ls->scores = ht_mem_alloc_array(ls->per_window, sizeof *ls->scores);
     ls->finite = ht_mem_alloc_array(ls->per_window, sizeof *ls->finite);

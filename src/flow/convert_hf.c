@@ -265,6 +265,10 @@ static ht_status set_quantization(struct ht_doc *d, json_t *config, const struct
     json_t *q = ht_doc_object(d, config, "quantization_config");
     ht_doc_set(d, q, "quant_method", json_string(HT_HALFTONE_METHOD));
     ht_doc_set(d, q, "version", json_integer(HT_HALFTONE_VERSION));
+    if (p->kv.scheme.format != NULL) {
+        char text[HT_KV_TEXT];
+        ht_doc_set(d, q, "kv_cache", json_string(ht_kv_text(&p->kv, text)));
+    }
     ht_doc_set(d, q, "weights", weights);
     return HT_OK;
 }

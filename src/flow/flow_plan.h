@@ -9,6 +9,7 @@
 #include "io/halftone.h"
 #include "model/arch.h"
 #include "quant/job.h"
+#include "tensor/kv.h"
 #include "token/tokenizer.h"
 
 enum ht_target {
@@ -56,6 +57,7 @@ struct ht_flow_plan {
     struct ht_plan_tensor *tensors;
     size_t n_tensors;
     struct ht_meta meta;      /* of a GGUF target */
+    struct ht_kv kv;          /* of a HT_TARGET_HALFTONE: how its cache keeps keys and values; format NULL: floats */
     char **skipped;           /* [n_skipped] names of source tensors that the output does not hold */
     size_t n_skipped;
     struct ht_arena arena;

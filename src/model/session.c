@@ -200,6 +200,10 @@ uint32_t ht_run_ctx(const struct ht_run *run) {
     return run->options.ctx;
 }
 
+const struct ht_kv *ht_run_cache(const struct ht_run *run) {
+    return &run->kv;
+}
+
 void ht_run_watch(struct ht_run *run, ht_watch_fn *fn, void *user) {
     run->watch = fn;
     run->watch_user = user;

@@ -37,6 +37,7 @@ ht_status ht_run_new(struct ht_pool *pool, const struct ht_model *model, const s
 void ht_run_free(struct ht_run *run); /* NULL is fine */
 uint32_t ht_run_pos(const struct ht_run *run);
 uint32_t ht_run_ctx(const struct ht_run *run);
+const struct ht_kv *ht_run_cache(const struct ht_run *run); /* what the cache keeps; format NULL: floats */
 void ht_run_watch(struct ht_run *run, ht_watch_fn *fn, void *user); /* NULL: nobody, as at the start */
 ht_status ht_run_watch_meter(void *meter, uint32_t pos, ht_err *err); /* a watch: user is a struct ht_meter */
 void ht_run_rewind(struct ht_run *run,

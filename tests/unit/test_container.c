@@ -313,6 +313,23 @@ static void test_logits_of_plain_model(void **state) {
     }
 }
 
+/* The folder says how its cache is kept. */
+static void test_cache_of_folder(void **state) {
+    struct fixture *f = *state;
+    struct ht_model *m;
+    static struct walk w;
+    char text[HT_KV_TEXT];
+    ht_err err = {0};
+    collect(&w);
+    struct ht_flow_plan *plan = plan_of(TINY, next_scheme, &w);
+    ASSERT_OK(ht_kv_parse("uint4:g32+hadamard", &plan->kv, &err), &err);
+    write_folder(f, plan, "cache", 0);
+    ht_flow_plan_close(plan);
+    ASSERT_OK(ht_model_load(in_dir(f, "cache"), &m, &err), &err);
+    assert_string_equal(ht_kv_text(&m->kv, text), "uint4:g32+hadamard");
+    ht_model_unload(m);
+}
+
 static void test_verified_and_inspected(void **state) {
     struct fixture *f = *state;
     static struct many m;
@@ -352,6 +369,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_scheme),
         cmocka_unit_test(test_logits_of_plain_model),
+        cmocka_unit_test(test_cache_of_folder),
         cmocka_unit_test(test_verified_and_inspected),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -20,6 +20,11 @@ t 0 inspect folder
 out 'int4:g64'; out 'halftone'
 t 0 run folder -p "It is a truth" -n 4 --temp 0
 t 0 eval folder --reference "$tiny" --text "$story" --tokens 1024 --fail-if-kld 0.5
+t 0 eval folder --reference "$tiny" --text "$story" --tokens 1024 --kv int4+hadamard --json
+json 'd["model"]["kv"] == "int4:token+hadamard" and d["reference"]["kv"] == "none"'
+t 2 eval folder --text "$story" --kv int8:tensor
+err 'scale per token or group'
+t 0 run folder -p "It is a truth" -n 4 --temp 0 --kv int8
 t 0 convert folder -o plain.gguf --dtype f16
 t 0 verify plain.gguf
 t 2 quantize folder -o again.gguf --format q8_0
