@@ -104,6 +104,31 @@ def main():
     put("fuzz_hf_config", "config", json.dumps(config).encode())
     put("fuzz_hf_config", "index", json.dumps(index).encode())
     put("fuzz_hf_config", "escape", b'{"weight_map":{"a":"../x.safetensors"}}')
+    # A folder of our own: length and text of config.json, then the safetensors file. One weight of 2 x 8 as uint4:g4.
+    rows, cols = 2, 8
+    parts = {"codes": ("U8", [rows, 4], bytes(range(8))), "scales": ("F16", [rows, 2], b"\x00\x3c" * 4),
+             "zeros": ("U8", [rows, 1], b"\x87\x78"), "in_scale": ("F32", [cols], struct.pack("<8f", *[2] * 8)),
+             "perm": ("U32", [cols], struct.pack("<8I", 7, 6, 5, 4, 3, 2, 1, 0)),
+             "out_idx": ("U32", [2], struct.pack("<2I", 1, 6)), "out_val": ("F16", [rows, 2], b"\x00\x38" * 4),
+             "sp_ptr": ("U32", [3], struct.pack("<3I", 0, 1, 3)), "sp_idx": ("U32", [3], struct.pack("<3I", 2, 0, 7)),
+             "sp_val": ("F16", [3], b"\x00\x34" * 3), "lr_a": ("F16", [1, cols], b"\x00\x30" * 8),
+             "lr_b": ("F16", [rows, 1], b"\x00\x30" * 2), "act_idx": ("U32", [2], struct.pack("<2I", 0, 3)),
+             "act_scale": ("F32", [2], struct.pack("<2f", 0.5, 0.25)), "act_zero": ("I32", [2], struct.pack("<2i", 3, 9))}
+    order = sorted(parts, key=lambda k: -{"U8": 1, "F16": 2}.get(parts[k][0], 4))
+    at, header, data = 0, {}, b""
+    for name in order:
+        dtype, shape, raw = parts[name]
+        header["w." + name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(raw)]}
+        at, data = at + len(raw), data + raw
+    entry = {"format": "uint4:g4", "shape": [rows, cols], "act": "uint4:tensor", "threshold": 3.0, "hadamard": 4}
+    folder = json.dumps({"quantization_config": {"quant_method": "halftone", "version": 1, "weights": {"w": entry}}}).encode()
+    file = safetensors(header, 0) + data
+    put("fuzz_container_halftone", "all", struct.pack("<I", len(folder)) + folder + file)
+    blocks = json.dumps({"quantization_config": {"quant_method": "halftone", "version": 1, "weights":
+                         {"w": {"format": "q8_0", "shape": [1, 32]}}}}).encode()
+    put("fuzz_container_halftone", "blocks", struct.pack("<I", len(blocks)) + blocks + safetensors(
+        {"w.codes": {"dtype": "U8", "shape": [1, 34], "data_offsets": [0, 34]}}, 34))
+
     put("fuzz_json", "config", json.dumps(config, indent=1).encode())
     put("fuzz_json", "escapes", rb'["\u00e9\ud83d\ude00\n\t\"\\\/\b\f\r", -0, 1e5, 1.5E-3, 9223372036854775807, true, false, null]')
     put("fuzz_json", "nest", b"[[[[[[[[1]]]],{}]]]]")

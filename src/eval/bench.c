@@ -95,7 +95,11 @@ static void count_work(const struct ht_model *m, const ht_bench_options *o, stru
         }
     }
     bm->weight_bytes += ht_linear_bytes(m->token_embd) / m->token_embd->w.rows;
-    uint64_t per_position = 2ull * m->hp.n_layers * m->hp.n_kv_heads * m->hp.head_dim * (o->exact ? 4 : 2);
+    struct ht_qtensor row; /* of a cache of codes: one position of one head */
+    bool codes = m->kv.scheme.format != NULL &&
+                 ht_qtensor_shape(&row, &m->kv.scheme, 1, m->hp.head_dim, NULL, NULL) == HT_OK;
+    uint64_t per_head = codes ? ht_qtensor_bytes(&row) : (uint64_t)m->hp.head_dim * (o->exact ? 4 : 2);
+    uint64_t per_position = 2ull * m->hp.n_layers * m->hp.n_kv_heads * per_head;
     bm->cache_bytes = o->gen == 0 ? 0 : per_position * (o->depth + (o->gen + 1) / 2);
 }
 

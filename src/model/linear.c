@@ -70,6 +70,7 @@ static struct layout layout_of(const struct ht_linear *l, size_t T, int threads)
         a.sums = take(&at, T * count_pieces(l) * sizeof(int32_t));
         take(&per_thread, HT_LINEAR_ROWS * K * sizeof(int16_t) + K * sizeof(int32_t));
         take(&per_thread, HT_LINEAR_ROWS * count_pieces(l) * sizeof(int32_t));
+        take(&per_thread, HT_LINEAR_ROWS * l->q->groups * sizeof(struct ht_affine));
     }
     a.thread_bytes = per_thread;
     size_t dense = l->q == NULL           ? ht_matmul_scratch_bytes(&l->w, T, threads)
@@ -184,26 +185,24 @@ static void find_large(struct ht_linear_job *j) {
 
 /* ---- dense ------------------------------------------------------------------------------------------------- */
 
+/* One row and one token: grids [groups] and sums [n_pieces] of the row. */
 HT_CLONES
-static int32_t dot_i16(const int16_t *a, const int16_t *b, size_t n) {
-    int32_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        sum += (int32_t)a[i] * b[i];
-    }
-    return sum;
-}
-
-static float dot_row(const struct ht_linear_job *j, uint64_t row, const int16_t *w, const int32_t *sum_w, size_t t) {
+static float dot_row(const struct ht_linear_job *j, const int16_t *w, const struct ht_affine *grids,
+                     const int32_t *sum_w, size_t t) {
     const int16_t *codes = j->codes + t * j->K;
+    const struct ht_affine *acts = j->grids + t * j->n_segments;
+    const int32_t *sum_x = j->sums + t * j->n_pieces;
     float y = 0;
     for (size_t p = 0; p < j->n_pieces; p++) {
         const struct ht_piece *c = &j->pieces[p];
-        struct ht_affine aw = ht_qtensor_grid(j->l->q, row, c->group);
-        const struct ht_affine *ax = &j->grids[t * j->n_segments + c->segment];
-        int64_t n = c->to - c->from, dot = dot_i16(w + c->from, codes + c->from, (size_t)n);
-        int64_t exact = dot - (int64_t)aw.zero * j->sums[t * j->n_pieces + p] - (int64_t)ax->zero * sum_w[p] +
-                        n * aw.zero * ax->zero;
-        y += ax->scale * aw.scale * (float)exact;
+        const struct ht_affine *aw = &grids[c->group], *ax = &acts[c->segment];
+        int32_t dot = 0;
+        for (uint32_t k = c->from; k < c->to; k++) {
+            dot += (int32_t)w[k] * codes[k];
+        }
+        int64_t n = c->to - c->from;
+        int64_t exact = dot - (int64_t)aw->zero * sum_x[p] - (int64_t)ax->zero * sum_w[p] + n * aw->zero * ax->zero;
+        y += ax->scale * aw->scale * (float)exact;
     }
     return y;
 }
@@ -218,8 +217,14 @@ static void integer_task(void *ctx, size_t task, int thread) {
     take(&at, j->K * sizeof(float));
     size_t packed = HT_LINEAR_ROWS * j->K * sizeof(int16_t) + j->K * sizeof(int32_t);
     int16_t *w = (int16_t *)(void *)(mine + take(&at, packed));
-    int32_t *codes = (int32_t *)(void *)(w + HT_LINEAR_ROWS * j->K), *sums = (int32_t *)(void *)(mine + at);
+    int32_t *codes = (int32_t *)(void *)(w + HT_LINEAR_ROWS * j->K);
+    int32_t *sums = (int32_t *)(void *)(mine + take(&at, HT_LINEAR_ROWS * j->n_pieces * sizeof *sums));
+    struct ht_affine *grids = (struct ht_affine *)(void *)(mine + at);
+    uint64_t groups = j->l->q->groups;
     for (uint64_t r = 0; r < rows; r++) {
+        for (uint64_t g = 0; g < groups; g++) {
+            grids[r * groups + g] = ht_qtensor_grid(j->l->q, row0 + r, g);
+        }
         ht_qtensor_codes(j->l->q, row0 + r, codes);
         for (size_t k = 0; k < j->K; k++) {
             w[r * j->K + k] = (int16_t)codes[k];
@@ -234,7 +239,7 @@ static void integer_task(void *ctx, size_t task, int thread) {
     }
     for (size_t t = 0; t < j->T; t++) {
         for (uint64_t r = 0; r < rows; r++) {
-            j->y[t * j->y_stride + row0 + r] = dot_row(j, row0 + r, w + r * j->K, sums + r * j->n_pieces, t);
+            j->y[t * j->y_stride + row0 + r] = dot_row(j, w + r * j->K, grids + r * groups, sums + r * j->n_pieces, t);
         }
     }
 }
@@ -326,7 +331,8 @@ static void dense(struct ht_pool *pool, struct ht_linear_job *j) {
     } else {
         ht_pool_run(pool, tasks, integer_task, j);
     }
-    if (l->side != NULL) {
+    unsigned terms = HT_LEAVES_COLUMNS | HT_LEAVES_SPARSE | HT_LEAVES_LOWRANK | HT_LEAVES_OUT_BIAS;
+    if ((leaves_of(l) & terms) != 0 || j->n_large > 0) {
         ht_pool_run(pool, tasks, terms_task, j);
     }
 }

@@ -6,7 +6,7 @@
 #include "model/linear.h"
 #include "tensor/act.h"
 
-#define HT_LINEAR_ROWS 48u  /* of a task */
+#define HT_LINEAR_ROWS 16u  /* of a task: their codes stay in the first cache beside those of a token */
 #define HT_LINEAR_TOKENS 8u
 #define HT_LINEAR_DOT 1024u /* summed in pieces, so that rounding stays small */
 
