@@ -73,7 +73,9 @@ static void show_tensors(const struct cli *cli, const json_t *d) {
         shape_text(json_object_get(row, "shape"), shape, sizeof shape);
         table_cell(t, "%s", json_str(row, "name", "?"));
         table_cell(t, "%s", json_str(row, "role", ""));
-        table_cell(t, "%s", json_str(row, "format", "?"));
+        const char *beside = json_str(row, "beside", ""), *act = json_str(row, "activations", "");
+        table_cell(t, "%s%s%s%s%s", json_str(row, "format", "?"), beside[0] != '\0' ? " + " : "", beside,
+                   act[0] != '\0' ? ", inputs as " : "", act);
         table_cell(t, "%s", shape);
         table_cell(t, "%s", human_bytes(json_num(row, "bytes", 0), b));
     }
@@ -123,6 +125,9 @@ static void show(const struct cli *cli, const json_t *d) {
     }
     show_groups(cli, json_object_get(d, "formats"), "format");
     show_groups(cli, json_object_get(d, "roles"), "role");
+    if (json_at(d, "kv_cache") != NULL) {
+        printf("keys and values are cached as %s\n\n", json_str(d, "kv_cache", "?"));
+    }
     if (args->tensors) {
         show_tensors(cli, d);
     }

@@ -228,6 +228,11 @@ static ht_status fill(struct view *v, char **json, ht_err *err) {
     } else {
         ht_doc_set(&d, d.root, "architecture_note", ht_doc_text(v->why.msg, strlen(v->why.msg)));
     }
+    const json_t *how = s->packed != NULL ? json_object_get(s->config, "quantization_config") : NULL;
+    const char *kv = json_string_value(json_object_get(how, "kv_cache"));
+    if (kv != NULL) {
+        ht_doc_set(&d, d.root, "kv_cache", ht_doc_text(kv, strlen(kv)));
+    }
     add_totals(&d, v);
     add_meta(&d, &s->meta);
     add_tensors(&d, v);
