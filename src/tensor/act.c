@@ -20,8 +20,11 @@ void ht_act_segment(const struct ht_sidecar *s, uint64_t i, uint64_t *from, uint
 }
 
 bool ht_act_is_integer(const struct ht_sidecar *s) {
+    if ((s->leaves & HT_LEAVES_ACT) == 0) {
+        return false;
+    }
     const struct ht_code *c = s->act.format->code;
-    return (s->leaves & HT_LEAVES_ACT) != 0 && c->levels == NULL && c->bits > 0 && c->bits <= 8;
+    return c->levels == NULL && c->bits > 0 && c->bits <= 8;
 }
 
 /* Smallest and largest of x [n]; false when one of them is NaN or Inf. */
