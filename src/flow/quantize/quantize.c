@@ -22,6 +22,9 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     HT_TRY(ht_quant_target(j, &target, err));
     HT_TRY(ht_flow_check_place(o->output, target != HT_TARGET_GGUF, replace || o->shard_bytes > 0, err));
     HT_TRY(ht_flow_plan_open(o->input, o->pre, target, &j->plan, err));
+    if (j->recipe.places[HT_PLACE_KV].format[0] != '\0') { /* the folder says it, sessions do it */
+        HT_TRY(ht_kv_parse(j->recipe.places[HT_PLACE_KV].format, &j->plan->kv, err));
+    }
     HT_TRY(ht_flow_check_output(j->plan->source, o->output, err));
     HT_TRY(ht_flow_check_inputs(o->output, &o->imatrix, 1, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));

@@ -105,7 +105,6 @@ ht_status ht_quant_target(const struct ht_quant_job *j, enum ht_target *target, 
                        "a rule of the recipe asks for codes with scales apart, and GGUF has no type for that; write a "
                        "halftone folder: -o OUT without .gguf");
     }
-    HT_TRY(ht_recipe_check_container(&j->recipe, "the halftone folder", ~(unsigned)HT_LEAVES_KV, err));
     if (coded != NULL && gguf) {
         char text[HT_SCHEME_TEXT];
         return ht_fail(err, HT_UNSUPPORTED, "format", HT_NO_POS,

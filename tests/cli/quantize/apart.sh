@@ -25,6 +25,12 @@ json 'd["model"]["kv"] == "int4:token+hadamard" and d["reference"]["kv"] == "non
 t 2 eval folder --text "$story" --kv int8:tensor
 err 'scale per token or group'
 t 0 run folder -p "It is a truth" -n 4 --temp 0 --kv int8
+# A recipe's cache goes into the folder, and sessions keep it so.
+printf 'name: mine\nweights: {format: int8:channel}\nkv: {format: int8:token}\n' >kv.yaml
+t 3 quantize "$tiny" -o kv.gguf --recipe kv.yaml
+t 0 quantize "$tiny" -o cached --recipe kv.yaml
+t 0 inspect cached; out 'keys and values are cached as int8:token'
+t 0 eval cached --reference "$tiny" --text "$story" --tokens 1024 --json; json 'd["model"]["kv"] == "int8:token"'
 t 0 convert folder -o plain.gguf --dtype f16
 t 0 verify plain.gguf
 t 2 quantize folder -o again.gguf --format q8_0
