@@ -219,6 +219,10 @@ ht_status ht_learn_gram(struct ht_pool *pool, const float *w, uint64_t rows, uin
     if (values != NULL) {
         ht_soft_values(&soft, values);
     }
+    if (!isfinite(report->loss)) {
+        status = ht_fail(err, HT_NUMERIC, "learned rounding", HT_NO_POS, "moments of inputs hold NaN or Inf");
+        goto done;
+    }
     report->steps = report->best_step = options->steps;
     report->kept_nearest = s.kept;
     report->seconds = ht_sys_now() - start;
