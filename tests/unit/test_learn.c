@@ -287,6 +287,9 @@ static void gram(void **state) {
         for (size_t i = 0; i < rows * cols; i++) {
             assert_true(fabsf(decoded[i] - values[i]) <= 1e-6f);
         }
+        h[1] = h[cols] = NAN;
+        ht_err_clear(&err);
+        assert_int_equal(ht_learn_gram(t.pool, p->w, rows, cols, h, &t.linears[0], &o, values, &r, &err), HT_NUMERIC);
         ht_mem_free(decoded);
         ht_mem_free(values);
         ht_mem_free(h);
