@@ -49,6 +49,17 @@ static void cell_of(struct text_table *t, const json_t *cell) {
     }
 }
 
+/* Long to read and seldom looked for: with -v, in --json, and by 'halftone show'. */
+static bool is_detail(const char *key) {
+    static const char *const details[] = {"source", "formula", "needs", "leaves", "options"};
+    for (size_t i = 0; i < sizeof details / sizeof details[0]; i++) {
+        if (strcmp(key, details[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Columns of the table: the first object's scalar members but "summary", then the summary. */
 static void show(const struct cli *cli, const json_t *rows) {
     const char *headers[16], *key;
@@ -56,7 +67,7 @@ static void show(const struct cli *cli, const json_t *rows) {
     size_t n = 0, i;
     json_t *v, *row;
     json_object_foreach(json_array_get(rows, 0), key, v) {
-        if (n < 15 && strcmp(key, "summary") != 0 && !json_is_object(v) && !json_is_array(v)) {
+        if (n < 15 && strcmp(key, "summary") != 0 && (cli->verbose > 0 || !is_detail(key)) && !json_is_object(v) && !json_is_array(v)) {
             alignment[n] = json_is_number(v) ? 'r' : 'l';
             headers[n++] = key;
         }
