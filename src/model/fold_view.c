@@ -79,8 +79,6 @@ ht_status ht_fold_view_put(struct ht_model *model, const struct ht_fold_block *b
                 (struct ht_mat){ht_format_find("f32"), m->w, m->rows, m->cols, m->cols * sizeof *m->w};
             to->linears[role]->q = NULL;
             to->linears[role]->side = NULL;
-            to->linears[role]->q = NULL;
-            to->linears[role]->side = NULL;
         }
         if (to->vectors[role] != NULL && v->used) {
             /* The model's own copy; steps of the plan point to it. */

@@ -14,6 +14,8 @@ for m in $("$HALFTONE" list methods --json | python3 -c 'import json, sys; print
     gone "$output.work"
     t 0 verify "$output"
     t 0 eval "$output" --reference "$tiny" --text text.txt --ctx 128 --tokens 1024 --json
-    json '0 < d["kld"]["mean"] < 0.2'
+    most=0.2
+    [ "$m" != sparse-2-4 ] || most=0.6 # half of the weights are gone
+    json "0 < d['kld']['mean'] < $most"
 done
 finish
