@@ -67,7 +67,8 @@ static void show(const struct cli *cli, const json_t *rows) {
     size_t n = 0, i;
     json_t *v, *row;
     json_object_foreach(json_array_get(rows, 0), key, v) {
-        if (n < 15 && strcmp(key, "summary") != 0 && (cli->verbose > 0 || !is_detail(key)) && !json_is_object(v) && !json_is_array(v)) {
+        if (n < 15 && strcmp(key, "summary") != 0 && (cli->verbose > 0 || !is_detail(key)) && !json_is_object(v) &&
+            !json_is_array(v)) {
             alignment[n] = json_is_number(v) ? 'r' : 'l';
             headers[n++] = key;
         }
