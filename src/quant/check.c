@@ -7,6 +7,12 @@
 #include "quant/mix.h"
 #include "quant/recipe.h"
 
+/* Presets, then formats: what may stand for a format. */
+static const char *name_at(const void *unused, size_t i) {
+    (void)unused;
+    return i < ht_mix_count() ? ht_mix_name(ht_mix_at(i)) : ht_format_at(i - ht_mix_count())->name;
+}
+
 /* Which grids a format text stands for: a preset and a GGUF type have block grids, a scheme has codes. */
 static ht_status grids_of(const char *what, const char *format, unsigned *grids, ht_err *err) {
     struct ht_scheme scheme;
@@ -30,7 +36,7 @@ static ht_status grids_of(const char *what, const char *format, unsigned *grids,
     }
     if (f == NULL || f->kind == HT_KIND_INT) {
         char near[128];
-        ht_nearest(format, ht_format_name_at, NULL, ht_format_count(), near, sizeof near);
+        ht_nearest(format, name_at, NULL, ht_mix_count() + ht_format_count(), near, sizeof near);
         return ht_fail(err, HT_INVAL, what, HT_NO_POS, "no format or preset is called '%s'%s%s", format,
                        near[0] != '\0' ? "; did you mean " : "", near);
     }
