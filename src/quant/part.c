@@ -35,10 +35,6 @@ const char *ht_axis_name(enum ht_axis axis) {
     return axes[axis].name;
 }
 
-const char *ht_axis_what(enum ht_axis axis) {
-    return axes[axis].what;
-}
-
 const char *ht_place_name(enum ht_place place) {
     return places[place].name;
 }

@@ -83,7 +83,6 @@ struct ht_part {
 #define HT_ON_KV (1u << HT_PLACE_KV)
 
 const char *ht_axis_name(enum ht_axis axis);
-const char *ht_axis_what(enum ht_axis axis);
 const char *ht_place_name(enum ht_place place); /* its key in a recipe */
 const char *ht_place_text(enum ht_place place);
 

@@ -69,9 +69,6 @@ struct ht_fold_block {
 ht_status ht_fold_block_matrix(struct ht_fold_block *block, enum ht_role role, uint64_t rows, uint64_t cols,
                                ht_err *err);
 ht_status ht_fold_block_vector(struct ht_fold_block *block, enum ht_role role, uint64_t n, ht_err *err); /* zeros */
-ht_status ht_fold_block_copy(struct ht_fold_block *to, const struct ht_fold_block *from, ht_err *err);
 void ht_fold_block_deinit(struct ht_fold_block *block);
-/* Bytes that the block holds. */
-uint64_t ht_fold_block_bytes(const struct ht_fold_block *block);
 
 #endif

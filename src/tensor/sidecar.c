@@ -275,10 +275,6 @@ void ht_sidecar_deinit(struct ht_sidecar *s) {
 
 /* ---- inputs ------------------------------------------------------------------------------------------------ */
 
-bool ht_sidecar_moves(const struct ht_sidecar *s) {
-    return (s->leaves & (HT_LEAVES_IN_SHIFT | HT_LEAVES_IN_SCALE | HT_LEAVES_HADAMARD | HT_LEAVES_PERM)) != 0;
-}
-
 void ht_sidecar_inputs(const struct ht_sidecar *s, const float *x, uint64_t n, float *u, float *scratch) {
     bool turned = (s->leaves & HT_LEAVES_HADAMARD) != 0, moved = (s->leaves & HT_LEAVES_PERM) != 0;
     for (; n > 0; n--, x += s->cols, u += s->cols) {

@@ -115,8 +115,6 @@ uint64_t ht_sidecar_bytes(const struct ht_sidecar *s);
 
 /* Inputs on their way to the codes: x [n, cols] -> u [n, cols], another memory. scratch [cols]. */
 void ht_sidecar_inputs(const struct ht_sidecar *s, const float *x, uint64_t n, float *u, float *scratch);
-/* Whether inputs do more than pass: in_shift, in_scale, hadamard, perm. */
-bool ht_sidecar_moves(const struct ht_sidecar *s);
 
 /* The effective weights, as they act on x: rows row0 .. row0 + n - 1 of the matrix that makes y without in_shift and
  * out_bias, and without rounding of activations. w [n, cols]: on entry the decoded codes, on return the weights.
