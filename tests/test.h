@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "base/context.h"
 #include "base/error.h"
 
 /* More threads than most machines that test have cores. A sanitizer makes each of their meetings cost milliseconds. */
@@ -36,7 +37,7 @@ static inline const char *ref_dir(void) {
     return getenv("HT_REF_DIR");
 }
 
-/* progress may be NULL. */
+/* progress may be NULL; it is called at every step, however fast the machine. */
 static inline ht_context *make_context(int threads, ht_progress_fn *progress, void *user) {
     ht_context_options o;
     ht_context *ctx;
@@ -46,6 +47,7 @@ static inline ht_context *make_context(int threads, ht_progress_fn *progress, vo
     o.progress = progress;
     o.user = user;
     ASSERT_OK(ht_context_new(&o, &ctx, &err), &err);
+    ctx->tell_every_s = 0;
     return ctx;
 }
 

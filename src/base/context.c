@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "base/sys.h"
 
+#define TELL_EVERY_S 0.05
+
 void ht_context_options_defaults(ht_context_options *options) {
     memset(options, 0, sizeof *options);
     options->size = sizeof *options;
@@ -29,6 +31,7 @@ ht_status ht_context_new(const ht_context_options *options, ht_context **out, ht
     ctx->log = o.log;
     ctx->progress = o.progress;
     ctx->user = o.user;
+    ctx->tell_every_s = TELL_EVERY_S;
     ht_status status = ht_pool_new(o.threads != 0 ? o.threads : ht_cpu_count(), &ctx->pool, err);
     if (status != HT_OK) {
         ht_mem_free(ctx);
@@ -74,7 +77,7 @@ ht_status ht_meter_tell(struct ht_meter *m, uint64_t done, uint64_t bytes, const
         return HT_OK;
     }
     double now = ht_sys_now();
-    if (done != m->total && m->told_s >= 0 && now - m->told_s < 0.05) {
+    if (done != m->total && m->told_s >= 0 && now - m->told_s < m->ctx->tell_every_s) {
         return HT_OK;
     }
     m->told_s = now;

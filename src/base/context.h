@@ -10,11 +10,12 @@ struct ht_context {
     ht_log_fn *log;
     ht_progress_fn *progress;
     void *user;
+    double tell_every_s; /* progress: pause between two calls; 0: each tell calls */
 };
 
 void ht_log(const struct ht_context *ctx, ht_log_level level, const char *fmt, ...) HT_PRINTF(3, 4);
 
-/* Tells the progress callback, at most about 20 times a second (always at done == total).
+/* Tells the progress callback, at most every ctx->tell_every_s seconds (always at done == total).
  * HT_CANCELLED when it says so. */
 struct ht_meter {
     const struct ht_context *ctx;

@@ -290,6 +290,34 @@ static int cancel(void *user, const ht_progress *p) {
     return p->done == p->total;
 }
 
+static int count_calls(void *user, const ht_progress *p) {
+    (void)p;
+    ++*(int *)user;
+    return 0;
+}
+
+/* The first and the last step are told, those between when the pause is over. */
+static void test_meter_pause(void **state) {
+    (void)state;
+    const struct {
+        double every_s;
+        int calls;
+    } cases[] = {{0, 100}, {1e9, 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int calls = 0;
+        ht_err err = {0};
+        ht_context *ctx = make_context(1, count_calls, &calls);
+        struct ht_meter m;
+        ctx->tell_every_s = cases[i].every_s;
+        ht_meter_init(&m, ctx, "test", "items", 100);
+        for (uint64_t done = 1; done <= 100; done++) {
+            ASSERT_OK(ht_meter_tell(&m, done, 0, NULL, &err), &err);
+        }
+        assert_int_equal(calls, cases[i].calls);
+        ht_context_free(ctx);
+    }
+}
+
 static void test_context(void **state) {
     (void)state;
     ht_context_options o;
@@ -316,7 +344,7 @@ int main(void) {
         cmocka_unit_test(test_rng),          cmocka_unit_test(test_hash),
         cmocka_unit_test(test_json), cmocka_unit_test(test_json_values),         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_pool), cmocka_unit_test(test_pool_short_runs),         cmocka_unit_test(test_writer),
-        cmocka_unit_test(test_context),
+        cmocka_unit_test(test_meter_pause),  cmocka_unit_test(test_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
