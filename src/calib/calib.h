@@ -81,7 +81,10 @@ ht_status ht_calib_layers_new(struct ht_context *ctx, struct ht_model *model, co
 void ht_calib_layers_free(struct ht_calib_layers *layers);
 /* Hidden states before the layer in work: [tokens, C]. */
 float *ht_calib_layers_hidden(struct ht_calib_layers *layers, uint64_t *tokens);
-/* Runs the layer in work on all windows and collects the inputs of its linears; hidden states stay. HT_NUMERIC names
+/* The same of the unquantized stream; NULL without HT_NEEDS_CROSS. */
+float *ht_calib_layers_hidden_float(struct ht_calib_layers *layers);
+/* Runs the layer in work on all windows and collects the inputs of its linears, as their codes see them (behind what a
+ * sidecar does in front); hidden states stay. HT_NUMERIC names
  * the linear whose inputs are not finite. */
 ht_status ht_calib_layers_collect(struct ht_calib_layers *layers, int32_t layer, ht_err *err);
 /* What collect saw of this linear: linears that read the same vectors share it. */

@@ -36,6 +36,8 @@ struct ht_calib_layers {
     struct ht_map index; /* linear's name -> input */
     bool is_float;       /* the unquantized stream is running: its inputs are kept for the cross moments */
     float *kept[MAX_INPUTS]; /* [window, cols] of the window in work */
+    float *moved;        /* [window, cols] inputs as the codes see them, and [cols] */
+    uint64_t moved_elems;
     ht_status status;    /* of the hook */
     ht_err err;
 };
@@ -168,8 +170,31 @@ static ht_status add_cross(struct ht_calib_layers *l, struct input *in, const fl
     return status;
 }
 
+#define HT_LEAVES_FRONT (HT_LEAVES_IN_SHIFT | HT_LEAVES_IN_SCALE | HT_LEAVES_HADAMARD | HT_LEAVES_PERM)
+
+/* Inputs as the codes see them: behind what the run time does in front. *x stays where nothing is done. */
+static ht_status behind_front(struct ht_calib_layers *l, const struct ht_linear *linear, const float **x, size_t n,
+                              ht_err *err) {
+    uint64_t cols = linear->w.cols, elems = (n + 1) * cols;
+    if (linear->side == NULL || (linear->side->leaves & HT_LEAVES_FRONT) == 0) {
+        return HT_OK;
+    }
+    if (elems > l->moved_elems) {
+        ht_mem_free_aligned(l->moved);
+        l->moved = ht_mem_alloc_aligned(elems, sizeof *l->moved);
+        l->moved_elems = l->moved != NULL ? elems : 0;
+        if (l->moved == NULL) {
+            return ht_fail_nomem(err, elems * sizeof *l->moved);
+        }
+    }
+    ht_sidecar_inputs(linear->side, *x, n, l->moved, l->moved + n * cols);
+    *x = l->moved;
+    return HT_OK;
+}
+
 static ht_status add(struct ht_calib_layers *l, uint64_t i, const float *x, size_t n, ht_err *err) {
     struct input *in = &l->inputs[i];
+    HT_TRY(behind_front(l, in->owner, &x, n, err));
     if (l->is_float) {
         memcpy(l->kept[i], x, n * in->gram.cols * sizeof *x);
         return HT_OK;
@@ -346,6 +371,10 @@ float *ht_calib_layers_hidden(struct ht_calib_layers *l, uint64_t *tokens) {
     return l->hidden;
 }
 
+float *ht_calib_layers_hidden_float(struct ht_calib_layers *l) {
+    return l->hidden_float;
+}
+
 uint64_t ht_calib_layers_memory(const struct ht_model *model, uint64_t tokens, uint32_t window, int threads) {
     struct ht_run_options options = {.ctx = window, .batch = window, .math = HT_MATH_EXACT, .f32_cache = true};
     uint64_t kv, width = ht_act_width(model, HT_ACT_RESIDUAL), grams = 0, widest = 0;
@@ -419,6 +448,7 @@ ht_status ht_calib_layers_new(struct ht_context *ctx, struct ht_model *model, co
 void ht_calib_layers_free(struct ht_calib_layers *l) {
     if (l != NULL) {
         drop_inputs(l);
+        ht_mem_free_aligned(l->moved);
         ht_map_deinit(&l->index);
         for (int i = 0; i < 2; i++) {
             float *hidden = i == 0 ? l->hidden : l->hidden_float;

@@ -360,6 +360,9 @@ static ht_status copy_files(const struct ht_flow_plan *p, const struct ht_format
     }
     struct ht_doc d = {json_deep_copy(p->source->config), false};
     set_dtype(&d, d.root, dtype);
+    if (p->untied) {
+        ht_doc_set(&d, d.root, "tie_word_embeddings", json_false());
+    }
     ht_status status = set_quantization(&d, d.root, p, err);
     if (status == HT_OK) {
         status = d.root == NULL || d.failed ? ht_fail_nomem(err, 0) : add_json(files, "config.json", d.root, err);

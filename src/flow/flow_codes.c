@@ -30,8 +30,9 @@ static void read_task(void *ctx, size_t i, int thread) {
         memcpy(x, t->literal + (r->row0 + i) * r->cols, r->cols * sizeof *x);
         return;
     }
-    ht_packed_rows(t->in, t->packed, ht_plan_source_row(t, r->row0 + i, r->rows), 1, x,
-                   r->scratch + (uint64_t)thread * r->cols);
+    float *scratch = r->scratch + (uint64_t)thread * r->cols;
+    ht_packed_rows(t->in, t->packed, ht_plan_source_row(t, r->row0 + i, r->rows), 1, x, scratch);
+    ht_flow_turn_rows(t, x, 1, scratch);
 }
 
 static uint64_t chunk_rows(const struct ht_plan_tensor *t) {

@@ -53,7 +53,7 @@ static bool wanted_in_output(const struct ht_flow_plan *p, const struct ht_bindi
 
 static ht_status add_source_tensors(struct ht_flow_plan *p, ht_err *err) {
     const struct ht_source *s = p->source;
-    p->tensors = ht_mem_calloc(s->n_tensors + 1, sizeof *p->tensors); /* one more: divisors of RoPE */
+    p->tensors = ht_mem_calloc(s->n_tensors + 2, sizeof *p->tensors); /* two more: divisors of RoPE, a head */
     p->skipped = ht_mem_calloc(s->n_tensors + 1, sizeof *p->skipped);
     if (p->tensors == NULL || p->skipped == NULL) {
         return ht_fail_nomem(err, s->n_tensors * sizeof *p->tensors);
@@ -113,6 +113,62 @@ static int by_layer(const void *a, const void *b) {
         return x->role < y->role ? -1 : 1;
     }
     return strcmp(x->out.name, y->out.name);
+}
+
+/* Row of a table by role; it is there. */
+static const struct ht_arch_tensor *row_of(const struct ht_arch *arch, enum ht_role role) {
+    const struct ht_arch_tensor *row = arch->tensors;
+    while (row->role != role && (row->hf != NULL || row->gguf != NULL)) {
+        row++;
+    }
+    return row;
+}
+
+static struct ht_plan_tensor *find_name(const struct ht_flow_plan *p, const char *name) {
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        if (strcmp(p->tensors[i].out.name, name) == 0) {
+            return &p->tensors[i];
+        }
+    }
+    return NULL;
+}
+
+ht_status ht_flow_plan_untie(struct ht_flow_plan *p, ht_err *err) {
+    char buf[HT_MAX_ST_NAME + 1];
+    bool to_gguf = p->target == HT_TARGET_GGUF;
+    const struct ht_plan_tensor *embd = p->tensors;
+    if (!p->hp.tied) {
+        return HT_OK;
+    }
+    while (embd->role != HT_ROLE_TOKEN_EMBD) { /* bound, so it is there */
+        embd++;
+    }
+    const char *name = ht_arch_tensor_name(row_of(p->arch, HT_ROLE_OUTPUT), to_gguf, -1, buf, sizeof buf);
+    /* A checkpoint may hold a head that nobody reads: its place is taken. */
+    struct ht_plan_tensor *head = find_name(p, name);
+    head = head != NULL ? head : &p->tensors[p->n_tensors++];
+    *head = *embd;
+    head->role = HT_ROLE_OUTPUT;
+    head->out.name = ht_arena_strdup(&p->arena, name);
+    if (head->out.name == NULL) {
+        return ht_fail_nomem(err, sizeof buf);
+    }
+    p->hp.tied = false;
+    p->untied = true;
+    if (!to_gguf || !p->from_gguf) {
+        qsort(p->tensors, p->n_tensors, sizeof *p->tensors, by_layer);
+    }
+    return HT_OK;
+}
+
+void ht_flow_turn_rows(const struct ht_plan_tensor *t, float *x, uint64_t rows, float *scratch) {
+    uint64_t cols = t->out.ne[0];
+    for (uint64_t r = 0; t->turn != NULL && r < rows; r++, x += cols) {
+        for (uint64_t j = 0; t->turn->scale != NULL && j < cols; j++) {
+            x[j] *= t->turn->scale[j];
+        }
+        ht_rotation_row(t->turn->q, x, scratch);
+    }
 }
 
 static ht_status copy_meta(struct ht_flow_plan *p, ht_err *err) {

@@ -9,6 +9,7 @@
 #include "io/halftone.h"
 #include "model/arch.h"
 #include "quant/job.h"
+#include "quant/transform/rotation.h"
 #include "tensor/kv.h"
 #include "token/tokenizer.h"
 
@@ -16,6 +17,13 @@ enum ht_target {
     HT_TARGET_GGUF,
     HT_TARGET_HF,      /* a folder that transformers loads: floats */
     HT_TARGET_HALFTONE /* a folder of our own (io/halftone.h): any format, codes, sidecars */
+};
+
+/* What becomes of rows of a matrix that is streamed: x -> Q (x scale). The residual stream turned (QuaRot): the
+ * embedding's rows, and the head's behind the last norm's weights. */
+struct ht_row_turn {
+    const struct ht_rotation *q; /* of the row's length */
+    const float *scale;          /* [cols] or NULL */
 };
 
 struct ht_plan_tensor {
@@ -33,6 +41,7 @@ struct ht_plan_tensor {
     const unsigned char *stored;    /* finished rows in out.format, in the input's row order; NULL: to be encoded */
     const struct ht_job_report *report;  /* how stored or q came to be, or NULL */
     const struct ht_packed *packed;      /* of in, or NULL: values then come through it */
+    const struct ht_row_turn *turn;      /* rows change on their way, or NULL */
     /* Codes of a scheme, for HT_TARGET_HALFTONE; out.format is then the scheme's code format. */
     const struct ht_scheme *scheme; /* or NULL: out.format alone */
     ht_range_fn *range;             /* of codes that are made while streaming; NULL: the scheme's own */
@@ -58,6 +67,7 @@ struct ht_flow_plan {
     size_t n_tensors;
     struct ht_meta meta;      /* of a GGUF target */
     struct ht_kv kv;          /* of a HT_TARGET_HALFTONE: how its cache keeps keys and values; format NULL: floats */
+    bool untied;              /* the source's head is its embedding, the output has one of its own */
     char **skipped;           /* [n_skipped] names of source tensors that the output does not hold */
     size_t n_skipped;
     struct ht_arena arena;
@@ -68,6 +78,12 @@ struct ht_flow_plan {
 ht_status ht_flow_plan_open(const char *path, const char *pre, enum ht_target target, struct ht_flow_plan **plan,
                             ht_err *err);
 void ht_flow_plan_close(struct ht_flow_plan *plan);
+
+/* The output gets a head of its own, whose values are the embedding's; nothing for a model that has one. HT_NOMEM. */
+ht_status ht_flow_plan_untie(struct ht_flow_plan *plan, ht_err *err);
+
+/* x [rows, cols] as the plan wants them; scratch [cols]. */
+void ht_flow_turn_rows(const struct ht_plan_tensor *t, float *x, uint64_t rows, float *scratch);
 
 /* Recomputes out.bytes of every tensor from its format, scheme, sidecar and shape. */
 ht_status ht_flow_plan_sizes(struct ht_flow_plan *plan, ht_err *err);

@@ -223,10 +223,11 @@ static void run_task(struct task *k, unsigned char *dst, const struct scratch *s
         for (uint64_t i = 0; i < n; i++) {
             s->x[i] = isfinite(s->x[i]) ? s->x[i] : 0.0f;
         }
-    } else if (t->in != NULL && t->in->format == f && t->stored == NULL && !changed_by_parts(t)) {
+    } else if (t->in != NULL && t->in->format == f && t->stored == NULL && t->turn == NULL && !changed_by_parts(t)) {
         copy_rows(t, t->in->data, k->row, k->rows, dst);
         return;
     }
+    ht_flow_turn_rows(t, s->x, k->rows, s->y);
     if (t->stored != NULL) {
         copy_rows(t, t->stored, k->row, k->rows, dst);
     } else if (f->kind == HT_KIND_FLOAT) {

@@ -6,6 +6,7 @@
 #include "format/scheme.h"
 #include "quant/mix.h"
 #include "quant/recipe.h"
+#include "tensor/kv.h"
 
 /* Presets, then formats: what may stand for a format. */
 static const char *name_at(const void *unused, size_t i) {
@@ -65,13 +66,46 @@ static ht_status check_part(enum ht_place place, const struct ht_choice *choice,
     return HT_OK;
 }
 
+/* Transforms have an order: what turns the stream is first, what folds away comes before what is left to the run time,
+ * and that in the order in which the run time does it. */
+static int stage_of(const struct ht_part *part) {
+    return strcmp(part->name, "rotate") == 0           ? 0
+           : part->leaves == HT_LEAVES_NOTHING         ? 1
+           : (part->leaves & HT_LEAVES_IN_SHIFT) != 0  ? 2
+           : (part->leaves & HT_LEAVES_HADAMARD) != 0  ? 3
+           : (part->leaves & HT_LEAVES_PERM) != 0      ? 4
+                                                       : 5;
+}
+
+static ht_status check_order(enum ht_place place, const struct ht_place_recipe *p, ht_err *err) {
+    for (size_t i = 1; i < p->n_transforms; i++) {
+        const struct ht_part *before = p->transforms[i - 1].part, *part = p->transforms[i].part;
+        if (stage_of(before) > stage_of(part)) {
+            return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS,
+                           "transform %s comes before %s: first rotate, then what folds away, then shift, "
+                           "rotate-inputs, cluster and center",
+                           part->name, before->name);
+        }
+        if (before == part) {
+            return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS, "transform %s stands there twice",
+                           part->name);
+        }
+    }
+    return HT_OK;
+}
+
 static ht_status check_place(enum ht_place place, const struct ht_place_recipe *p, ht_err *err) {
-    unsigned grids;
+    unsigned grids = HT_GRIDS_CODE;
+    struct ht_kv kv;
+    if (place == HT_PLACE_KV && p->format[0] != '\0') {
+        return ht_kv_parse(p->format, &kv, err);
+    }
     HT_TRY(grids_of(ht_place_name(place), p->format, &grids, err));
     if (place != HT_PLACE_WEIGHTS && p->format[0] != '\0' && grids != HT_GRIDS_CODE) {
         return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS,
                        "%s are quantized to schemes, as in int8:token; found %s", ht_place_text(place), p->format);
     }
+    HT_TRY(check_order(place, p, err));
     for (size_t i = 0; i < p->n_transforms; i++) {
         HT_TRY(check_part(place, &p->transforms[i], p->format, grids, err));
     }

@@ -4,13 +4,18 @@
 #define HT_QUANT_FOLD_JOB_H
 
 #include "base/pool.h"
-#include "quant/recipe.h"
+#include "quant/job.h"
+#include "quant/transform/rotation.h"
 #include "tensor/fold.h"
 
 struct ht_fold_job {
     struct ht_pool *pool;
     struct ht_fold_block *block;     /* changed in place */
     const struct ht_foldsite *sites; /* the architecture's; name NULL ends them */
+    struct ht_front *fronts;         /* [HT_ROLES] what is left in front of each linear; NULL: nothing may be */
+    const struct ht_rotation *stream; /* of the residual stream, the same for every layer; NULL: there is none */
+    uint64_t seed;
+    bool values_turned;              /* the cache turns keys and values by H itself */
     const struct ht_recipe *recipe;  /* for parts that try: what becomes of a matrix afterwards */
     /* Statistics of the input of a linear as the block stands; NULL: none were collected. */
     const struct ht_stats *(*stats)(void *ctx, enum ht_role role);
@@ -26,5 +31,7 @@ ht_status ht_fold_job_migrate(struct ht_fold_job *job, const struct ht_choice *c
 ht_status ht_fold_job_search(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_equalize(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_fold_job_rotate(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_fold_job_rotate_inputs(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 
 #endif

@@ -309,27 +309,45 @@ done:
 
 /* ---- activations ---- */
 
-/* Fixed scales of the whole input, from what calibration saw. */
-static ht_status fixed_range(const struct ht_job *job, float *lo, float *hi, ht_err *err) {
+/* Columns from .. to - 1 of the sample, side by side; *x is the caller's to free. */
+static ht_status gather_sample(const struct ht_stats *s, uint64_t from, uint64_t to, float **x, ht_err *err) {
+    uint64_t n = to - from;
+    *x = ht_mem_alloc_array(s->n_sample * n, sizeof **x);
+    if (*x == NULL) {
+        return ht_fail_nomem(err, s->n_sample * n * sizeof **x);
+    }
+    for (uint64_t t = 0; t < s->n_sample; t++) {
+        memcpy(*x + t * n, s->sample + t * s->cols + from, n * sizeof **x);
+    }
+    return HT_OK;
+}
+
+/* A fixed scale for inputs from .. to - 1, from what calibration saw. */
+static ht_status fixed_range(const struct ht_job *job, uint64_t from, uint64_t to, float *lo, float *hi, ht_err *err) {
     const struct ht_stats *s = job->stats;
     const struct ht_choice *c = &job->activations->range;
     bool bounds = strcmp(c->part->name, "absmax") == 0 || strcmp(c->part->name, "minmax") == 0;
     if (bounds) {
         *lo = *hi = 0;
-        for (uint64_t j = 0; j < job->cols; j++) {
+        for (uint64_t j = from; j < to; j++) {
             *lo = s->min[j] < *lo ? s->min[j] : *lo;
             *hi = s->max[j] > *hi ? s->max[j] : *hi;
         }
         return HT_OK;
     }
+    float *x = NULL;
     struct ht_range_scheme *r = ht_mem_calloc(1, sizeof *r);
     struct ht_range_choice range = {.part = ht_range_find(c->part->name)};
     memcpy(range.options, c->options, sizeof range.options);
     ht_status status =
         r == NULL ? ht_fail_nomem(err, sizeof *r) : ht_range_scheme_init(r, &range, &job->side.act, err);
     if (status == HT_OK) {
-        status = ht_range_of_scheme(r, &job->side.act, s->sample, NULL, s->n_sample * s->cols, lo, hi, err);
+        status = gather_sample(s, from, to, &x, err);
     }
+    if (status == HT_OK) {
+        status = ht_range_of_scheme(r, &job->side.act, x, NULL, s->n_sample * (to - from), lo, hi, err);
+    }
+    ht_mem_free(x);
     ht_mem_free(r);
     return status;
 }
@@ -346,32 +364,94 @@ static ht_status quantize_inputs(struct ht_job *job, ht_err *err) {
 }
 
 static ht_status fix_scales(struct ht_job *job, ht_err *err) {
-    float lo, hi;
-    if ((job->side.leaves & HT_LEAVES_ACT_SCALE) == 0) {
-        return HT_OK;
-    }
-    HT_TRY(fixed_range(job, &lo, &hi, err));
-    struct ht_affine grid = ht_scheme_cover(&job->side.act, lo, hi);
-    job->side.act_scale[0] = grid.scale > 0 ? grid.scale : 1.0f; /* an input that was always 0 */
-    if (job->side.act_zero != NULL) {
-        job->side.act_zero[0] = grid.zero;
+    uint64_t n = ht_act_segments(&job->side);
+    for (uint64_t i = 0; (job->side.leaves & HT_LEAVES_ACT_SCALE) != 0 && i < n; i++) {
+        uint64_t from, to;
+        float lo, hi;
+        ht_act_segment(&job->side, i, &from, &to);
+        HT_TRY(fixed_range(job, from, to, &lo, &hi, err));
+        struct ht_affine grid = ht_scheme_cover(&job->side.act, lo, hi);
+        job->side.act_scale[i] = grid.scale > 0 ? grid.scale : 1.0f; /* inputs that were always 0 */
+        if (job->side.act_zero != NULL) {
+            job->side.act_zero[i] = grid.zero;
+        }
     }
     return HT_OK;
+}
+
+/* ---- what transforms have left in front ---- */
+
+ht_status ht_front_add(struct ht_front *front, uint64_t rows, uint64_t cols, unsigned leaves, uint32_t hadamard,
+                       ht_err *err) {
+    struct ht_sidecar old = front->side, now = {.rows = rows, .cols = cols, .leaves = old.leaves | leaves};
+    struct ht_qpart from, to;
+    now.hadamard = hadamard != 0 ? hadamard : old.hadamard;
+    HT_TRY(ht_sidecar_init(&now, NULL, err));
+    for (uint64_t j = 0; (now.leaves & HT_LEAVES_PERM) != 0 && j < cols; j++) {
+        now.perm[j] = (uint32_t)j;
+    }
+    for (size_t i = 0; ht_sidecar_part(&old, i, &from); i++) {
+        for (size_t k = 0; ht_sidecar_part(&now, k, &to); k++) {
+            if (strcmp(from.suffix, to.suffix) == 0) {
+                memcpy(*to.slot, *from.slot, from.bytes);
+            }
+        }
+    }
+    ht_sidecar_deinit(&old);
+    front->side = now;
+    return HT_OK;
+}
+
+void ht_front_deinit(struct ht_front *front) {
+    ht_sidecar_deinit(&front->side);
+    ht_mem_free(front->clusters);
+    *front = (struct ht_front){0};
+}
+
+/* Room for it in the job's sidecar. Clusters say nothing where activations stay float. */
+static void plan_front(struct ht_job *job) {
+    const struct ht_front *f = job->front;
+    struct ht_sidecar *side = &job->side;
+    if (f == NULL) {
+        return;
+    }
+    bool clusters = f->n_clusters > 1 && (side->leaves & HT_LEAVES_ACT) != 0;
+    side->leaves |= f->side.leaves | (clusters ? HT_LEAVES_CLUSTERS : 0);
+    side->hadamard = f->side.hadamard;
+    side->n_clusters = clusters ? f->n_clusters : 0;
+}
+
+static void copy_front(struct ht_job *job) {
+    struct ht_sidecar *side = &job->side;
+    struct ht_sidecar view = job->front != NULL ? job->front->side : (struct ht_sidecar){0};
+    struct ht_qpart from, to;
+    for (size_t i = 0; ht_sidecar_part(&view, i, &from); i++) {
+        for (size_t k = 0; ht_sidecar_part(side, k, &to); k++) {
+            if (strcmp(from.suffix, to.suffix) == 0) {
+                memcpy(*to.slot, *from.slot, from.bytes);
+            }
+        }
+    }
+    if ((side->leaves & HT_LEAVES_CLUSTERS) != 0) {
+        memcpy(side->act_idx, job->front->clusters, side->n_clusters * sizeof *side->act_idx);
+    }
 }
 
 /* ---- what was lost ---- */
 
 void ht_job_decode(const struct ht_job *job, uint64_t row0, uint64_t n, float *x, float *scratch) {
+    struct ht_sidecar behind = job->side; /* without what is in front of the codes */
+    behind.leaves &= ~(unsigned)(HT_LEAVES_IN_SHIFT | HT_LEAVES_IN_SCALE | HT_LEAVES_HADAMARD | HT_LEAVES_PERM);
     if (job->block == NULL) {
-        ht_sidecar_dense(&job->q, job->side.leaves != 0 ? &job->side : NULL, row0, n, x, scratch);
+        ht_sidecar_dense(&job->q, behind.leaves != 0 ? &behind : NULL, row0, n, x, scratch);
         return;
     }
     uint64_t row_bytes = ht_format_row_bytes(job->block, job->cols);
     for (uint64_t r = 0; r < n; r++) {
         job->block->decode(job->bytes + (row0 + r) * row_bytes, x + r * job->cols, job->cols);
     }
-    if (job->side.leaves != 0) {
-        ht_sidecar_apply_rows(&job->side, row0, n, x, scratch);
+    if (behind.leaves != 0) {
+        ht_sidecar_apply_rows(&behind, row0, n, x, scratch);
     }
 }
 
@@ -467,6 +547,7 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     if (inputs) {
         HT_TRY_DONE(quantize_inputs(job, err));
     }
+    plan_front(job);
     if (how->outlier.part->run != NULL) {
         HT_TRY_DONE(how->outlier.part->run(job, &how->outlier, err));
     }
@@ -474,7 +555,8 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
         HT_TRY_DONE(ht_sidecar_init(&job->side, job->name, err));
     }
     HT_TRY_DONE(how->round.part->run(job, &how->round, err));
-    HT_TRY_DONE(inputs ? fix_scales(job, err) : HT_OK);
+    copy_front(job);
+    HT_TRY_DONE(fix_scales(job, err));
     HT_TRY_DONE(measure(job, original, err));
     job->report.seconds = ht_sys_now() - started;
 done:

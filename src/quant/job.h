@@ -31,6 +31,20 @@ struct ht_job_report {
     uint32_t reserved;
 };
 
+/* What transforms leave to the run time in front of the codes of one linear, and a bias behind them. The linear's
+ * matrix is then the one that the codes see, and its statistics are those of what reaches them. */
+struct ht_front {
+    struct ht_sidecar side; /* IN_SHIFT, IN_SCALE, HADAMARD, PERM, OUT_BIAS; owned */
+    uint32_t *clusters;     /* [n_clusters] first column of each range of activations, or NULL */
+    uint32_t n_clusters;
+};
+
+/* Makes room for more of it: parts that are new hold zeros, perm is the identity. hadamard: block, with
+ * HT_LEAVES_HADAMARD. */
+ht_status ht_front_add(struct ht_front *front, uint64_t rows, uint64_t cols, unsigned leaves, uint32_t hadamard,
+                       ht_err *err);
+void ht_front_deinit(struct ht_front *front);
+
 struct ht_job {
     struct ht_pool *pool;
     const char *name; /* for messages */
@@ -40,6 +54,7 @@ struct ht_job {
     struct ht_scheme scheme;                   /* codes */
     float *w;                                  /* [rows, cols] finite; steps change it */
     uint64_t rows, cols;
+    const struct ht_front *front; /* or NULL */
     const struct ht_stats *stats; /* what the recipe needs; NULL: nothing was collected */
     uint8_t *keep; /* [rows, cols] enum ht_keep: what outlier parts took off the grid; NULL: nothing */
     double drift;  /* 0..1, with stats->cross */
@@ -56,7 +71,7 @@ struct ht_job {
 ht_status ht_job_run(struct ht_job *job, ht_err *err);
 void ht_job_release(struct ht_job *job);
 
-/* The weights as the result gives them, rows row0 .. row0 + n - 1: x [n, cols]; scratch [cols]. */
+/* The weights as they act on what reaches the codes, rows row0 .. row0 + n - 1: x [n, cols]; scratch [cols]. */
 void ht_job_decode(const struct ht_job *job, uint64_t row0, uint64_t n, float *x, float *scratch);
 
 /* ---- what rows of part.c call ---- */

@@ -18,6 +18,12 @@
 
 static const struct ht_part transforms[] = {
     FOLD("none", HT_NEEDS_NOTHING, "the tensor as it is", "W' = W", "-", NULL, NO_OPTIONS),
+    FOLD("rotate", HT_NEEDS_NOTHING,
+         "the residual stream turned by a random Hadamard matrix, and each head's values; norms move into their "
+         "readers, the head leaves the embedding",
+         "W' = W Q^T, Q W,  Q = H diag(+-1)", "Ashkboos et al. 2024, arXiv 2404.00456, section 4", ht_fold_job_rotate,
+         {FLAG("stream", 1, "the residual stream, with embedding and head"),
+          FLAG("values", 1, "the values of each head")}),
     FOLD("migrate", HT_NEEDS_ABSMAX,
          "the reach of inputs moves into the weights that read them, by an exponent; folded into the norm before",
          "s_j = max|x_j|^alpha / max|W_j|^(1 - alpha),  x' = x / s,  W' = W diag(s)",
@@ -42,6 +48,10 @@ static const struct ht_part transforms[] = {
          "two matrices that follow each other get the same reach per channel; needs no data",
          "s_j = sqrt(max|row j of the first| / max|column j of the second|)",
          "Nagel et al. 2019, arXiv 1906.04721, section 4.1", ht_fold_job_equalize, NO_OPTIONS),
+    {"rotate-inputs", HT_AXIS_TRANSFORM, HT_ON_WEIGHTS, HT_GRIDS_ALL, HT_NEEDS_NOTHING, HT_LEAVES_HADAMARD,
+     "inputs that nothing before can turn are turned at run time: those of the feed-forward's last matrix",
+     "y = (W H) (H x)", "Ashkboos et al. 2024, arXiv 2404.00456, section 4", NULL, ht_fold_job_rotate_inputs,
+     {FLAG("output", 0, "those of the attention's output projection too")}},
 };
 
 #define RANGE(name, grids, needs, summary, formula, source)                                                        \

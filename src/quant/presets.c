@@ -83,6 +83,14 @@ static const struct ht_method methods[] = {
           "Frantar and Alistarh 2023, arXiv 2301.00774",
      "which weights go is chosen beforehand; zeros are codes like others, nothing skips them yet",
      {{.range = "weighted", .format = "int4:g64", .round = "feedback", .outlier = "prune:n=2,m=4"}}},
+    {"quarot",         "everything turned by Hadamard matrices, so that nothing sticks out; then 4 bits for weights, "
+          "activations and cache",
+          "Ashkboos et al. 2024, arXiv 2404.00456",
+     "values are turned within each head alone, ranges of activations and cache are not cut (the paper: to 0.9 and "
+     "0.95), and descent and refit follow the feedback",
+     {{.transforms = {"rotate", "rotate-inputs"}, .range = "weighted", .format = "int4:channel", .round = "feedback"},
+      {.range = "absmax", .format = "int4:token"},
+      {.range = "minmax", .format = "uint4:token+hadamard"}}},
 };
 enum { N_METHODS = sizeof methods / sizeof methods[0] };
 

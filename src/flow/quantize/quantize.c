@@ -25,6 +25,7 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     if (j->recipe.places[HT_PLACE_KV].format[0] != '\0') { /* the folder says it, sessions do it */
         HT_TRY(ht_kv_parse(j->recipe.places[HT_PLACE_KV].format, &j->plan->kv, err));
     }
+    HT_TRY(ht_quant_turn_plan(j, err));
     HT_TRY(ht_flow_check_output(j->plan->source, o->output, err));
     HT_TRY(ht_flow_check_inputs(o->output, &o->imatrix, 1, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
@@ -150,6 +151,7 @@ ht_status ht_flow_quantize(struct ht_context *ctx, const ht_quantize_options *o,
     ht_imatrix_free(j.imatrix);
     ht_mem_free(j.rules);
     ht_flow_plan_close(j.plan);
+    ht_quant_turn_free(j.turn);
     ht_work_close(j.work);
     return status;
 }

@@ -9,6 +9,7 @@
 #include "io/imatrix.h"
 #include "quant/job.h"
 #include "quant/mix.h"
+#include "quant/transform/rotation.h"
 
 struct ht_work;
 
@@ -34,6 +35,7 @@ struct ht_quant_job {
     bool spilled;                        /* hidden states lay in a file */
     uint32_t resumed_layers;             /* that an earlier run had finished */
     uint64_t folded_sites, folded_dead, folded_clamped; /* by transforms */
+    struct ht_quant_turn *turn;          /* the residual stream is turned; NULL: it is not */
     struct ht_quant_type embd, head;     /* overrides */
     struct ht_quant_rule *rules;
     struct ht_imatrix *imatrix;          /* NULL: none */
@@ -71,6 +73,18 @@ ht_status ht_quant_collect_weights(struct ht_context *ctx, struct ht_quant_job *
 bool ht_quant_wants_blocks(const struct ht_quant_job *job);
 /* Fills stored, q and side of the layers' tensors: views of job->work. source_xxh3 is known. */
 ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+
+/* quantize_turn.c: the residual stream of the whole model turned by one rotation (part rotate). Embedding and head are
+ * turned while they are streamed, hidden states once, layers when their turn comes. */
+struct ht_quant_turn {
+    struct ht_rotation q;
+    struct ht_row_turn embd, head;
+    float *gamma, *ones; /* [width] the last norm's weights, which move into the head; what it becomes */
+};
+/* Looks whether the recipe turns the stream, and prepares the plan: the head leaves the embedding. HT_UNSUPPORTED when
+ * there is no rotation of this width. */
+ht_status ht_quant_turn_plan(struct ht_quant_job *job, ht_err *err);
+void ht_quant_turn_free(struct ht_quant_turn *turn); /* NULL is fine */
 
 /* quantize_estimate.c: seconds and peak memory of the run, from a measurement on this model's rows. */
 ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);

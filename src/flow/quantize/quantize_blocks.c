@@ -32,6 +32,7 @@ struct blocks {
     struct ht_calib_windows windows;
     struct ht_calib_layers *calib; /* NULL: the recipe needs nothing */
     struct ht_fold_block block;    /* the layer in f32, when transforms changed it */
+    struct ht_front fronts[HT_ROLES]; /* what they left in front of its linears */
     struct ht_job
         results[MAX_LINEARS]; /* of the layer in work: the model computes with them until it moves on */
     size_t n_results;
@@ -121,8 +122,15 @@ static void embed_task(void *ctx, size_t row, int thread) {
 static ht_status embed(struct blocks *b, ht_err *err) {
     uint32_t index;
     const struct ht_plan_tensor *t = tensor_of(b->job, HT_ROLE_TOKEN_EMBD, -1, &index);
-    if (b->calib == NULL || t == NULL || t->in == NULL || t->in->format == t->out.format ||
-        t->scheme != NULL) {
+    if (b->calib != NULL && b->job->turn != NULL) {
+        const struct ht_rotation *q = &b->job->turn->q;
+        uint64_t n;
+        float *hidden = ht_calib_layers_hidden(b->calib, &n), *was = ht_calib_layers_hidden_float(b->calib);
+        HT_TRY(ht_rotation_rows(q, b->ctx->pool, hidden, n, q->n, err));
+        HT_TRY(was != NULL ? ht_rotation_rows(q, b->ctx->pool, was, n, q->n, err) : HT_OK);
+    }
+    bool same = t != NULL && t->in != NULL && t->in->format == t->out.format && t->turn == NULL;
+    if (b->calib == NULL || t == NULL || t->in == NULL || same || t->scheme != NULL) {
         return HT_OK;
     }
     struct embedded e = {.format = t->out.format, .width = t->out.ne[0]};
@@ -151,8 +159,18 @@ static void row_task(void *ctx, size_t row, int thread) {
     ht_linear_row(r->linear, row, r->w + row * cols, r->scratch + (uint64_t)thread * cols);
 }
 
+/* The matrix that the codes will stand for: a transform's, or the model's. */
 static ht_status weights_of(struct blocks *b, const struct ht_linear *linear, float **w, ht_err *err) {
     uint64_t rows = linear->w.rows, cols = linear->w.cols, threads = (uint64_t)ht_pool_threads(b->ctx->pool);
+    const struct ht_fold_matrix *changed = &b->block.matrices[linear->role];
+    if (changed->w != NULL) {
+        *w = ht_mem_alloc_aligned(rows, cols * sizeof **w);
+        if (*w == NULL) {
+            return ht_fail_nomem(err, rows * cols * sizeof **w);
+        }
+        memcpy(*w, changed->w, rows * cols * sizeof **w);
+        return HT_OK;
+    }
     struct rows r = {linear, ht_mem_alloc_aligned(rows, cols * sizeof *r.w),
                      ht_mem_alloc_aligned(threads, cols * sizeof *r.w)};
     *w = r.w;
@@ -205,6 +223,7 @@ static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear 
                            .block = t->scheme == NULL ? t->out.format : NULL,
                            .rows = linear->w.rows,
                            .cols = linear->w.cols,
+                           .front = &b->fronts[t->role],
                            .stats = b->calib != NULL ? ht_calib_layers_stats(b->calib, linear) : NULL,
                            .drift = is_float ? 0 : j->recipe.calibration.drift,
                            .seed = j->o->seed + index};
@@ -276,35 +295,63 @@ static ht_status collect(struct blocks *b, int32_t layer, ht_err *err) {
     return b->calib != NULL ? ht_calib_layers_collect(b->calib, layer, err) : HT_OK;
 }
 
-static ht_status transform(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
+static bool needs_nothing(const struct ht_choice *c) {
+    return c->part->needs == HT_NEEDS_NOTHING;
+}
+
+/* The model computes with the changed layer, and with what is left in front of its linears. */
+static ht_status put_layer(struct blocks *b, int32_t layer, ht_err *err) {
+    HT_TRY(ht_fold_view_put(b->model, &b->block, err));
+    for (int role = 0; role < HT_ROLES; role++) {
+        struct ht_linear *linear = b->model->layers[layer].linears[role];
+        if (linear != NULL && b->fronts[role].side.leaves != 0) {
+            linear->side = &b->fronts[role].side;
+        }
+    }
+    return HT_OK;
+}
+
+/* Transforms of the layer; early: those at the front of the list that look at weights alone. They go before anything
+ * is collected. The others are behind them, and see inputs as the one before has left them. */
+static ht_status transform(struct blocks *b, int32_t layer, bool early, ht_err *err) {
     const struct ht_place_recipe *w = &b->job->recipe.places[HT_PLACE_WEIGHTS];
     struct stats_at at = {b, layer};
     struct ht_fold_job fold = {.pool = b->ctx->pool,
                                .block = &b->block,
                                .sites = b->model->arch->folds,
+                               .fronts = b->fronts,
+                               .stream = b->job->turn != NULL ? &b->job->turn->q : NULL,
+                               .seed = b->job->o->seed,
+                               .values_turned = b->job->plan->kv.hadamard,
                                .recipe = &b->job->recipe,
                                .stats = stats_of,
                                .grid = grid_of,
                                .ctx = &at};
-    bool any = false;
-    for (size_t i = 0; i < w->n_transforms; i++) {
-        any |= w->transforms[i].part->fold != NULL;
+    size_t from = 0, to = w->n_transforms;
+    while (from < w->n_transforms && needs_nothing(&w->transforms[from])) {
+        from++;
     }
-    if (!any) {
-        return HT_OK;
+    if (early) {
+        to = from;
+        from = 0;
     }
-    HT_TRY(ht_fold_view_take(b->ctx->pool, b->model, layer, &b->block, err));
-    for (size_t i = 0; i < w->n_transforms; i++) {
-        if (w->transforms[i].part->fold != NULL) {
-            HT_TRY(w->transforms[i].part->fold(&fold, &w->transforms[i], err));
-            HT_TRY(ht_fold_view_put(b->model, &b->block, err));
+    for (size_t i = from; i < to; i++) {
+        if (w->transforms[i].part->fold == NULL) {
+            continue;
+        }
+        if (b->block.layer != layer || b->block.n_heads == 0) {
+            HT_TRY(ht_fold_view_take(b->ctx->pool, b->model, layer, &b->block, err));
+        }
+        HT_TRY(w->transforms[i].part->fold(&fold, &w->transforms[i], err));
+        HT_TRY(put_layer(b, layer, err));
+        if (!early) {
             HT_TRY(collect(b, layer, err)); /* inputs are others now */
         }
     }
     b->job->folded_sites += fold.n_sites;
     b->job->folded_dead += fold.dead;
     b->job->folded_clamped += fold.clamped;
-    return keep_vectors(b, work, layer, err);
+    return HT_OK;
 }
 
 /* ---- one layer ---- */
@@ -333,6 +380,9 @@ static void drop_layer(struct blocks *b) {
         ht_job_release(&b->results[i]);
     }
     b->n_results = 0;
+    for (int role = 0; role < HT_ROLES; role++) {
+        ht_front_deinit(&b->fronts[role]);
+    }
     ht_fold_block_deinit(&b->block);
     b->block = (struct ht_fold_block){0};
 }
@@ -344,11 +394,13 @@ static ht_status advance(struct blocks *b, int32_t layer, ht_err *err) {
 
 static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
     bool sequential = b->job->recipe.calibration.sequential;
+    HT_TRY(transform(b, layer, true, err));
     HT_TRY(collect(b, layer, err));
     if (b->calib != NULL) {
         HT_TRY(ht_calib_layers_advance_float(b->calib, layer, err));
     }
-    HT_TRY(transform(b, work, layer, err));
+    HT_TRY(transform(b, layer, false, err));
+    HT_TRY(keep_vectors(b, work, layer, err));
     if (!sequential) {
         HT_TRY(advance(b, layer, err));
     }
@@ -385,11 +437,13 @@ static ht_status resume(struct blocks *b, struct ht_work *work, uint32_t layers,
     HT_TRY(ht_work_map(work, err));
     bool more = ht_work_next(work, b->job->plan, &at, &items[0], &status, err);
     for (int32_t layer = 0; layer < (int32_t)layers; layer++) {
-        if (b->calib != NULL) {
-            HT_TRY(ht_calib_layers_advance_float(b->calib, layer, err));
-        }
         size_t n = 0;
         save_layer(b, &m->layers[layer]);
+        /* The layer in floating point is only wanted where something runs through it. */
+        if (b->calib != NULL && (!sequential || ht_calib_layers_hidden_float(b->calib) != NULL)) {
+            HT_TRY(transform(b, layer, true, err));
+            HT_TRY(ht_calib_layers_advance_float(b->calib, layer, err));
+        }
         while (more && items[n].layer == layer && n + 1 < MAX_LINEARS) {
             const struct ht_plan_tensor *t = &b->job->plan->tensors[items[n].tensor];
             struct ht_linear *linear = m->layers[layer].linears[t->role];
@@ -407,6 +461,7 @@ static ht_status resume(struct blocks *b, struct ht_work *work, uint32_t layers,
         HT_TRY(status);
         HT_TRY(advance(b, layer, err));
         restore_layer(b, &m->layers[layer]);
+        drop_layer(b);
         items[0] = items[n];
     }
     return HT_OK;

@@ -153,7 +153,7 @@ void ht_rotation_deinit(struct ht_rotation *q) {
 /* ---- use --------------------------------------------------------------------------------------------------- */
 
 /* x [n] in place, t [n] scratch. Element a * block + b of x: H runs over b, C over a. */
-static void turn(const struct ht_rotation *q, float *x, float *t) {
+void ht_rotation_row(const struct ht_rotation *q, float *x, float *t) {
     for (uint64_t i = 0; i < q->n; i++) {
         x[i] *= q->sign[i];
     }
@@ -183,7 +183,7 @@ struct turning {
 static void rows_task(void *ctx, size_t task, int thread) {
     const struct turning *j = ctx;
     for (uint64_t r = task * TASK_ROWS; r < j->rows && r < (task + 1) * TASK_ROWS; r++) {
-        turn(j->q, j->x + r * j->stride, j->scratch + (uint64_t)thread * j->thread_elems);
+        ht_rotation_row(j->q, j->x + r * j->stride, j->scratch + (uint64_t)thread * j->thread_elems);
     }
 }
 
@@ -198,7 +198,7 @@ static void outputs_task(void *ctx, size_t task, int thread) {
         }
     }
     for (uint64_t c = 0; c < count; c++) {
-        turn(j->q, rows + c * j->q->n, t);
+        ht_rotation_row(j->q, rows + c * j->q->n, t);
     }
     for (uint64_t i = 0; i < j->q->n; i++) {
         for (uint64_t c = 0; c < count; c++) {

@@ -37,6 +37,8 @@ void ht_rotation_deinit(struct ht_rotation *q);
  * an embedding. row_stride in elements. HT_NOMEM; pool may be NULL. */
 ht_status ht_rotation_rows(const struct ht_rotation *q, struct ht_pool *pool, float *x, uint64_t n_rows,
                            uint64_t row_stride, ht_err *err);
+/* The same for one row x [n]; scratch [n]. Nothing allocates or fails. */
+void ht_rotation_row(const struct ht_rotation *q, float *x, float *scratch);
 /* w [n, cols] becomes Q w: a matrix that writes what Q then turns. */
 ht_status ht_rotation_outputs(const struct ht_rotation *q, struct ht_pool *pool, float *w, uint64_t cols, ht_err *err);
 
