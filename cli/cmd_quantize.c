@@ -40,6 +40,8 @@ static const struct option_row options[] = {
     {"memory", 0, OPT_BYTES, AT(memory_bytes), "SIZE", NULL,
      "keep calibration's hidden states in a file when more memory would be taken"},
     {"restart", 0, OPT_FLAG, AT(restart), NULL, NULL, "do not go on from what an interrupted run has left"},
+    {"no-record", 0, OPT_UNFLAG, AT(record), NULL, NULL,
+     "do not write FILE.record.json and FILE.record.html beside the output"},
     {"force", 0, OPT_FLAG, AT(force), NULL, NULL, "replace an existing output"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };
@@ -59,6 +61,7 @@ static const char *const examples[] = {
 static void defaults(void *p) {
     struct args *a = p;
     ht_quantize_options_defaults(&a->o);
+    a->o.record = true;
 }
 
 static void show_tensors(const struct cli *cli, const json_t *d) {
@@ -148,6 +151,11 @@ static void show(const struct cli *cli, const json_t *d) {
         printf("%s, %.1f CPU seconds, peak memory %s\n", human_time(json_num(d, "seconds", -1), t),
                json_num(d, "cpu_seconds", 0), human_bytes(json_num(d, "peak_rss_bytes", 0), b));
     }
+    const json_t *records = json_object_get(d, "record_files");
+    if (json_array_size(records) == 2) {
+        printf("record: %s and %s beside it\n", json_string_value(json_array_get(records, 0)),
+               json_string_value(json_array_get(records, 1)));
+    }
 }
 
 static int run(struct cli *cli, void *p) {
@@ -163,7 +171,7 @@ static int run(struct cli *cli, void *p) {
         return usage_error(cli->command, "missing -o FILE (or --dry-run for the plan only)");
     }
     if (a->o.output == NULL) { /* a plan needs a name to speak of */
-        snprintf(planned, sizeof planned, "%s-%s.gguf", ht_path_base(a->o.input), a->o.format);
+        snprintf(planned, sizeof planned, "%s-quantized", ht_path_base(a->o.input));
         a->o.output = planned;
     }
     ht_status status = ht_quantize(cli->ctx, &a->o, &json, &err);

@@ -207,6 +207,7 @@ typedef struct ht_quantize_options {
     const char *recipe;    /* YAML file in place of method; NULL: none */
     uint64_t memory_bytes; /* hidden states of calibration go to a file when all would take more; 0: no limit */
     bool restart;          /* do not go on from what an interrupted run has left */
+    bool record;           /* also write the result as OUTPUT.record.json and, as a page, OUTPUT.record.html */
 } ht_quantize_options;
 
 HT_API void ht_quantize_options_defaults(ht_quantize_options *options);

@@ -6,6 +6,7 @@
  *   report_table.c  rows -> cells, once, for HTML, Markdown and JSON
  *   report_html.c   the page; report_style.c its CSS
  *   report_svg.c    the figures; report_label.c places their labels
+ *   report_tensors.c, report_heat.c  what happened to each tensor
  *
  * Names in records are hostile: everything goes through ht_report_escape. */
 #ifndef HT_FLOW_REPORT_H
@@ -81,6 +82,8 @@ void ht_report_size(char *out, size_t len, double bytes);
 /* ---- report_html.c */
 void ht_report_page(const struct ht_report *report, struct ht_buf *out);
 void ht_report_escape(struct ht_buf *out, const char *s);
+void ht_report_name(struct ht_buf *out, const char *s); /* kept from reordering the text around it */
+void ht_report_number_cell(struct ht_buf *out, double v, int digits); /* of a table; NAN: empty */
 extern const char *const ht_report_style[]; /* NULL ends */
 extern const char ht_report_script[];
 
@@ -88,8 +91,13 @@ extern const char ht_report_script[];
 void ht_report_scatter(const struct ht_report *report, struct ht_buf *out);
 void ht_report_bars(const struct ht_report *report, struct ht_buf *out);
 void ht_report_dots(struct ht_buf *out);                                     /* the page's ornament */
-/* Roles x layers of one file, error in dB. */
-void ht_report_heat(const json_t *tensors, struct ht_buf *out);
+
+/* ---- report_tensors.c */
+void ht_report_tensors(const struct ht_report *report, struct ht_buf *out);
+
+/* ---- report_heat.c: roles x layers of one file, in dB */
+void ht_report_heats(const json_t *tensors, struct ht_buf *out);
+double ht_report_gain_db(const json_t *tensor); /* error of its outputs against rounding to nearest, or NAN */
 
 /* ---- report_label.c */
 struct ht_box {

@@ -186,6 +186,38 @@ static void test_page_of_several_files(void **state) {
     forget();
 }
 
+#define ROUND(nearest, loss, more)                                                                                   \
+    "\"round\":{\"loss_nearest\":" nearest ",\"loss\":" loss                                                          \
+    ",\"output_error_db\":-20.5,\"tokens\":1024,\"damping\":0.01," more "\"seconds\":0.5}"
+
+/* The record of one file, as it lies beside it: totals, figures and a table of what happened to each matrix. */
+static void test_page_of_one_record(void **state) {
+    (void)state;
+    ht_err err = {0};
+    char *html;
+    record("{\"schema\":\"halftone.quantize/1\",\"output\":{\"path\":\"m.gguf\"},\"format\":\"q4_0\",\"method\":\"gptq\","
+           "\"bytes\":1000,\"recipe\":\"name: <gptq>\",\"calibration\":{\"tokens\":1024,\"win<dow\":512},\"tensors\":["
+           "{\"name\":\"a\",\"role\":\"attn_q\",\"layer\":0,\"format\":\"q4_0\",\"bytes\":1,"
+           ROUND("100", "10", "\"damping_raised\":2,") "},"
+           "{\"name\":\"b\",\"role\":\"attn_q\",\"layer\":1,\"format\":\"q4_0\",\"bytes\":1,"
+           ROUND("50", "50", "\"rows_kept_nearest\":7,") "}]}");
+    ASSERT_OK(render("one", &html, NULL, &err), &err);
+    check_page(html);
+    /* sqrt(10/100 * 50/50) = 0.32 */
+    assert_non_null(strstr(html, "2 matrices, one after the other: squared error of their outputs 0.32 times that of "
+                                 "rounding to nearest (-5.0 dB, mean over matrices); 1024 tokens seen; damping raised "
+                                 "2 times; 7 rows kept as rounded to nearest, because nothing did better; 1.0 s"));
+    assert_non_null(strstr(html, "a, q4_0: -10.0 dB"));
+    assert_non_null(strstr(html, "b, q4_0: 0.0 dB"));
+    assert_non_null(strstr(html, ">Kept nearest</th>"));
+    assert_null(strstr(html, ">Saturated</th>")); /* none was */
+    assert_non_null(strstr(html, "name: &lt;gptq&gt;"));
+    assert_non_null(strstr(html, "win&lt;dow"));
+    assert_non_null(strstr(html, "The loss was not measured"));
+    ht_mem_free(html);
+    forget();
+}
+
 static void test_hostile_names(void **state) {
     (void)state;
     ht_err err = {0};
@@ -358,7 +390,8 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_page_of_several_files), cmocka_unit_test(test_hostile_names),
+        cmocka_unit_test(test_page_of_several_files), cmocka_unit_test(test_page_of_one_record),
+        cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_malformed_records),     cmocka_unit_test(test_tolerated_records),
         cmocka_unit_test(test_output_is_kept),        cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_labels),                cmocka_unit_test(test_out_of_memory),

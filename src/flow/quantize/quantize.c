@@ -140,7 +140,17 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
     if (zeroed != 0) {
         ht_quant_warn(ctx, j, "%llu NaN or Inf weights became 0", (unsigned long long)zeroed);
     }
-    return ht_quant_record(ctx, j, json, err);
+    char *record = NULL;
+    HT_TRY(ht_quant_record(ctx, j, &record, err));
+    if (o->record && !o->dry_run) {
+        ht_quant_write_records(ctx, j, record);
+    }
+    if (json != NULL) {
+        *json = record;
+    } else {
+        ht_mem_free(record);
+    }
+    return HT_OK;
 }
 
 ht_status ht_flow_quantize(struct ht_context *ctx, const ht_quantize_options *o, char **json, ht_err *err) {

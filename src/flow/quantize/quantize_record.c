@@ -211,6 +211,18 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
     }
 }
 
+/* Names of the files that hold this record, beside the output. */
+static void add_record_files(struct ht_doc *d, const char *output) {
+    static const char *const suffixes[] = {HT_RECORD_JSON, HT_RECORD_HTML};
+    json_t *files = ht_doc_array(d, d->root, "record_files");
+    for (size_t i = 0; i < 2; i++) {
+        char base[256], name[300];
+        ht_flow_base_name(output, base, sizeof base);
+        int n = snprintf(name, sizeof name, "%s%s", base, suffixes[i]);
+        ht_doc_append(d, files, ht_doc_text(name, (size_t)n));
+    }
+}
+
 static json_t *text_or_null(const char *s) {
     return s[0] != '\0' ? json_string(s) : json_null();
 }
@@ -230,6 +242,9 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     ht_doc_set(&d, json_object_get(d.root, "input"), "xxh3", text_or_null(j->source_xxh3));
     ht_flow_record_output(&d, p, j->o->output, j->o->shard_bytes > 0, j->bytes, j->n_files);
     ht_doc_set(&d, json_object_get(d.root, "output"), "xxh3", text_or_null(j->output_xxh3));
+    if (j->o->record && !j->o->dry_run) {
+        add_record_files(&d, j->o->output);
+    }
     ht_doc_set(&d, d.root, "format", json_string(format_name(j, text)));
     ht_doc_set(&d, d.root, "method", json_string(j->recipe.name));
     add_imatrix(&d, j);

@@ -1,5 +1,6 @@
 /* The page. Every string that comes from a record or a caller goes through ht_report_escape. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -28,7 +29,7 @@ void ht_report_escape(struct ht_buf *out, const char *s) {
 }
 
 /* A name from outside, kept from reordering the text around it (right-to-left overrides). */
-static void name(struct ht_buf *out, const char *s) {
+void ht_report_name(struct ht_buf *out, const char *s) {
     ht_buf_puts(out, "<bdi>");
     ht_report_escape(out, s);
     ht_buf_puts(out, "</bdi>");
@@ -90,19 +91,28 @@ static void verdict(const struct ht_report_row *row, const struct ht_report_row 
     const char *word = ht_report_verdict(row, &level);
     bool first = true;
     ht_buf_printf(out, "<li class=\"v%d\"><b>", level);
-    name(out, row->name);
+    ht_report_name(out, row->name);
     ht_buf_printf(out, "</b><span class=\"tag\">%s</span><span>", level >= 0 ? word : "loss not measured");
     size_parts(row, ref, out, &first);
     loss_parts(row, out, &first);
     if (row->beaten_by != NULL) {
         ht_buf_puts(out, " <span class=\"beats\">(");
-        name(out, row->beaten_by->name);
+        ht_report_name(out, row->beaten_by->name);
         ht_buf_puts(out, " is both smaller and closer to the reference)</span>");
     }
     ht_buf_puts(out, "</span></li>\n");
 }
 
 static void glance(const struct ht_report *report, struct ht_buf *out) {
+    bool measured = false;
+    for (size_t i = 0; i < report->n_rows; i++) {
+        measured |= !isnan(report->rows[i].kld.mean);
+    }
+    if (!measured) {
+        ht_buf_puts(out, "<p class=\"note\">The loss was not measured: a record of <code>halftone eval FILE "
+                         "--reference MODEL --text TEXT --json</code> would say it here.</p>\n");
+        return;
+    }
     ht_buf_puts(out, "<h2>At a glance</h2>\n<ul class=\"verdicts\">\n");
     for (size_t i = 0; i < report->n_rows; i++) {
         if (!report->rows[i].reference) {
@@ -124,7 +134,7 @@ static void warnings(const struct ht_report *report, struct ht_buf *out) {
         ht_buf_puts(out, "<li>");
         if (w->about != NULL) {
             ht_buf_puts(out, "<b>");
-            name(out, w->about);
+            ht_report_name(out, w->about);
             ht_buf_puts(out, "</b>: ");
         }
         ht_report_escape(out, w->text);
@@ -152,7 +162,7 @@ static void summary_table(const struct ht_report *report, struct ht_buf *out) {
         ht_buf_puts(out, "<td class=\"l\" title=\"");
         ht_report_escape(out, row->path);
         ht_buf_puts(out, "\">");
-        name(out, row->name);
+        ht_report_name(out, row->name);
         ht_buf_puts(out, row->reference ? "<small>reference</small></td>" : "</td>");
         for (size_t c = 0; c < n; c++) {
             char main[HT_REPORT_CELL], sub[HT_REPORT_CELL], value[32] = "";
@@ -177,14 +187,19 @@ static void summary_table(const struct ht_report *report, struct ht_buf *out) {
     ht_buf_puts(out, "</tbody></table></div>\n");
 }
 
+void ht_report_number_cell(struct ht_buf *out, double v, int digits) {
+    char text[32];
+    if (isnan(v)) {
+        ht_buf_puts(out, "<td data-v=\"\"></td>");
+        return;
+    }
+    ht_report_format(text, sizeof text, v, v, digits);
+    ht_buf_printf(out, "<td data-v=\"%.9g\">%s</td>", v, text);
+}
+
 static void number_cell(struct ht_buf *out, const json_t *o, const char *estimate, const char *key, double factor,
                         int digits) {
-    double v = ht_report_number(estimate ? json_object_get(o, estimate) : o, key) * factor;
-    char text[32];
-    ht_report_format(text, sizeof text, v, v, digits);
-    ht_buf_printf(out, isnan(v) ? "<td data-v=\"\"></td>" : "<td data-v=\"%.9g\">", v);
-    ht_buf_puts(out, isnan(v) ? "" : text);
-    ht_buf_puts(out, isnan(v) ? "" : "</td>");
+    ht_report_number_cell(out, ht_report_number(estimate ? json_object_get(o, estimate) : o, key) * factor, digits);
 }
 
 static void text_table(const struct ht_report *report, struct ht_buf *out) {
@@ -205,9 +220,9 @@ static void text_table(const struct ht_report *report, struct ht_buf *out) {
         const json_t *t;
         json_array_foreach(json_object_get(report->rows[i].eval, "texts"), k, t) {
             ht_buf_puts(out, "<tr><td class=\"l\">");
-            name(out, report->rows[i].name);
+            ht_report_name(out, report->rows[i].name);
             ht_buf_puts(out, "</td><td class=\"l\">");
-            name(out, ht_path_base(ht_report_text(t, "path") ? ht_report_text(t, "path") : "?"));
+            ht_report_name(out, ht_path_base(ht_report_text(t, "path") ? ht_report_text(t, "path") : "?"));
             ht_buf_puts(out, "</td>");
             number_cell(out, t, NULL, "windows", 1, 0);
             number_cell(out, t, "perplexity", "mean", 1, 4);
@@ -221,60 +236,6 @@ static void text_table(const struct ht_report *report, struct ht_buf *out) {
         }
     }
     ht_buf_puts(out, "</tbody></table></div>\n");
-}
-
-static bool fell_back(const json_t *tensors) {
-    const json_t *t;
-    size_t i;
-    json_array_foreach(tensors, i, t) {
-        if (ht_report_text(t, "wanted") != NULL) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void tensor_table(const struct ht_report_row *row, struct ht_buf *out) {
-    const json_t *tensors = json_object_get(row->quantize, "tensors"), *t;
-    size_t i;
-    if (json_array_size(tensors) == 0) {
-        return;
-    }
-    ht_buf_puts(out, "<details><summary>");
-    name(out, row->name);
-    ht_buf_printf(out, ": %zu tensors</summary>\n", json_array_size(tensors));
-    ht_report_heat(tensors, out);
-    bool fallbacks = fell_back(tensors);
-    ht_buf_puts(out, "<div class=\"scroll\"><table><thead><tr><th class=\"l\" data-s>Tensor</th><th class=\"l\" data-s>"
-                     "Role</th><th class=\"l\" data-s>Format</th>");
-    ht_buf_puts(out, fallbacks ? "<th class=\"l\" data-s>Asked for</th>" : "");
-    ht_buf_puts(out, "<th data-s>Bytes</th><th data-s title=\"error energy against the weights' energy\">Error, dB</th>"
-                     "</tr></thead>\n<tbody>\n");
-    json_array_foreach(tensors, i, t) {
-        static const char *const keys[] = {"name", "role", "format", "wanted"};
-        ht_buf_puts(out, "<tr>");
-        for (size_t k = 0; k < (fallbacks ? 4u : 3u); k++) {
-            const char *s = ht_report_text(t, keys[k]);
-            ht_buf_puts(out, "<td class=\"l\">");
-            ht_report_escape(out, s != NULL ? s : "");
-            ht_buf_puts(out, "</td>");
-        }
-        number_cell(out, t, NULL, "bytes", 1, 0);
-        number_cell(out, t, NULL, "rel_error_db", 1, 3);
-        ht_buf_puts(out, "</tr>\n");
-    }
-    ht_buf_puts(out, "</tbody></table></div></details>\n");
-}
-
-static void tensors(const struct ht_report *report, struct ht_buf *out) {
-    bool any = false;
-    for (size_t i = 0; i < report->n_rows; i++) {
-        if (json_array_size(json_object_get(report->rows[i].quantize, "tensors")) > 0) {
-            ht_buf_puts(out, any ? "" : "<h2>Tensors</h2>\n");
-            any = true;
-            tensor_table(&report->rows[i], out);
-        }
-    }
 }
 
 /* ---- figures ----------------------------------------------------------------------------------------- */
@@ -301,7 +262,7 @@ static void figures(const struct ht_report *report, struct ht_buf *out) {
 /* A field as the record has it: text, number or truth value. */
 static void scalar(struct ht_buf *out, const json_t *v) {
     if (json_is_string(v)) {
-        name(out, json_string_value(v));
+        ht_report_name(out, json_string_value(v));
     } else if (json_is_integer(v)) {
         ht_buf_printf(out, "%lld", (long long)json_integer_value(v));
     } else if (json_is_real(v)) {
@@ -309,6 +270,16 @@ static void scalar(struct ht_buf *out, const json_t *v) {
     } else {
         ht_buf_puts(out, json_is_true(v) ? "yes" : "no");
     }
+}
+
+/* A key as words. */
+static void label(struct ht_buf *out, const char *key) {
+    char words[64];
+    snprintf(words, sizeof words, "%s", key);
+    for (char *c = words; *c; c++) {
+        *c = *c == '_' ? ' ' : *c;
+    }
+    ht_report_escape(out, words);
 }
 
 /* Names and values of the given keys that the record has. */
@@ -322,9 +293,7 @@ static void fields(struct ht_buf *out, const json_t *o, const char *const *keys,
         size_t len = strlen(keys[i]);
         bool bytes = len >= 5 && strcmp(keys[i] + len - 5, "bytes") == 0;
         ht_buf_puts(out, "<span><i>");
-        for (const char *k = keys[i]; *k; k++) {
-            ht_buf_putc(out, *k == '_' ? ' ' : *k);
-        }
+        label(out, keys[i]);
         ht_buf_puts(out, "</i> ");
         if (bytes && json_is_number(v)) {
             char size[32];
@@ -337,6 +306,29 @@ static void fields(struct ht_buf *out, const json_t *o, const char *const *keys,
     }
 }
 
+/* All plain fields of an object of the record, on a line of their own. */
+static void object_of(struct ht_buf *out, const json_t *record, const char *key) {
+    json_t *o = json_object_get(record, key), *v;
+    const char *k;
+    if (json_object_size(o) == 0) {
+        return;
+    }
+    ht_buf_printf(out, "<br><b>%s</b> ", key);
+    json_object_foreach(o, k, v) {
+        if (json_is_object(v)) { /* a file; others have figures of their own elsewhere */
+            v = json_object_get(v, "path");
+        }
+        if (v == NULL || json_is_null(v) || json_is_array(v) || json_is_object(v)) {
+            continue;
+        }
+        ht_buf_puts(out, "<span><i>");
+        label(out, k);
+        ht_buf_puts(out, "</i> ");
+        scalar(out, v);
+        ht_buf_puts(out, "</span> ");
+    }
+}
+
 static void texts_of(struct ht_buf *out, const json_t *texts) {
     size_t i;
     const json_t *t;
@@ -344,7 +336,7 @@ static void texts_of(struct ht_buf *out, const json_t *texts) {
         const char *path = json_is_string(t) ? json_string_value(t) : ht_report_text(t, "path");
         static const char *const keys[] = {"bytes", "tokens", "windows", "tokens_scored", "sha256"};
         ht_buf_puts(out, "<br><span><i>text</i> ");
-        name(out, path != NULL ? path : "?");
+        ht_report_name(out, path != NULL ? path : "?");
         ht_buf_puts(out, "</span> ");
         fields(out, t, keys, sizeof keys / sizeof keys[0]);
     }
@@ -379,6 +371,14 @@ static void provenance_of(const struct ht_report_record *r, struct ht_buf *out) 
     texts_of(out, json_object_get(json_object_get(r->json, "imatrix"), "texts"));
     hash_of(out, "input", json_object_get(r->json, "input"));
     hash_of(out, "output", json_object_get(r->json, "output"));
+    object_of(out, r->json, "calibration");
+    texts_of(out, json_object_get(json_object_get(r->json, "calibration"), "texts"));
+    object_of(out, r->json, "folded");
+    if (json_is_string(json_object_get(r->json, "recipe"))) {
+        ht_buf_puts(out, "<details><summary>Recipe</summary><pre>");
+        ht_report_escape(out, ht_report_text(r->json, "recipe"));
+        ht_buf_puts(out, "</pre></details>");
+    }
     ht_buf_puts(out, "</dd>\n");
 }
 
@@ -403,7 +403,7 @@ static void provenance(const struct ht_report *report, struct ht_buf *out) {
     ht_buf_puts(out, "</dl></details>\n");
     for (size_t i = 0; i < report->n_records; i++) {
         ht_buf_puts(out, "<details><summary>");
-        name(out, report->records[i].path);
+        ht_report_name(out, report->records[i].path);
         ht_buf_puts(out, " (JSON)</summary><pre>");
         if (json_dump_callback(report->records[i].json, append_piece, out, JSON_INDENT(1)) != 0) {
             out->failed = true;
@@ -422,14 +422,14 @@ static void lead(const struct ht_report *report, struct ht_buf *out) {
     ht_buf_printf(out, "<p class=\"lead\">%zu %s", files, files == 1 ? "file" : "files");
     if (reference_of(report) != NULL) {
         ht_buf_puts(out, " measured against ");
-        name(out, reference_of(report)->name);
+        ht_report_name(out, reference_of(report)->name);
     }
     for (size_t i = 0; i < report->n_rows; i++) {
         const json_t *e = report->rows[i].eval;
         const char *text = ht_report_text(json_array_get(json_object_get(e, "texts"), 0), "path");
         if (text != NULL) {
             ht_buf_puts(out, " on ");
-            name(out, ht_path_base(text));
+            ht_report_name(out, ht_path_base(text));
             size_t more = json_array_size(json_object_get(e, "texts"));
             if (more > 1) {
                 ht_buf_printf(out, " and %zu more", more - 1);
@@ -464,9 +464,9 @@ void ht_report_page(const struct ht_report *report, struct ht_buf *out) {
     summary_table(report, out);
     figures(report, out);
     text_table(report, out);
-    tensors(report, out);
+    ht_report_tensors(report, out);
     provenance(report, out);
-    ht_buf_printf(out, "</main>\n<footer>Made by halftone %s from %zu records. The page loads nothing from the "
+    ht_buf_printf(out, "</main>\n<footer>Made by halftone %s from %zu %s. The page loads nothing from the "
                        "network.</footer>\n<script>%s</script>\n</body>\n</html>\n", ht_version(), report->n_records,
-                  ht_report_script);
+                  report->n_records == 1 ? "record" : "records", ht_report_script);
 }

@@ -1,0 +1,52 @@
+/* The record beside the output: OUTPUT.record.json, and the same as a page, OUTPUT.record.html. */
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "flow/flow.h"
+#include "flow/flow_paths.h"
+#include "flow/quantize/quantize.h"
+
+static char *with_suffix(const char *output, const char *suffix) {
+    size_t len = strlen(output);
+    while (len > 1 && output[len - 1] == '/') { /* of a folder */
+        len--;
+    }
+    size_t room = len + strlen(suffix) + 1;
+    char *path = ht_mem_alloc(room);
+    if (path != NULL) {
+        snprintf(path, room, "%.*s%s", (int)len, output, suffix);
+    }
+    return path;
+}
+
+static ht_status write_both(struct ht_context *ctx, const struct ht_quant_job *j, const char *record, ht_err *err) {
+    char *json = with_suffix(j->o->output, HT_RECORD_JSON), *html = with_suffix(j->o->output, HT_RECORD_HTML);
+    char name[256], title[400];
+    const char *const inputs[] = {json};
+    struct ht_buf text;
+    ht_status status;
+    ht_buf_init(&text, 0);
+    ht_buf_puts(&text, record);
+    ht_buf_putc(&text, '\n');
+    ht_flow_base_name(j->o->output, name, sizeof name);
+    snprintf(title, sizeof title, "%s, %s", name, j->recipe.name);
+    if (json == NULL || html == NULL || !ht_buf_ok(&text)) {
+        status = ht_fail_nomem(err, strlen(j->o->output));
+    } else {
+        status = ht_write_file(json, text.data, text.len, true, err);
+        status = status == HT_OK ? ht_flow_report(ctx, title, inputs, 1, html, true, NULL, err) : status;
+    }
+    ht_buf_deinit(&text);
+    ht_mem_free(json);
+    ht_mem_free(html);
+    return status;
+}
+
+void ht_quant_write_records(struct ht_context *ctx, const struct ht_quant_job *j, const char *record) {
+    ht_err err = {0};
+    if (write_both(ctx, j, record, &err) != HT_OK) {
+        ht_log(ctx, HT_LOG_WARN, "the output is complete, but its record could not be written: %s", err.msg);
+    }
+}

@@ -1,0 +1,28 @@
+# The record beside the output: the same JSON as on stdout, and a page; --no-record, --dry-run; a place that cannot be written.
+. "$(dirname "$0")/../lib.sh"
+t 0 quantize "$tiny" -o a.gguf --format q4_0 --json
+json 'd["record_files"] == ["a.gguf.record.json", "a.gguf.record.html"]'
+check cmp -s .out a.gguf.record.json
+check grep -q '<title>a.gguf, rtn</title>' a.gguf.record.html
+t 0 report a.gguf.record.json -o again.html
+# A folder's stand beside it, also with a slash behind its name.
+t 0 quantize "$tiny" -o b/ --method gptq --format int4:g64 --calib "$story" --calib-tokens 256 --ctx 64
+out 'record: b.record.json and b.record.html beside it'
+check [ -s b.record.json ]
+check grep -q '35 matrices, one after the other: squared error of their outputs 0\.' b.record.html
+check grep -q 'outputs against rounding to nearest' b.record.html
+check [ "$(find b -name '*record*' | wc -l)" = 0 ]
+t 0 verify b
+t 0 quantize "$tiny" -o c.gguf --format q4_0 --no-record
+not_out record
+check [ ! -e c.gguf.record.json ]
+t 0 quantize "$tiny" -o d.gguf --format q4_0 --dry-run
+check [ ! -e d.gguf.record.json ]
+# The output stands, whatever becomes of its record.
+mkdir e.gguf.record.json
+t 0 quantize "$tiny" -o e.gguf --format q4_0
+err 'the output is complete, but its record could not be written'
+t 0 verify e.gguf
+t 0 quantize "$tiny" --method smoothquant --calib "$story" --dry-run
+out 'would write tiny-quantized'
+finish
