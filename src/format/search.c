@@ -9,20 +9,23 @@
 /* The metric, the one place that says what "error" means to every encoder. h is the importance that the caller
  * gives (mean square of the input channel, the diagonal of the layer's Hessian), 1 without; s2 the mean of x * x:
  *
- *     w = h * (s2 + x * x)^p
+ *     w = h * (c * s2 + x * x)^p        c 1; eight codes with importance: 1.25
  *
  * The second factor asks for more care with large weights. With coarse grids, errors are large and go together with
  * those of their neighbours, and models answer better so; with fine ones h alone is as good or better. A table of
  * levels lies closer where weights are many and needs no such help. Measured as divergence from the 16-bit model:
  * docs/measurements/encoders.md and quantize.md. */
-enum metric { POWER_0, POWER_QUARTER, POWER_HALF };
+enum metric { POWER_0, POWER_QUARTER, POWER_HALF, POWER_HALF_FLAT };
 
 static enum metric metric_of(const struct ht_grid_spec *spec, int weighted) {
     int codes = spec->hi - spec->lo + 1;
     if (codes >= 32 || spec->plain_error || (weighted && spec->levels && !spec->lattice)) {
         return POWER_0;
     }
-    return weighted && codes == 16 && !spec->lattice ? POWER_QUARTER : POWER_HALF;
+    if (!weighted || spec->lattice) {
+        return POWER_HALF;
+    }
+    return codes == 16 ? POWER_QUARTER : codes == 8 ? POWER_HALF_FLAT : POWER_HALF;
 }
 
 HT_INLINE void apply_metric(float *w, const float *x, const float *weight, float factor, int n, enum metric metric) {
@@ -41,7 +44,7 @@ HT_INLINE void apply_metric(float *w, const float *x, const float *weight, float
     for (int l = 0; l < 16; l++) {
         s2 += sum[l];
     }
-    s2 /= (float)n;
+    s2 *= (metric == POWER_HALF_FLAT ? 1.25f : 1.0f) / (float)n;
     for (int i = 0; i < n; i++) {
         w[i] = sqrtf(s2 + x[i] * x[i]);
     }
