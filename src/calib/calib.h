@@ -91,6 +91,9 @@ ht_status ht_calib_layers_collect(struct ht_calib_layers *layers, int32_t layer,
 const struct ht_calib_gram *ht_calib_layers_gram(const struct ht_calib_layers *layers, const struct ht_linear *linear);
 /* The same with everything that options.needs asked for; NULL: collect saw no such linear. */
 const struct ht_stats *ht_calib_layers_stats(const struct ht_calib_layers *layers, const struct ht_linear *linear);
+/* The input of this linear, and of those that share it, was divided by s [cols], none of them 0: all that collect saw
+ * becomes what it would see now. */
+void ht_calib_layers_divide(struct ht_calib_layers *layers, const struct ht_linear *linear, const float *s);
 /* The unquantized stream goes on behind the layer, with its present weights: before they are replaced. Nothing without
  * HT_NEEDS_CROSS. */
 ht_status ht_calib_layers_advance_float(struct ht_calib_layers *layers, int32_t layer, ht_err *err);

@@ -34,6 +34,8 @@ struct ht_calib_layers {
     int n_inputs;
     const float *last;   /* the input in work: linears that read it next share its sums */
     struct ht_map index; /* linear's name -> input */
+    void *scratch;       /* of ht_syrk, for the widest input so far */
+    uint64_t scratch_bytes;
     bool is_float;       /* the unquantized stream is running: its inputs are kept for the cross moments */
     float *kept[MAX_INPUTS]; /* [window, cols] of the window in work */
     float *moved;        /* [window, cols] inputs as the codes see them, and [cols] */
@@ -192,6 +194,22 @@ static ht_status behind_front(struct ht_calib_layers *l, const struct ht_linear 
     return HT_OK;
 }
 
+/* The lower triangle: finish_input mirrors it. */
+static ht_status add_gram(struct ht_calib_layers *l, struct input *in, const float *x, size_t n, ht_err *err) {
+    uint64_t cols = in->gram.cols, bytes = ht_syrk_scratch_bytes(n, cols);
+    if (bytes > l->scratch_bytes) {
+        ht_mem_free_aligned(l->scratch);
+        l->scratch_bytes = bytes;
+        l->scratch = ht_mem_alloc_aligned(1, bytes);
+        if (l->scratch == NULL) {
+            l->scratch_bytes = 0;
+            return ht_fail_nomem(err, bytes);
+        }
+    }
+    ht_syrk(l->ctx->pool, x, cols, n, cols, in->gram.h, cols, l->scratch);
+    return HT_OK;
+}
+
 static ht_status add(struct ht_calib_layers *l, uint64_t i, const float *x, size_t n, ht_err *err) {
     struct input *in = &l->inputs[i];
     HT_TRY(behind_front(l, in->owner, &x, n, err));
@@ -210,7 +228,7 @@ static ht_status add(struct ht_calib_layers *l, uint64_t i, const float *x, size
         HT_TRY(add_cross(l, in, l->kept[i], x, n, err));
     }
     in->gram.tokens += n;
-    return in->gram.h != NULL ? ht_dense_gram(l->ctx->pool, x, n, in->gram.cols, in->gram.h, err) : HT_OK;
+    return in->gram.h != NULL ? add_gram(l, in, x, n, err) : HT_OK;
 }
 
 /* Linears that read one vector come one after the other with the same x. */
@@ -245,18 +263,21 @@ struct stream {
     struct ht_calib_layers *l;
     struct ht_run *run;
     int32_t layer;
-    float *out; /* [window, C] */
 };
 
-/* One window of one stream through the layer. keep: the hidden states become those behind it. */
+/* One window of one stream through the layer. keep: the hidden states become those behind it; else only the inputs
+ * of its linears are wanted. */
 static ht_status run_window(const struct stream *s, uint64_t i, bool is_float, bool keep, ht_err *err) {
     struct ht_calib_layers *l = s->l;
     const struct ht_calib_windows *w = l->windows;
     uint64_t n = w->window * l->width;
     float *hidden = (is_float ? l->hidden_float : l->hidden) + i * n;
     l->is_float = is_float;
-    memcpy(s->out, hidden, n * sizeof *s->out);
-    ht_run_layer(s->run, s->layer, w->ids + i * w->window, w->window, keep ? hidden : s->out);
+    if (keep) {
+        ht_run_layer(s->run, s->layer, w->ids + i * w->window, w->window, hidden);
+    } else {
+        ht_run_layer_inputs(s->run, s->layer, w->ids + i * w->window, w->window, hidden);
+    }
     const struct ht_spill *spill = &l->spill[is_float];
     if (spill->data != NULL) {
         ht_spill_drop(spill, i * n * sizeof(float), n * sizeof(float));
@@ -275,9 +296,8 @@ static ht_status run_layer(struct ht_calib_layers *l, int32_t layer, enum pass p
     struct ht_run_options options = {.ctx = w->window, .batch = w->window, .math = l->options.math,
                                      .f32_cache = l->options.math == HT_MATH_EXACT,
                                      .hook = collect ? on_linear : NULL, .hook_user = l};
-    struct stream s = {.l = l, .layer = layer, .out = ht_mem_alloc_aligned(w->window, l->width * sizeof(float))};
-    ht_status status = s.out == NULL ? ht_fail_nomem(err, w->window * l->width * sizeof(float))
-                                     : ht_run_new(l->ctx->pool, l->model, &options, &s.run, err);
+    struct stream s = {.l = l, .layer = layer};
+    ht_status status = ht_run_new(l->ctx->pool, l->model, &options, &s.run, err);
     for (uint64_t i = 0; status == HT_OK && i < w->n; i++) {
         if (pass == PASS_ADVANCE_FLOAT || (collect && l->hidden_float != NULL)) {
             status = run_window(&s, i, true, !collect, err);
@@ -287,7 +307,6 @@ static ht_status run_layer(struct ht_calib_layers *l, int32_t layer, enum pass p
         }
     }
     ht_run_free(s.run);
-    ht_mem_free_aligned(s.out);
     return status;
 }
 
@@ -298,16 +317,29 @@ static ht_status damaged(const struct input *in, uint64_t j, ht_err *err) {
                    (unsigned long long)j);
 }
 
+/* The mean of the lower triangle, in both. */
+static ht_status finish_gram(struct input *in, float scale, ht_err *err) {
+    uint64_t cols = in->gram.cols;
+    float *h = in->gram.h;
+    for (uint64_t i = 0; i < cols; i++) {
+        for (uint64_t j = 0; j <= i; j++) {
+            h[i * cols + j] *= scale;
+            if (!isfinite(h[i * cols + j])) {
+                return damaged(in, j, err);
+            }
+        }
+    }
+    ht_dense_mirror(h, cols);
+    return HT_OK;
+}
+
 /* Sums become means, and stats the views of them. */
 static ht_status finish_input(struct input *in, ht_err *err) {
     struct ht_calib_gram *g = &in->gram;
     uint64_t cols = g->cols, tokens = g->tokens;
     float scale = 1.0f / (float)tokens;
-    for (uint64_t j = 0; g->h != NULL && j < cols * cols; j++) {
-        g->h[j] *= scale;
-        if (!isfinite(g->h[j])) {
-            return damaged(in, j % cols, err);
-        }
+    if (g->h != NULL) {
+        HT_TRY(finish_gram(in, scale, err));
     }
     for (uint64_t j = 0; in->cross != NULL && j < cols * cols; j++) {
         in->cross[j] *= scale;
@@ -356,6 +388,39 @@ const struct ht_stats *ht_calib_layers_stats(const struct ht_calib_layers *l, co
 const struct ht_calib_gram *ht_calib_layers_gram(const struct ht_calib_layers *l, const struct ht_linear *linear) {
     uint64_t i;
     return ht_map_get_str(&l->index, linear->name, &i) ? &l->inputs[i].gram : NULL;
+}
+
+/* a [cols, cols]: element (i, j) over s_i s_j. */
+static void divide_both(float *a, const float *s, uint64_t cols) {
+    for (uint64_t i = 0; a != NULL && i < cols; i++) {
+        for (uint64_t j = 0; j < cols; j++) {
+            a[i * cols + j] /= s[i] * s[j];
+        }
+    }
+}
+
+void ht_calib_layers_divide(struct ht_calib_layers *l, const struct ht_linear *linear, const float *s) {
+    uint64_t i;
+    if (!ht_map_get_str(&l->index, linear->name, &i)) {
+        return;
+    }
+    struct input *in = &l->inputs[i];
+    uint64_t cols = in->gram.cols;
+    divide_both(in->gram.h, s, cols);
+    divide_both(in->cross, s, cols);
+    for (uint64_t j = 0; in->sums != NULL && j < cols; j++) {
+        float *absmax = in->room + j, *min = absmax + cols, *max = min + cols, *square = max + cols;
+        float *magnitude = square + cols, *mean = magnitude + cols, a = *min / s[j], b = *max / s[j];
+        *absmax /= fabsf(s[j]);
+        *min = a < b ? a : b;
+        *max = a < b ? b : a;
+        *square /= s[j] * s[j];
+        *magnitude /= fabsf(s[j]);
+        *mean /= s[j];
+    }
+    for (uint64_t j = 0; in->sample != NULL && j < in->stats.n_sample * cols; j++) {
+        in->sample[j] /= s[j % cols];
+    }
 }
 
 ht_status ht_calib_layers_advance(struct ht_calib_layers *l, int32_t layer, ht_err *err) {
@@ -449,6 +514,7 @@ void ht_calib_layers_free(struct ht_calib_layers *l) {
     if (l != NULL) {
         drop_inputs(l);
         ht_mem_free_aligned(l->moved);
+        ht_mem_free_aligned(l->scratch);
         ht_map_deinit(&l->index);
         for (int i = 0; i < 2; i++) {
             float *hidden = i == 0 ? l->hidden : l->hidden_float;

@@ -47,5 +47,7 @@ uint64_t ht_run_kv_bytes(const struct ht_qtensor *shape);
 
 /* Runs one step on rows [row0, row0 + n_rows) of its buffers. */
 void ht_run_step(struct ht_run *run, const struct ht_step *step);
+/* Hands the step's input to the hook; the step is one of a linear. */
+void ht_run_step_input(struct ht_run *run, const struct ht_step *step);
 
 #endif

@@ -330,22 +330,39 @@ ht_status ht_run_feed_each(struct ht_run *run, const int32_t *ids, size_t n, siz
     return feed(run, ids, &sink, err);
 }
 
-void ht_run_layer(struct ht_run *run, int32_t layer, const int32_t *ids, size_t n, float *hidden) {
+/* The steps of one layer before step `end`; only the input of that one, when it is a linear of the layer. */
+static void layer_steps(struct ht_run *run, int32_t layer, const int32_t *ids, size_t n, const float *hidden,
+                        size_t end) {
     const struct ht_plan *plan = &run->model->plan;
     uint32_t pos = run->pos;
-    size_t bytes = n * ht_act_width(run->model, HT_ACT_RESIDUAL) * sizeof *hidden;
     run->ids = ids;
     run->n_tokens = n;
     run->row0 = 0;
     run->n_rows = n;
     run->pos = 0;
     ht_rope_angles(run->model->rope_inv_freq, run->model->hp.rope_dim / 2, 0, n, run->angles);
-    memcpy(run->acts[HT_ACT_RESIDUAL], hidden, bytes);
-    for (size_t i = 0; i < plan->n_body; i++) {
+    memcpy(run->acts[HT_ACT_RESIDUAL], hidden, n * ht_act_width(run->model, HT_ACT_RESIDUAL) * sizeof *hidden);
+    for (size_t i = 0; i < end; i++) {
         if (plan->steps[i].layer == layer) {
             ht_run_step(run, &plan->steps[i]);
         }
     }
-    memcpy(hidden, run->acts[HT_ACT_RESIDUAL], bytes);
+    if (end < plan->n_body) {
+        ht_run_step_input(run, &plan->steps[end]);
+    }
     run->pos = pos;
+}
+
+void ht_run_layer(struct ht_run *run, int32_t layer, const int32_t *ids, size_t n, float *hidden) {
+    layer_steps(run, layer, ids, n, hidden, run->model->plan.n_body);
+    memcpy(hidden, run->acts[HT_ACT_RESIDUAL], n * ht_act_width(run->model, HT_ACT_RESIDUAL) * sizeof *hidden);
+}
+
+void ht_run_layer_inputs(struct ht_run *run, int32_t layer, const int32_t *ids, size_t n, const float *hidden) {
+    const struct ht_plan *plan = &run->model->plan;
+    size_t last = plan->n_body;
+    for (size_t i = 0; i < plan->n_body; i++) {
+        last = plan->steps[i].layer == layer && plan->steps[i].linear != NULL ? i : last;
+    }
+    layer_steps(run, layer, ids, n, hidden, last);
 }

@@ -64,5 +64,8 @@ ht_status ht_run_feed_each(struct ht_run *run, const int32_t *ids, size_t n, siz
  * residual before it and becomes that behind it. Layer -1 is the embedding of ids. The cache of other layers and
  * the position stay as they are. Calibration takes all of its text through one layer before it turns to the next. */
 void ht_run_layer(struct ht_run *run, int32_t layer, const int32_t *ids, size_t n, float *hidden);
+/* The same as far as the input of the layer's last linear, which the hook still gets: what lies behind it, and that
+ * linear itself, is not computed. */
+void ht_run_layer_inputs(struct ht_run *run, int32_t layer, const int32_t *ids, size_t n, const float *hidden);
 
 #endif

@@ -236,6 +236,13 @@ static void (*const step_fns[HT_STEPS])(const struct job *j) = {
     [HT_STEP_ATTEND] = run_attend, [HT_STEP_GATE] = run_gate,     [HT_STEP_ADD] = run_add,
 };
 
+void ht_run_step_input(struct ht_run *run, const struct ht_step *step) {
+    if (run->options.hook != NULL) {
+        run->options.hook(run->options.hook_user, step->linear,
+                          rows_of(run, step->in, ht_act_width(run->model, step->in)), run->n_rows);
+    }
+}
+
 void ht_run_step(struct ht_run *run, const struct ht_step *step) {
     struct job j = {.run = run, .step = step};
     j.in_width = ht_act_width(run->model, step->in);

@@ -28,13 +28,18 @@ static ht_status scale_site(struct ht_fold_job *job, const struct ht_foldsite *s
     if (n == 0) {
         return HT_OK; /* this layer has no such site */
     }
-    float *s = ht_mem_alloc_array(n, sizeof *s);
+    uint64_t inputs = ht_fold_inputs(job->block, site);
+    float *s = ht_mem_alloc_array(n + inputs, sizeof *s);
     if (s == NULL) {
-        return ht_fail_nomem(err, n * sizeof *s);
+        return ht_fail_nomem(err, (n + inputs) * sizeof *s);
     }
     ht_status status = factors(job, site, choice, s, &report, err);
     if (status == HT_OK) {
         status = ht_fold_scale(job->block, site, s, err);
+    }
+    if (status == HT_OK) {
+        ht_fold_widen(job->block, site, s, s + n);
+        job->stale |= !job->divided(job->ctx, site, s + n);
     }
     ht_mem_free(s);
     job->n_sites++;
@@ -46,6 +51,7 @@ static ht_status scale_site(struct ht_fold_job *job, const struct ht_foldsite *s
  */
 static ht_status scale_sites(struct ht_fold_job *job, const struct ht_choice *choice, bool norms,
                              bool matrices, site_fn *factors, ht_err *err) {
+    job->stale = false;
     for (const struct ht_foldsite *site = job->sites; site != NULL && site->name != NULL; site++) {
         bool inside = site->span == HT_FOLD_CHANNELS || site->span == HT_FOLD_HEADS;
         bool norm = !ht_role_quantizable(site->producers[0]);
@@ -85,15 +91,30 @@ struct trial {
     struct ht_place_recipe how; /* of the role in work */
 };
 
+#define DECODE_ROWS 16u
+
+struct decoding {
+    const struct ht_job *job;
+    float *out, *scratch; /* scratch [threads, cols] */
+};
+
+static void decode_task(void *ctx, size_t task, int thread) {
+    const struct decoding *d = ctx;
+    uint64_t row = task * DECODE_ROWS, cols = d->job->cols;
+    uint64_t n = d->job->rows - row < DECODE_ROWS ? d->job->rows - row : DECODE_ROWS;
+    ht_job_decode(d->job, row, n, d->out + row * cols, d->scratch + (uint64_t)thread * cols);
+}
+
 /* x [rows, cols] through the grid of the role, by the job of one linear without its feedback. */
 static ht_status try_weights(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,
                              const float *s, float *out, ht_err *err) {
     struct trial *t = ctx;
     const struct ht_stats *seen = t->job->stats(t->job->ctx, role);
     struct ht_stats stats = {.cols = cols, .tokens = seen != NULL ? seen->tokens : 0};
-    float *square = ht_mem_alloc_array(2 * cols, sizeof *square);
+    uint64_t threads = (uint64_t)ht_pool_threads(t->job->pool);
+    float *square = ht_mem_alloc_array((1 + threads) * cols, sizeof *square);
     if (square == NULL) {
-        return ht_fail_nomem(err, 2 * cols * sizeof *square);
+        return ht_fail_nomem(err, (1 + threads) * cols * sizeof *square);
     }
     if (seen != NULL && (seen->mean_square != NULL || seen->gram != NULL)) {
         for (uint64_t j = 0; j < cols; j++) { /* inputs will be divided by s */
@@ -114,7 +135,8 @@ static ht_status try_weights(void *ctx, enum ht_role role, const float *x, uint6
         status = ht_job_round_nearest(&one, NULL, err);
     }
     if (status == HT_OK) {
-        ht_job_decode(&one, 0, rows, out, square + cols);
+        struct decoding d = {&one, out, square + cols};
+        ht_pool_run(one.pool, (size_t)((rows + DECODE_ROWS - 1) / DECODE_ROWS), decode_task, &d);
     }
     ht_job_release(&one);
     ht_mem_free(square);
@@ -145,11 +167,9 @@ static uint64_t group_of(const struct ht_format *block, const struct ht_scheme *
 }
 
 ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
+    job->stale = false; /* a first step of rounding: statistics are those of the layer before it */
     struct trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
-    const struct ht_trial trial = {.weights = try_weights,
-                                   .ctx = &t,
-                                   .pool = job->pool,
-                                   .max_rows = (uint64_t)ht_choice_value(choice, "rows")};
+    const struct ht_trial trial = {.weights = try_weights, .ctx = &t, .pool = job->pool};
     for (int i = 0; i < HT_ROLES; i++) {
         enum ht_role role = (enum ht_role)i;
         const struct ht_stats *stats = job->stats(job->ctx, role);

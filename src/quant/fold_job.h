@@ -22,7 +22,10 @@ struct ht_fold_job {
     /* The grid that a linear will have: a format of the table in *block, else NULL and a scheme. */
     ht_status (*grid)(void *ctx, enum ht_role role, const struct ht_format **block, struct ht_scheme *scheme,
                       ht_err *err);
+    /* The inputs of the site's consumers were divided by s [inputs]: stats follow. False: they cannot. */
+    bool (*divided)(void *ctx, const struct ht_foldsite *site, const float *s);
     void *ctx;
+    bool stale; /* stats are not those of the block any more: true before each part, which clears it where they are */
     /* what happened, added up over sites */
     uint64_t n_sites, channels, dead, clamped, trials;
 };

@@ -112,6 +112,51 @@ static void test_streams_part(void **state) {
     end(&plain);
 }
 
+static void assert_near(const float *a, const float *b, uint64_t n, uint64_t cols, const float *scale) {
+    for (uint64_t i = 0; i < n; i++) {
+        double size = n == cols ? scale[i] : n == cols * cols ? sqrt((double)scale[i / cols] * scale[i % cols]) : 1;
+        assert_true(fabs((double)a[i] - b[i]) <= 1e-4 * fmax(size, fabs((double)b[i])));
+    }
+}
+
+/* A norm's weights over s: what was collected before, divided, is what is collected then. */
+static void test_divided(void **state) {
+    (void)state;
+    need_tiny();
+    ht_err err = {0};
+    struct layers a, b;
+    unsigned needs = ALL & ~(unsigned)HT_NEEDS_GRAD;
+    start(&a, 2, needs, NULL);
+    start(&b, 2, needs, NULL);
+    ASSERT_OK(ht_calib_layers_collect(a.l, 0, &err), &err);
+    const struct ht_stats *x = ht_calib_layers_stats(a.l, a.model->layers[0].linears[HT_ROLE_ATTN_K]);
+    uint64_t n = x->cols;
+    float *s = ht_mem_alloc_array(n, sizeof *s), *norm = ht_mem_alloc_array(n, sizeof *norm);
+    assert_true(s != NULL && norm != NULL);
+    const float *weights = b.model->layers[0].vectors[HT_ROLE_ATTN_NORM];
+    for (uint64_t j = 0; j < n; j++) {
+        s[j] = (j % 7 == 0 ? -0.5f : 0.5f) * (float)(1 + j % 5);
+        norm[j] = weights[j] / s[j];
+    }
+    memcpy((float *)(uintptr_t)weights, norm, n * sizeof *norm); /* steps of the plan point there, too */
+    ht_calib_layers_divide(a.l, a.model->layers[0].linears[HT_ROLE_ATTN_Q], s); /* which k shares */
+    ASSERT_OK(ht_calib_layers_collect(b.l, 0, &err), &err);
+    const struct ht_stats *y = ht_calib_layers_stats(b.l, b.model->layers[0].linears[HT_ROLE_ATTN_K]);
+    assert_near(x->gram, y->gram, n * n, n, y->mean_square);
+    assert_near(x->cross, y->cross, n * n, n, y->mean_square);
+    assert_near(x->mean_square, y->mean_square, n, n, y->mean_square);
+    assert_near(x->mean_abs, y->mean_abs, n, n, y->mean_abs);
+    assert_near(x->mean, y->mean, n, n, y->mean_abs);
+    assert_near(x->absmax, y->absmax, n, n, y->absmax);
+    assert_near(x->min, y->min, n, n, y->absmax);
+    assert_near(x->max, y->max, n, n, y->absmax);
+    assert_near(x->sample, y->sample, TOKENS * n, n, NULL);
+    ht_mem_free(norm);
+    ht_mem_free(s);
+    end(&a);
+    end(&b);
+}
+
 static void test_threads_and_files_do_not_matter(void **state) {
     (void)state;
     need_tiny();
@@ -182,6 +227,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_statistic),
         cmocka_unit_test(test_streams_part),
+        cmocka_unit_test(test_divided),
         cmocka_unit_test(test_threads_and_files_do_not_matter),
         cmocka_unit_test(test_append_goes_on),
     };

@@ -10,6 +10,7 @@
  * Memory: one layer in f32 where transforms want it, its statistics, one linear, and the hidden states of the
  * text. At the end the work file is mapped, and the tensors of the plan point into it. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/cpu.h"
@@ -291,8 +292,46 @@ static ht_status keep_vectors(struct blocks *b, struct ht_work *work, int32_t la
     return HT_OK;
 }
 
+/* Consumers of a site share one input: what was seen of it is divided once. False: what they read passes something in
+ * front of them first. */
+static bool stats_divided(void *ctx, const struct ht_foldsite *site, const float *s) {
+    const struct stats_at *at = ctx;
+    const struct ht_stats *done = NULL;
+    for (const enum ht_role *role = site->consumers; *role != HT_ROLE_OTHER; role++) {
+        const struct ht_stats *stats = stats_of(ctx, *role);
+        if (at->b->fronts[*role].side.leaves != 0) {
+            return false;
+        }
+        if (stats != NULL && stats != done) {
+            ht_calib_layers_divide(at->b->calib, at->b->model->layers[at->layer].linears[*role], s);
+            done = stats;
+        }
+    }
+    return true;
+}
+
+/* What is needed of calibration behind the first n transforms of the weights. */
+static unsigned needs_behind(const struct ht_recipe *recipe, size_t n) {
+    struct ht_recipe rest = *recipe;
+    struct ht_place_recipe *w = &rest.places[HT_PLACE_WEIGHTS];
+    w->n_transforms -= n;
+    memmove(w->transforms, w->transforms + n, w->n_transforms * sizeof *w->transforms);
+    return ht_recipe_needs(&rest);
+}
+
 static ht_status collect(struct blocks *b, int32_t layer, ht_err *err) {
     return b->calib != NULL ? ht_calib_layers_collect(b->calib, layer, err) : HT_OK;
+}
+
+/* Inputs are others now, behind the first n transforms. */
+static ht_status collect_again(struct blocks *b, int32_t layer, size_t n, ht_err *err) {
+    unsigned needs = needs_behind(&b->job->recipe, n);
+    if ((needs & HT_NEEDS_CROSS) != 0) {
+        return ht_fail(err, HT_UNSUPPORTED, "drift", HT_NO_POS, "the unquantized model's hidden states cannot follow "
+                       "transform %s; leave calibration.drift out",
+                       b->job->recipe.places[HT_PLACE_WEIGHTS].transforms[n - 1].part->name);
+    }
+    return needs != HT_NEEDS_NOTHING ? collect(b, layer, err) : HT_OK;
 }
 
 static bool needs_nothing(const struct ht_choice *c) {
@@ -326,6 +365,7 @@ static ht_status transform(struct blocks *b, int32_t layer, bool early, ht_err *
                                .recipe = &b->job->recipe,
                                .stats = stats_of,
                                .grid = grid_of,
+                               .divided = stats_divided,
                                .ctx = &at};
     size_t from = 0, to = w->n_transforms;
     while (from < w->n_transforms && needs_nothing(&w->transforms[from])) {
@@ -342,10 +382,11 @@ static ht_status transform(struct blocks *b, int32_t layer, bool early, ht_err *
         if (b->block.layer != layer || b->block.n_heads == 0) {
             HT_TRY(ht_fold_view_take(b->ctx->pool, b->model, layer, &b->block, err));
         }
+        fold.stale = true; /* unless the part knows better */
         HT_TRY(w->transforms[i].part->fold(&fold, &w->transforms[i], err));
         HT_TRY(put_layer(b, layer, err));
-        if (!early) {
-            HT_TRY(collect(b, layer, err)); /* inputs are others now */
+        if (!early && fold.stale) {
+            HT_TRY(collect_again(b, layer, i + 1, err));
         }
     }
     b->job->folded_sites += fold.n_sites;

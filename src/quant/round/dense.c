@@ -23,71 +23,30 @@ void ht_dense_product(struct ht_pool *pool, const float *a, uint64_t m, uint64_t
 
 /* ---- x^T x ------------------------------------------------------------------------------------------------ */
 
-#define GRAM_COLS 256u /* columns of h at a time: only what lies on and below the diagonal is computed */
+#define MIRROR 32u /* squares of this side: whole cache lines of both triangles */
 
-struct gram {
-    const float *x;
-    float *xt, *y, *h;
-    uint64_t n, cols, from, width;
-};
-
-static void transpose_task(void *ctx, size_t task, int thread) {
-    (void)thread;
-    const struct gram *g = ctx;
-    for (uint64_t j = task * 16; j < g->cols && j < task * 16 + 16; j++) {
-        for (uint64_t t = 0; t < g->n; t++) {
-            g->xt[j * g->n + t] = g->x[t * g->cols + j];
-        }
-    }
-}
-
-/* Rows from g->from on of the products y [cols - from, width] go to h and, mirrored, above its diagonal. */
-static void add_task(void *ctx, size_t task, int thread) {
-    (void)thread;
-    const struct gram *g = ctx;
-    for (uint64_t r = task * 64; r < g->cols - g->from && r < task * 64 + 64; r++) {
-        float *row = g->h + (g->from + r) * g->cols + g->from;
-        for (uint64_t j = 0; j < g->width; j++) {
-            row[j] += g->y[r * g->width + j];
-        }
-    }
-}
-
-static void mirror_task(void *ctx, size_t task, int thread) {
-    (void)thread;
-    const struct gram *g = ctx;
-    for (uint64_t i = task * 64; i < g->cols && i < task * 64 + 64; i++) {
-        for (uint64_t j = i + 1; j < g->cols; j++) {
-            g->h[i * g->cols + j] = g->h[j * g->cols + i];
+void ht_dense_mirror(float *h, uint64_t n) {
+    for (uint64_t row = 0; row < n; row += MIRROR) {
+        for (uint64_t col = 0; col <= row; col += MIRROR) {
+            for (uint64_t i = row; i < n && i < row + MIRROR; i++) {
+                for (uint64_t j = col; j < i && j < col + MIRROR; j++) {
+                    h[j * n + i] = h[i * n + j];
+                }
+            }
         }
     }
 }
 
 ht_status ht_dense_gram(struct ht_pool *pool, const float *x, uint64_t n, uint64_t cols, float *h, ht_err *err) {
-    int threads = ht_pool_threads(pool);
-    struct gram g = {.x = x, .h = h, .n = n, .cols = cols};
-    uint64_t width = cols < GRAM_COLS ? cols : GRAM_COLS;
-    void *scratch = ht_mem_alloc_aligned(ht_dense_scratch_bytes(cols, n, width, threads), 1);
-    g.xt = ht_mem_alloc_aligned(cols * n, sizeof *g.xt);
-    g.y = ht_mem_alloc_aligned(cols * width, sizeof *g.y);
-    ht_status status = HT_OK;
-    if (scratch == NULL || g.xt == NULL || g.y == NULL) {
-        status = ht_fail_nomem(err, cols * (n + width) * sizeof *g.xt);
-        goto done;
+    uint64_t bytes = ht_syrk_scratch_bytes(n, cols);
+    void *scratch = ht_mem_alloc_aligned(1, bytes);
+    if (scratch == NULL) {
+        return ht_fail_nomem(err, bytes);
     }
-    ht_pool_run(pool, (cols + 15) / 16, transpose_task, &g);
-    for (g.from = 0; g.from < cols; g.from += GRAM_COLS) {
-        g.width = cols - g.from < GRAM_COLS ? cols - g.from : GRAM_COLS;
-        const float *from = g.xt + g.from * n;
-        ht_dense_product(pool, from, cols - g.from, n, from, n, g.width, g.y, scratch);
-        ht_pool_run(pool, (cols - g.from + 63) / 64, add_task, &g);
-    }
-    ht_pool_run(pool, (cols + 63) / 64, mirror_task, &g);
-done:
-    ht_mem_free_aligned(g.y);
-    ht_mem_free_aligned(g.xt);
+    ht_syrk(pool, x, cols, n, cols, h, cols, scratch);
+    ht_dense_mirror(h, cols);
     ht_mem_free_aligned(scratch);
-    return status;
+    return HT_OK;
 }
 
 /* ---- Cholesky --------------------------------------------------------------------------------------------- */

@@ -14,6 +14,9 @@ size_t ht_dense_scratch_bytes(uint64_t m, uint64_t k, uint64_t n, int threads);
 /* h [cols, cols] += x^T x over x [n, cols], full and symmetric. HT_NOMEM. */
 ht_status ht_dense_gram(struct ht_pool *pool, const float *x, uint64_t n, uint64_t cols, float *h, ht_err *err);
 
+/* What lies below the diagonal of h [n, n] stands above it, too. */
+void ht_dense_mirror(float *h, uint64_t n);
+
 /* In place: the lower triangle of a [n, n] (positive definite, row-major, lower triangle read) becomes L with
  * a = L L^T; the upper triangle is left as it was. *pivot: n, or the row whose pivot was not positive.
  * HT_NOMEM. */

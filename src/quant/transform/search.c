@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernel/kernel.h"
 #include "quant/transform/transform_impl.h"
 
 ht_status ht_transform_magnitude(const struct ht_fold_block *block, const struct ht_foldsite *site,
@@ -103,16 +104,31 @@ struct clip {
     double *best;      /* [rows, n_groups] its loss */
     double *first;     /* [rows, n_groups] loss without a cut */
     float *w;          /* [rows, cols] cut weights */
+    char *room;        /* [threads, thread_bytes]: errors and products [JUDGE_ROWS, group], scratch of ht_product */
+    uint64_t thread_bytes;
 };
 
 #define CLIP_ROWS 16u
+#define JUDGE_ROWS 192u
+
+static uint64_t group_cols(const struct clip *c, uint64_t from) {
+    return c->m->cols - from < c->group ? c->m->cols - from : c->group;
+}
 
 static float reach(const float *w, uint64_t n) {
     float most = 0;
     for (uint64_t i = 0; i < n; i++) {
-        most = fmaxf(most, fabsf(w[i]));
+        float a = fabsf(w[i]);
+        most = a > most ? a : most;
     }
     return most;
+}
+
+static void cut_to(const float *w, uint64_t n, float bound, float *out) {
+    for (uint64_t i = 0; i < n; i++) {
+        float x = w[i] > -bound ? w[i] : -bound;
+        out[i] = x < bound ? x : bound;
+    }
 }
 
 static void cut_rows(void *ctx, size_t task, int thread) {
@@ -120,45 +136,42 @@ static void cut_rows(void *ctx, size_t task, int thread) {
     const struct clip *c = ctx;
     for (uint64_t r = task * CLIP_ROWS; r < c->m->rows && r < (task + 1) * CLIP_ROWS; r++) {
         for (uint64_t from = 0; from < c->m->cols; from += c->group) {
-            uint64_t len = c->m->cols - from < c->group ? c->m->cols - from : c->group;
             const float *w = c->m->w + r * c->m->cols + from;
-            float bound = reach(w, len) * c->cut;
-            for (uint64_t i = 0; i < len; i++) {
-                c->w[r * c->m->cols + from + i] = fminf(fmaxf(w[i], -bound), bound);
-            }
+            uint64_t len = group_cols(c, from);
+            cut_to(w, len, reach(w, len) * c->cut, c->w + r * c->m->cols + from);
         }
     }
 }
 
-/* e^T H e of one group. */
-static double quadratic(const struct clip *c, const float *w, const float *q, uint64_t from, uint64_t len) {
-    double sum = 0;
-    for (uint64_t i = 0; i < len; i++) {
-        const float *h = c->gram + (from + i) * c->m->cols + from;
-        double dot = 0;
-        for (uint64_t j = 0; j < len; j++) {
-            dot += (double)h[j] * ((double)q[j] - (double)w[j]);
-        }
-        sum += dot * ((double)q[i] - (double)w[i]);
-    }
-    return sum;
+static uint64_t judge_elems(const struct clip *c) {
+    return JUDGE_ROWS * ((c->group + 15) & ~15ull);
 }
 
-static void judge_rows(void *ctx, size_t task, int thread) {
-    (void)thread;
+/* e^T H e of one group in JUDGE_ROWS rows, and whether it is the least so far. Tasks: chunks of rows, then groups. */
+static void judge_task(void *ctx, size_t task, int thread) {
     const struct clip *c = ctx;
-    for (uint64_t r = task * CLIP_ROWS; r < c->m->rows && r < (task + 1) * CLIP_ROWS; r++) {
-        for (uint64_t g = 0; g < c->n_groups; g++) {
-            uint64_t from = g * c->group, len = c->m->cols - from < c->group ? c->m->cols - from : c->group;
-            uint64_t at = r * c->m->cols + from;
-            double loss = quadratic(c, c->m->w + at, c->q + at, from, len);
-            if (c->cut == 1 || loss < c->best[r * c->n_groups + g]) {
-                c->best[r * c->n_groups + g] = loss;
-                c->bounds[r * c->n_groups + g] = c->cut;
-            }
-            if (c->cut == 1) {
-                c->first[r * c->n_groups + g] = loss;
-            }
+    uint64_t row = task / c->n_groups * JUDGE_ROWS, g = task % c->n_groups, from = g * c->group;
+    uint64_t cols = c->m->cols, len = group_cols(c, from);
+    uint64_t rows = c->m->rows - row < JUDGE_ROWS ? c->m->rows - row : JUDGE_ROWS;
+    float *e = (float *)(void *)(c->room + (uint64_t)thread * c->thread_bytes), *y = e + judge_elems(c);
+    for (uint64_t r = 0; r < rows; r++) {
+        uint64_t at = (row + r) * cols + from;
+        for (uint64_t i = 0; i < len; i++) {
+            e[r * len + i] = c->q[at + i] - c->m->w[at + i];
+        }
+    }
+    struct ht_side left = {.data = e, .stride = len}, right = {.data = c->gram + from * cols + from, .stride = cols};
+    ht_product(NULL, left, right, rows, len, len, y, len, false, y + judge_elems(c));
+    for (uint64_t r = 0; r < rows; r++) {
+        uint64_t at = (row + r) * c->n_groups + g;
+        double loss = 0;
+        for (uint64_t i = 0; i < len; i++) {
+            loss += (double)e[r * len + i] * (double)y[r * len + i];
+        }
+        c->first[at] = c->cut == 1 ? loss : c->first[at];
+        if (c->cut == 1 || loss < c->best[at]) {
+            c->best[at] = loss;
+            c->bounds[at] = c->cut;
         }
     }
 }
@@ -167,14 +180,14 @@ static void take_cuts(const struct clip *c, struct ht_fold_matrix *m, struct ht_
     *report = (struct ht_transform_report){.channels = m->rows * c->n_groups, .least = 1, .most = 1, .alpha = -1};
     for (uint64_t i = 0; i < report->channels; i++) {
         uint64_t from = i % c->n_groups * c->group;
-        uint64_t len = m->cols - from < c->group ? m->cols - from : c->group;
+        uint64_t len = group_cols(c, from);
         float *w = m->w + i / c->n_groups * m->cols + from, bound = reach(w, len) * c->bounds[i];
         report->loss_before += c->first[i];
         report->loss += c->best[i];
         report->clamped += c->bounds[i] < 1;
         report->least = fminf(report->least, c->bounds[i]);
-        for (uint64_t j = 0; j < len && c->bounds[i] < 1; j++) {
-            w[j] = fminf(fmaxf(w[j], -bound), bound);
+        if (c->bounds[i] < 1) {
+            cut_to(w, len, bound, w);
         }
     }
 }
@@ -191,13 +204,19 @@ ht_status ht_transform_clip(const struct ht_trial *trial, struct ht_fold_block *
     struct clip c = {.m = m, .gram = stats->gram, .group = group == 0 || group > m->cols ? m->cols : group};
     c.n_groups = (m->cols + c.group - 1) / c.group;
     uint64_t n = m->rows * c.n_groups, tasks = (m->rows + CLIP_ROWS - 1) / CLIP_ROWS;
+    uint64_t judges = (m->rows + JUDGE_ROWS - 1) / JUDGE_ROWS * c.n_groups;
+    uint64_t threads = (uint64_t)ht_pool_threads(trial->pool);
+    c.thread_bytes = 2 * judge_elems(&c) * sizeof(float) + ht_product_scratch_bytes(JUDGE_ROWS, c.group, 1);
+    c.thread_bytes = (c.thread_bytes + 63) & ~63ull;
+    c.room = ht_mem_alloc_aligned(threads, c.thread_bytes);
     float *q = ht_mem_alloc_aligned(m->rows * m->cols, sizeof *q);
     c.w = ht_mem_alloc_aligned(m->rows * m->cols, sizeof *c.w);
     c.bounds = ht_mem_alloc_array(n, sizeof *c.bounds);
     c.best = ht_mem_alloc_array(n, sizeof *c.best);
     c.first = ht_mem_alloc_array(n, sizeof *c.first);
     ht_status status = HT_OK;
-    if (q == NULL || c.w == NULL || c.bounds == NULL || c.best == NULL || c.first == NULL) {
+    if (q == NULL || c.w == NULL || c.bounds == NULL || c.best == NULL || c.first == NULL ||
+        c.room == NULL) {
         status = ht_fail_nomem(err, (2 * m->cols + c.n_groups * 5) * m->rows * sizeof *q);
         goto done;
     }
@@ -206,13 +225,14 @@ ht_status ht_transform_clip(const struct ht_trial *trial, struct ht_fold_block *
         c.cut = 1 - (float)k / (float)grid;
         ht_pool_run(trial->pool, (size_t)tasks, cut_rows, &c);
         HT_TRY_DONE(trial->weights(trial->ctx, role, c.w, m->rows, m->cols, NULL, q, err));
-        ht_pool_run(trial->pool, (size_t)tasks, judge_rows, &c);
+        ht_pool_run(trial->pool, (size_t)judges, judge_task, &c);
     }
     take_cuts(&c, m, report);
     report->trials = grid / 2 + 1ull;
 done:
     ht_mem_free_aligned(q);
     ht_mem_free_aligned(c.w);
+    ht_mem_free_aligned(c.room);
     ht_mem_free(c.bounds);
     ht_mem_free(c.best);
     ht_mem_free(c.first);

@@ -6,6 +6,7 @@
 #include "quant/transform/transform_impl.h"
 
 #define TASK_ROWS 16u
+#define GRAM_COLS 192u /* four panels of a product */
 
 struct trial {
     const struct ht_trial *t;
@@ -13,6 +14,7 @@ struct trial {
     const float *s, *z;  /* wide or NULL */
     uint64_t rows, cols; /* in work: rows of the linear that are tried */
     uint64_t tokens;     /* of the sample; 0: by the gram */
+    uint64_t from, width; /* by the gram: the columns in work */
     float *w, *q;        /* [rows, cols] weights; what comes back */
     float *x, *xq;       /* [tokens, cols] */
     float *y, *yq;       /* by the gram: [rows, cols] E H; else [tokens, rows] each */
@@ -30,17 +32,50 @@ static void gather(const struct trial *t, const struct ht_fold_matrix *m) {
     }
 }
 
+static void scale_task(void *ctx, size_t task, int thread) {
+    (void)thread;
+    const struct trial *t = ctx;
+    for (uint64_t i = task * TASK_ROWS; i < t->rows && i < (task + 1) * TASK_ROWS; i++) {
+        for (uint64_t c = 0; c < t->cols; c++) {
+            t->y[i * t->cols + c] = t->w[i * t->cols + c] * t->s[c];
+        }
+    }
+}
+
+static void run(const struct trial *t, uint64_t rows, ht_task_fn *fn) {
+    ht_pool_run(t->t->pool, (size_t)((rows + TASK_ROWS - 1) / TASK_ROWS), fn, (void *)(uintptr_t)t);
+}
+
 /* The weights as they will be quantized; y is scratch. */
 static const float *scaled(const struct trial *t) {
     if (t->s == NULL) {
         return t->w;
     }
-    for (uint64_t i = 0; i < t->rows; i++) {
+    run(t, t->rows, scale_task);
+    return t->y;
+}
+
+/* q becomes E, what the weights lack as inputs meet them. */
+static void error_task(void *ctx, size_t task, int thread) {
+    (void)thread;
+    const struct trial *t = ctx;
+    for (uint64_t i = task * TASK_ROWS; i < t->rows && i < (task + 1) * TASK_ROWS; i++) {
         for (uint64_t c = 0; c < t->cols; c++) {
-            t->y[i * t->cols + c] = t->w[i * t->cols + c] * t->s[c];
+            float *q = &t->q[i * t->cols + c];
+            *q = (t->s != NULL ? *q / t->s[c] : *q) - t->w[i * t->cols + c];
         }
     }
-    return t->y;
+}
+
+/* The columns of y in work count twice: for H below its diagonal blocks, and above. */
+static void double_task(void *ctx, size_t task, int thread) {
+    (void)thread;
+    const struct trial *t = ctx;
+    for (uint64_t i = task * TASK_ROWS; i < t->rows && i < (task + 1) * TASK_ROWS; i++) {
+        for (uint64_t c = t->from; c < t->from + t->width; c++) {
+            t->y[i * t->cols + c] *= 2;
+        }
+    }
 }
 
 static void gram_task(void *ctx, size_t task, int thread) {
@@ -66,24 +101,31 @@ static void sample_task(void *ctx, size_t task, int thread) {
 }
 
 static double total(const struct trial *t, uint64_t rows, ht_task_fn *fn) {
-    uint64_t n = (rows + TASK_ROWS - 1) / TASK_ROWS;
     double sum = 0;
-    ht_pool_run(t->t->pool, (size_t)n, fn, (void *)(uintptr_t)t);
-    for (uint64_t i = 0; i < n; i++) {
+    run(t, rows, fn);
+    for (uint64_t i = 0; i < (rows + TASK_ROWS - 1) / TASK_ROWS; i++) {
         sum += t->sums[i];
     }
     return sum;
 }
 
-/* tr(E H E^T). */
+/* tr(E H E^T), the lower half of H in blocks of columns: those before a block count twice. */
 static double by_gram(struct trial *t) {
-    for (uint64_t i = 0; i < t->rows; i++) {
-        for (uint64_t c = 0; c < t->cols; c++) {
-            float *q = &t->q[i * t->cols + c];
-            *q = (t->s != NULL ? *q / t->s[c] : *q) - t->w[i * t->cols + c];
+    const float *h = t->stats->gram;
+    struct ht_side e = {.data = t->q, .stride = t->cols};
+    run(t, t->rows, error_task);
+    for (t->from = 0; t->from < t->cols; t->from += t->width) {
+        t->width = t->cols - t->from < GRAM_COLS ? t->cols - t->from : GRAM_COLS;
+        struct ht_side before = {.data = h + t->from * t->cols, .stride = t->cols}, own = before, e_own = e;
+        own.data += t->from;
+        e_own.data += t->from;
+        if (t->from > 0) {
+            ht_product(t->t->pool, e, before, t->rows, t->width, t->from, t->y + t->from, t->cols, false, t->scratch);
+            run(t, t->rows, double_task);
         }
+        ht_product(t->t->pool, e_own, own, t->rows, t->width, t->width, t->y + t->from, t->cols, t->from > 0,
+                   t->scratch);
     }
-    ht_dense_product(t->t->pool, t->q, t->rows, t->cols, t->stats->gram, t->cols, t->cols, t->y, t->scratch);
     return total(t, t->rows, gram_task);
 }
 
@@ -119,14 +161,14 @@ static uint64_t most(uint64_t a, uint64_t b) {
 }
 
 static ht_status allocate(struct trial *t, uint64_t rows, ht_err *err) {
-    int threads = t->t->pool != NULL ? ht_pool_threads(t->t->pool) : 1;
+    int threads = ht_pool_threads(t->t->pool);
     uint64_t wide = most(rows * t->cols, t->tokens * rows);
     t->w = ht_mem_alloc_aligned(rows * t->cols, sizeof *t->w);
     t->q = ht_mem_alloc_aligned(rows * t->cols, sizeof *t->q);
     t->y = ht_mem_alloc_aligned(wide, sizeof *t->y);
     t->sums = ht_mem_alloc_array(most(rows, t->tokens) / TASK_ROWS + 1, sizeof *t->sums);
     t->scratch = ht_mem_alloc_aligned(t->tokens != 0 ? ht_dense_scratch_bytes(t->tokens, t->cols, rows, threads)
-                                                     : ht_dense_scratch_bytes(rows, t->cols, t->cols, threads), 1);
+                                                     : ht_product_scratch_bytes(rows, t->cols, threads), 1);
     bool ok = t->w != NULL && t->q != NULL && t->y != NULL && t->sums != NULL && t->scratch != NULL;
     if (t->tokens != 0) {
         t->x = ht_mem_alloc_aligned(t->tokens * t->cols, sizeof *t->x);
