@@ -15,6 +15,7 @@
 #include "model/session.h"
 #include "quant/round/dense.h"
 #include "quant/round/round.h"
+#include "quant/soft/relax.h"
 #include "train/learn.h"
 
 enum { WINDOW = 512, TESTS = 12 };
@@ -27,7 +28,7 @@ struct bench {
     const struct ht_format *format; /* GGUF, or NULL: scheme */
     struct ht_scheme scheme;
     struct ht_learn_options learn;
-    struct ht_learn_gram_options gram;
+    struct ht_relax_options gram;
     float *exact, *real; /* hidden states [windows * WINDOW, C] of both models */
     float *target;
     size_t n; /* elements of one window */
@@ -89,7 +90,7 @@ static ht_status solve_alone(struct bench *b, struct ht_train_block *block, enum
     struct ht_learn_linear to = {role, b->format == NULL ? &r->q : NULL, b->format, r->bytes, NULL};
     ht_status status = h != NULL ? gram_of(b, block, role, h, err) : ht_fail_nomem(err, 0);
     if (status == HT_OK && strcmp(b->method, "adaround") == 0) {
-        status = ht_learn_gram(b->pool, p->w, p->rows, p->cols, h, &to, &b->gram, NULL, NULL, err);
+        status = ht_relax(b->pool, p->w, p->rows, p->cols, h, &to, &b->gram, NULL, NULL, err);
     } else if (status == HT_OK && b->format == NULL) {
         ht_qtensor_deinit(&r->q);
         status = ht_round_qtensor(b->pool, &b->scheme, p->w, p->rows, p->cols, h, &o, &r->q, &report, err);
@@ -145,10 +146,10 @@ static ht_status solve(struct bench *b, struct ht_train_block *block, ht_err *er
     }
     if (status == HT_OK) {
         double after = loss_of(b, block);
-        b->before += report.loss_nearest;
+        b->before += report.loss_start;
         b->after += after;
         printf("layer %2d  nearest %.4e  loss %.4e  best step %u  moved %llu\n", (int)block->layer,
-               report.loss_nearest, after, report.best_step, (unsigned long long)report.moved);
+               report.loss_start, after, report.best_step, (unsigned long long)report.moved);
         fflush(stdout);
     }
     return status;
@@ -265,7 +266,7 @@ int main(int argc, char **argv) {
     if (b.learn.method == HT_LEARN_SIGN) {
         b.learn.lr = b.learn.lr_range = 1.0 / (double)steps;
     }
-    ht_learn_gram_defaults(&b.gram);
+    ht_relax_defaults(&b.gram);
     b.format = ht_format_find(argv[4]);
     ht_status status = b.format != NULL ? HT_OK : ht_scheme_parse(argv[4], &b.scheme, &err);
     status = status == HT_OK ? ht_pool_new(threads > 0 ? (int)threads : ht_cpu_count(), &b.pool, &err) : status;

@@ -63,8 +63,8 @@ struct ht_calib_gram {
 struct ht_calib_layers;
 
 struct ht_calib_layers_options {
-    unsigned needs;    /* enum ht_needs: what collect sums up. HT_NEEDS_CROSS: a second stream of hidden states, of the
-                        * unquantized model, goes beside the first */
+    unsigned needs;    /* enum ht_needs: what collect sums up. HT_NEEDS_CROSS, HT_NEEDS_GRAD: a second stream of hidden
+                        * states, of the unquantized model, goes beside the first */
     uint64_t n_sample; /* HT_NEEDS_SAMPLE: at most so many vectors */
     enum ht_math math;
     const char *spill; /* hidden states lie in a file beside this path instead of in memory; NULL: memory */
@@ -81,8 +81,11 @@ ht_status ht_calib_layers_new(struct ht_context *ctx, struct ht_model *model, co
 void ht_calib_layers_free(struct ht_calib_layers *layers);
 /* Hidden states before the layer in work: [tokens, C]. */
 float *ht_calib_layers_hidden(struct ht_calib_layers *layers, uint64_t *tokens);
-/* The same of the unquantized stream; NULL without HT_NEEDS_CROSS. */
+/* The same of the unquantized stream; NULL: there is none. Behind ht_calib_layers_advance_float that is the layer's
+ * output, which learning takes for its target. */
 float *ht_calib_layers_hidden_float(struct ht_calib_layers *layers);
+/* A window of both streams is not needed soon: where they lie in a file, their pages may go. */
+void ht_calib_layers_drop(const struct ht_calib_layers *layers, uint64_t window);
 /* Runs the layer in work on all windows and collects the inputs of its linears, as their codes see them (behind what a
  * sidecar does in front); hidden states stay. HT_NUMERIC names
  * the linear whose inputs are not finite. */
@@ -94,8 +97,8 @@ const struct ht_stats *ht_calib_layers_stats(const struct ht_calib_layers *layer
 /* The input of this linear, and of those that share it, was divided by s [cols], none of them 0: all that collect saw
  * becomes what it would see now. */
 void ht_calib_layers_divide(struct ht_calib_layers *layers, const struct ht_linear *linear, const float *s);
-/* The unquantized stream goes on behind the layer, with its present weights: before they are replaced. Nothing without
- * HT_NEEDS_CROSS. */
+/* The unquantized stream goes on behind the layer, with its present weights: before they are replaced. Nothing where
+ * there is no such stream. */
 ht_status ht_calib_layers_advance_float(struct ht_calib_layers *layers, int32_t layer, ht_err *err);
 /* Hidden states become those behind the layer, with its present weights. */
 ht_status ht_calib_layers_advance(struct ht_calib_layers *layers, int32_t layer, ht_err *err);

@@ -299,7 +299,8 @@ static ht_status run_layer(struct ht_calib_layers *l, int32_t layer, enum pass p
     struct stream s = {.l = l, .layer = layer};
     ht_status status = ht_run_new(l->ctx->pool, l->model, &options, &s.run, err);
     for (uint64_t i = 0; status == HT_OK && i < w->n; i++) {
-        if (pass == PASS_ADVANCE_FLOAT || (collect && l->hidden_float != NULL)) {
+        bool cross = (l->options.needs & HT_NEEDS_CROSS) != 0;
+        if (pass == PASS_ADVANCE_FLOAT || (collect && cross)) {
             status = run_window(&s, i, true, !collect, err);
         }
         if (status == HT_OK && pass != PASS_ADVANCE_FLOAT) {
@@ -440,6 +441,15 @@ float *ht_calib_layers_hidden_float(struct ht_calib_layers *l) {
     return l->hidden_float;
 }
 
+void ht_calib_layers_drop(const struct ht_calib_layers *l, uint64_t window) {
+    uint64_t bytes = l->windows->window * l->width * sizeof(float);
+    for (int i = 0; i < 2; i++) {
+        if (l->spill[i].data != NULL) {
+            ht_spill_drop(&l->spill[i], window * bytes, bytes);
+        }
+    }
+}
+
 uint64_t ht_calib_layers_memory(const struct ht_model *model, uint64_t tokens, uint32_t window, int threads) {
     struct ht_run_options options = {.ctx = window, .batch = window, .math = HT_MATH_EXACT, .f32_cache = true};
     uint64_t kv, width = ht_act_width(model, HT_ACT_RESIDUAL), grams = 0, widest = 0;
@@ -487,7 +497,7 @@ ht_status ht_calib_layers_new_with(struct ht_context *ctx, struct ht_model *mode
     l->options.n_sample = l->options.n_sample != 0 ? l->options.n_sample : 512;
     ht_map_init(&l->index);
     ht_status status = new_hidden(l, 0, &l->hidden, err);
-    if (status == HT_OK && (options->needs & HT_NEEDS_CROSS) != 0) {
+    if (status == HT_OK && (options->needs & (HT_NEEDS_CROSS | HT_NEEDS_GRAD)) != 0) {
         status = new_hidden(l, 1, &l->hidden_float, err);
     }
     if (status == HT_OK) {

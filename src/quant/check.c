@@ -41,7 +41,7 @@ static ht_status grids_of(const char *what, const char *format, unsigned *grids,
         return ht_fail(err, HT_INVAL, what, HT_NO_POS, "no format or preset is called '%s'%s%s", format,
                        near[0] != '\0' ? "; did you mean " : "", near);
     }
-    *grids = f->kind == HT_KIND_FLOAT ? HT_GRIDS_ALL : HT_GRIDS_BLOCK;
+    *grids = f->kind == HT_KIND_FLOAT ? HT_GRIDS_ALL : f->round_vector != NULL ? HT_GRIDS_VECTOR : HT_GRIDS_BLOCK;
     return HT_OK;
 }
 
@@ -54,6 +54,12 @@ static ht_status check_part(enum ht_place place, const struct ht_choice *choice,
     if ((part->places & (1u << place)) == 0) {
         return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS, "%s part %s is not for %s",
                        ht_axis_name(part->axis), part->name, ht_place_text(place));
+    }
+    if (grids == HT_GRIDS_VECTOR && (part->grids & grids) == 0) {
+        return ht_fail(err, HT_UNSUPPORTED, ht_place_name(place), HT_NO_POS,
+                       "%s part %s decides each weight by itself, and %s stores vectors of weights; take a format such "
+                       "as q4_k or int4:g64, or round: feedback",
+                       ht_axis_name(part->axis), part->name, format);
     }
     if ((part->grids & grids) == 0) {
         bool code = grids == HT_GRIDS_CODE;
@@ -120,6 +126,38 @@ static ht_status check_place(enum ht_place place, const struct ht_place_recipe *
     return check_part(place, &p->outlier, p->format, grids, err);
 }
 
+static bool learns(const struct ht_choice *round) {
+    return round->part != NULL && (round->part->needs & HT_NEEDS_GRAD) != 0;
+}
+
+/* A layer learns as a whole: in one way, and with everything in sight that the run time will do to its matrices. */
+static ht_status check_learning(const struct ht_recipe *recipe, ht_err *err) {
+    const unsigned seen = HT_LEAVES_ACT | HT_LEAVES_ACT_SCALE | HT_LEAVES_THRESHOLD | HT_LEAVES_KV;
+    const struct ht_choice *first = learns(&recipe->places[HT_PLACE_WEIGHTS].round)
+                                        ? &recipe->places[HT_PLACE_WEIGHTS].round : NULL;
+    char text[HT_CHOICE_TEXT], other[HT_CHOICE_TEXT], more[HT_LEAVES_TEXT];
+    for (size_t i = 0; i < recipe->n_rules; i++) {
+        const struct ht_choice *c = &recipe->rules[i].round;
+        if (!learns(c)) {
+            continue;
+        }
+        first = first != NULL ? first : c;
+        if (strcmp(ht_choice_text(first, text), ht_choice_text(c, other)) != 0) {
+            return ht_fail(err, HT_INVAL, "rules", HT_NO_POS,
+                           "the matrices of a layer learn together: found round: %s and round: %s; let rules leave "
+                           "matrices out (round: nearest), or learn all in one way",
+                           text, other);
+        }
+    }
+    unsigned leaves = ht_recipe_leaves(recipe) & ~seen;
+    if (first != NULL && leaves != 0) {
+        return ht_fail(err, HT_UNSUPPORTED, "weights", HT_NO_POS,
+                       "round part %s sees the inputs' rounding but not: %s; take round: feedback for such a recipe",
+                       first->part->name, ht_leaves_text(leaves, more));
+    }
+    return HT_OK;
+}
+
 ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
     for (int i = 0; i < HT_PLACES; i++) {
         HT_TRY(check_place((enum ht_place)i, &recipe->places[i], err));
@@ -135,6 +173,7 @@ ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
         }
         HT_TRY(check_place(HT_PLACE_WEIGHTS, &p, err));
     }
+    HT_TRY(check_learning(recipe, err));
     const struct ht_recipe_calibration *c = &recipe->calibration;
     if (c->drift > 0 && !c->sequential) {
         return ht_fail(err, HT_INVAL, "calibration", HT_NO_POS,

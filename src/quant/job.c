@@ -7,6 +7,7 @@
 #include "quant/range_scheme.h"
 #include "quant/outlier/outlier.h"
 #include "quant/round/dense.h"
+#include "quant/soft/relax.h"
 #include "tensor/act.h"
 
 #define CHUNK 256u /* rows measured at once */
@@ -182,6 +183,33 @@ ht_status ht_job_round_greedy(struct ht_job *job, const struct ht_choice *choice
     o.descents = (uint32_t)ht_choice_value(choice, "descents");
     o.greedy = true;
     return feedback(job, &o, err);
+}
+
+/* ---- learning ---- */
+
+ht_status ht_job_round_relax(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    const struct ht_relax_options o = {.steps = (uint32_t)ht_choice_value(choice, "steps"),
+                                       .lr = ht_choice_value(choice, "lr"),
+                                       .weight = ht_choice_value(choice, "weight"),
+                                       .beta_from = ht_choice_value(choice, "beta-from"),
+                                       .beta_to = ht_choice_value(choice, "beta-to"),
+                                       .warmup = ht_choice_value(choice, "warmup")};
+    struct ht_relax_report r;
+    HT_TRY(round_plain(job, HT_ROUND_EVEN, err)); /* grids */
+    struct ht_learn_linear to = {.q = job->block == NULL ? &job->q : NULL,
+                                 .format = job->block,
+                                 .bytes = job->bytes,
+                                 .given = true};
+    HT_TRY(ht_relax(job->pool, job->w, job->rows, job->cols, job->stats->gram, &to, &o, NULL, &r, err));
+    job->report.loss_nearest = r.loss_nearest;
+    job->report.kept_nearest = r.kept_nearest;
+    return HT_OK;
+}
+
+ht_status ht_job_round_start(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    struct ht_round_options o;
+    ht_round_defaults(&o);
+    return ht_choice_value(choice, "start") == 0 ? feedback(job, &o, err) : round_plain(job, HT_ROUND_EVEN, err);
 }
 
 /* ---- what leaves the grid ---- */
@@ -479,8 +507,7 @@ static double quadratic(const struct ht_job *job, const struct measure *m, const
     return sum;
 }
 
-/* original: the weights before drift and outliers were taken away. */
-static ht_status measure(struct ht_job *job, const float *original, ht_err *err) {
+ht_status ht_job_measure(struct ht_job *job, const float *original, ht_err *err) {
     uint64_t cols = job->cols;
     struct ht_job_report *r = &job->report;
     struct measure m = {
@@ -557,7 +584,7 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     HT_TRY_DONE(how->round.part->run(job, &how->round, err));
     copy_front(job);
     HT_TRY_DONE(fix_scales(job, err));
-    HT_TRY_DONE(measure(job, original, err));
+    HT_TRY_DONE(ht_job_measure(job, original, err));
     job->report.seconds = ht_sys_now() - started;
 done:
     ht_mem_free_aligned(original);

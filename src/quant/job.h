@@ -28,7 +28,10 @@ struct ht_job_report {
     uint64_t columns, sparse, pruned; /* kept apart in 16 bits; made 0 */
     uint64_t saturated;               /* weights beyond the grid's ends */
     uint32_t moments;                 /* 2: tr(E H E^T), 1: weighted, 0: plain */
+    /* learned with the whole layer: all its linears have the same. Mean squared error of the layer's output */
+    uint32_t steps, best_step;        /* steps 0: not learned; best 0: nothing did better than the start */
     uint32_t reserved;
+    double layer_signal, layer_start, layer_loss;
 };
 
 /* What transforms leave to the run time in front of the codes of one linear, and a bias behind them. The linear's
@@ -70,6 +73,9 @@ struct ht_job {
  * made; HT_NOMEM. */
 ht_status ht_job_run(struct ht_job *job, ht_err *err);
 void ht_job_release(struct ht_job *job);
+/* Signal and loss of the report, for the result as it is now; original [rows, cols]: the weights it stands for.
+ * ht_job_run does it; called again by who changes codes afterwards. */
+ht_status ht_job_measure(struct ht_job *job, const float *original, ht_err *err);
 
 /* The weights as they act on what reaches the codes, rows row0 .. row0 + n - 1: x [n, cols]; scratch [cols]. */
 void ht_job_decode(const struct ht_job *job, uint64_t row0, uint64_t n, float *x, float *scratch);
@@ -87,6 +93,9 @@ ht_status ht_job_keep_sparse(struct ht_job *job, const struct ht_choice *choice,
 ht_status ht_job_prune(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_round_greedy(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_job_round_relax(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+/* The codes that learning on a block starts from. */
+ht_status ht_job_round_start(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 
 /* W <- W + drift (W G (H + damping)^-1 - W), G = E[y x^T], y the inputs of the unquantized model: the weights
  * that give the unquantized outputs on inputs as they are now (QEP, Arai and Ichikawa 2025, arXiv 2504.09629,

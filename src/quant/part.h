@@ -43,7 +43,9 @@ enum ht_place {
 enum ht_grids {
     HT_GRIDS_BLOCK = 1, /* GGUF types: scales inside of blocks */
     HT_GRIDS_CODE = 2,  /* schemes: codes, and scales apart (int4:g64) */
-    HT_GRIDS_ALL = 3
+    HT_GRIDS_VECTOR = 4, /* GGUF types that store vectors of weights */
+    HT_GRIDS_SINGLE = 3, /* each weight has a code of its own */
+    HT_GRIDS_ALL = 7
 };
 
 enum ht_option_type { HT_OPTION_REAL, HT_OPTION_WHOLE, HT_OPTION_FLAG, HT_OPTION_WORD };
@@ -73,7 +75,8 @@ struct ht_part {
     unsigned needs;   /* enum ht_needs */
     unsigned leaves;  /* enum ht_leaves */
     const char *summary, *formula, *source; /* formula: ASCII, in one line */
-    ht_part_run *run;   /* ROUND, OUTLIER: carries it out on one linear; NULL: nothing to do, or who rounds does it */
+    ht_part_run *run;   /* ROUND, OUTLIER: carries it out on one linear; NULL: nothing to do, or who rounds does it.
+                         * With HT_NEEDS_GRAD: where learning on the whole block starts from; the driver goes on */
     ht_part_fold *fold; /* TRANSFORM: on one block */
     struct ht_part_option options[HT_PART_OPTIONS + 1];
 };

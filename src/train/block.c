@@ -3,6 +3,7 @@
 #include "base/ckd.h"
 #include "base/mem.h"
 #include "model/rope.h"
+#include "tensor/act.h"
 #include "train/steps.h"
 
 /* ---- the tape ---------------------------------------------------------------------------------------------- */
@@ -141,7 +142,8 @@ static ht_status load_params(struct ht_train_block *b, const struct ht_model *m,
             memcpy(p->w, vector, p->rows * sizeof *p->w);
             continue;
         }
-        if (linear->side != NULL) {
+        unsigned leaves = linear->side != NULL ? linear->side->leaves : 0;
+        if ((leaves & ~(unsigned)(HT_LEAVES_ACT | HT_LEAVES_ACT_SCALE | HT_LEAVES_THRESHOLD)) != 0) {
             return ht_fail(err, HT_UNSUPPORTED, linear->name, HT_NO_POS,
                            "training starts from plain weights, this one carries a sidecar of an earlier quantization");
         }
@@ -211,6 +213,8 @@ void ht_train_block_free(struct ht_train_block *b) {
     ht_mem_free_aligned(b->angles);
     ht_mem_free_aligned(b->angles_back);
     ht_mem_free_aligned(b->scratch);
+    ht_mem_free_aligned(b->inputs);
+    ht_mem_free(b->grids);
     ht_mem_free(b);
 }
 
@@ -247,6 +251,34 @@ ht_status ht_train_block_want(struct ht_train_block *b, const bool want[HT_ROLES
             HT_TRY(new_floats(T * b->values[i].width, &b->values[i].dx, err));
         }
     }
+    return HT_OK;
+}
+
+ht_status ht_train_block_round_inputs(struct ht_train_block *b, enum ht_role role, const struct ht_sidecar *side,
+                                      ht_err *err) {
+    const unsigned can = HT_LEAVES_ACT | HT_LEAVES_ACT_SCALE | HT_LEAVES_THRESHOLD;
+    uint64_t cols = b->params[role].cols, grids = (uint64_t)ht_pool_threads(b->pool) * ht_act_segments(side);
+    if ((side->leaves & ~can) != 0 || (side->leaves & HT_LEAVES_ACT) == 0 || side->cols != cols) {
+        char text[HT_LEAVES_TEXT];
+        return ht_fail(err, HT_UNSUPPORTED, ht_role_name(role), HT_NO_POS,
+                       "training rounds inputs, it cannot do all of: %s", ht_leaves_text(side->leaves, text));
+    }
+    if (cols > b->inputs_width) {
+        ht_mem_free_aligned(b->inputs);
+        b->inputs_width = 0;
+        HT_TRY(new_floats(b->max_windows * b->max_tokens * cols, &b->inputs, err));
+        b->inputs_width = cols;
+    }
+    if (grids > b->grids_count) {
+        ht_mem_free(b->grids);
+        b->grids_count = 0;
+        b->grids = ht_mem_alloc_array(grids, sizeof *b->grids);
+        if (b->grids == NULL) {
+            return ht_fail_nomem(err, grids * sizeof *b->grids);
+        }
+        b->grids_count = grids;
+    }
+    b->rounded[role] = side;
     return HT_OK;
 }
 

@@ -17,6 +17,7 @@
 
 #include "base/pool.h"
 #include "model/model.h"
+#include "tensor/sidecar.h"
 
 #define HT_TAPE_MAX 32   /* steps of a layer */
 #define HT_STEP_INPUTS 3 /* attend reads queries, keys and values */
@@ -54,6 +55,8 @@ struct ht_train_block {
 
     struct ht_train_param params[HT_ROLES]; /* matrices, norms and biases by role */
     bool want_input;                        /* backward gives the gradient of the input */
+    const struct ht_sidecar *rounded[HT_ROLES]; /* inputs of the role's matrix are rounded as this says; NULL: not */
+    bool relative;                          /* the loss divides a token's error by the mean square of its target */
 
     struct ht_tape_step steps[HT_TAPE_MAX];
     size_t n_steps;
@@ -65,6 +68,9 @@ struct ht_train_block {
     void *scratch;               /* of products and attention */
     size_t scratch_bytes, attend_bytes; /* all of it; per thread, of attention */
     float *partial;              /* [pieces, widest] sums over tokens before they are added up */
+    float *inputs;               /* [T, widest] of a matrix, rounded; NULL: none are */
+    struct ht_affine *grids;     /* [threads, most] of one token's inputs */
+    uint64_t inputs_width, grids_count;
 };
 
 /* The layer of a model with its weights decoded to f32, for batches of at most max_windows windows of max_tokens.
@@ -80,6 +86,12 @@ uint64_t ht_train_block_bytes(const struct ht_model *model, size_t max_windows, 
 /* Asks for gradients: want[role] of matrices, norms and biases that the block has, and of the input. HT_NOMEM. */
 ht_status ht_train_block_want(struct ht_train_block *block, const bool want[HT_ROLES], bool input, ht_err *err);
 
+/* From now on the inputs of a matrix are rounded as the run time will round them (side->act, fixed scales, threshold),
+ * so that a loss sees what that does; on the way back rounding counts as the identity. side must outlive the block.
+ * HT_UNSUPPORTED: a sidecar that does more to its inputs; HT_NOMEM. */
+ht_status ht_train_block_round_inputs(struct ht_train_block *block, enum ht_role role, const struct ht_sidecar *side,
+                                      ht_err *err);
+
 /* x [windows * tokens, C], windows and tokens within the limits of the block. Returns the block's output,
  * [windows * tokens, C], a view that lives until the next forward. The same as ht_run_layer with HT_MATH_EXACT and
  * an f32 cache, to 1e-5 of its largest value. */
@@ -92,7 +104,8 @@ void ht_train_block_backward_in_place(struct ht_train_block *block, bool add);
 /* Gradient of the input, [T, C]; NULL unless wanted. */
 const float *ht_train_block_input_gradient(const struct ht_train_block *block);
 
-/* Mean squared error of the last forward's output and target [T, C], in double; when gradient, leaves
+/* Mean squared error of the last forward's output and target [T, C] (block->relative: each token's divided by the mean
+ * square of its target, which is what a norm behind it sees), in double; when gradient, leaves
  * scale * its gradient where ht_train_block_backward_in_place reads it. */
 double ht_train_block_mse(struct ht_train_block *block, const float *target, bool gradient, double scale);
 

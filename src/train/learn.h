@@ -1,28 +1,17 @@
-/* AXIS 4, learned rounding: codes chosen by gradients. Plain functions; they know no model file and no recipe.
+/* AXIS 4, learned rounding of a layer: codes chosen by gradients, all linears at once, on the layer's output.
  *
- *     ht_learn_block    all linears of a layer at once, on the layer's output:
- *                         sign   AutoRound (Cheng et al. 2023, arXiv 2309.05516): signed gradients on rounding
- *                                offsets and on the range of each group
- *                         distil ZeroQuant's layer-by-layer distillation (Yao et al. 2022, arXiv 2206.01861,
- *                                section 4.2): Adam on the weights themselves behind the rounding, and on ranges
- *     ht_learn_gram     one linear on its own output, from the second moments of its inputs:
- *                         AdaRound (Nagel et al. 2020, arXiv 2004.10568)
+ *     sign   AutoRound (Cheng et al. 2023, arXiv 2309.05516): signed gradients on rounding offsets and on the range of
+ *            each group
+ *     distil ZeroQuant's layer-by-layer distillation (Yao et al. 2022, arXiv 2206.01861, section 4.2): Adam on the
+ *            weights themselves behind the rounding, and on ranges
  *
- * Both start from rounding to nearest and never return anything worse, by their own loss, than that. */
+ * Learning starts from rounding to nearest or from codes that are given, and never returns anything worse, by its own
+ * loss, than that. What is learned on one linear alone stands in quant/soft/relax.h. */
 #ifndef HT_TRAIN_LEARN_H
 #define HT_TRAIN_LEARN_H
 
 #include "train/block.h"
-#include "tensor/qtensor.h"
-
-/* Where one linear goes. Exactly one of q and format is set. */
-struct ht_learn_linear {
-    enum ht_role role;        /* of the block; ht_learn_gram does not look at it */
-    struct ht_qtensor *q;     /* initialized with scheme and shape (ht_qtensor_init); filled here */
-    const struct ht_format *format; /* a grid format of GGUF that rounds each weight on its own */
-    void *bytes;              /* [rows, row_bytes] of format; filled here */
-    const float *importance;  /* [cols] >= 0 for the grids' search, or NULL */
-};
+#include "quant/soft/soft.h"
 
 enum ht_learn_method { HT_LEARN_SIGN, HT_LEARN_DISTIL, HT_LEARN_METHODS };
 
@@ -33,7 +22,9 @@ struct ht_learn_options {
     uint32_t checks;   /* how often all windows are evaluated to find the best step, at least once: at the end */
     double lr;         /* of rounding offsets, in steps of the grid; falls linearly to 0 */
     double lr_range;   /* of ranges; 0: they stay */
+    bool relative;     /* each token's error counts relative to the mean square of its target */
     uint64_t seed;     /* order of the windows */
+    void (*used)(void *user, size_t window); /* x and target of a window have been read; may be NULL */
     int (*cancel)(void *user); /* not 0: HT_CANCELLED; may be NULL; called once per step */
     void *user;
 };
@@ -41,11 +32,11 @@ struct ht_learn_options {
 void ht_learn_defaults(enum ht_learn_method method, struct ht_learn_options *options);
 
 struct ht_learn_report {
-    double loss_nearest; /* of rounding to nearest: mean squared error of the layer's output (gram: tr(E H E^T)) */
+    double loss_start;   /* of rounding to nearest, or of what was given: the error of the layer's output */
     double loss;         /* of what was written */
-    uint32_t steps, best_step; /* best 0: nothing did better than nearest */
-    uint64_t moved;      /* codes that differ from rounding to nearest on the final grids */
-    uint64_t kept_nearest; /* gram: rows written as rounded to nearest, because nothing did better */
+    double signal;       /* of an output of zeros */
+    uint32_t steps, best_step; /* best 0: nothing did better than the start */
+    uint64_t moved;      /* codes that differ from the start's on the final grids */
     double seconds;
 };
 
@@ -57,22 +48,5 @@ struct ht_learn_report {
 ht_status ht_learn_block(struct ht_train_block *block, const float *x, const float *target, size_t windows,
                          size_t tokens, const struct ht_learn_linear *linears, size_t n_linears,
                          const struct ht_learn_options *options, struct ht_learn_report *report, ht_err *err);
-
-struct ht_learn_gram_options {
-    uint32_t steps;
-    double lr;               /* Adam's, of the soft rounding's variables */
-    double weight;           /* of the regularizer (lambda) */
-    double beta_from, beta_to; /* its exponent falls between them */
-    double warmup;           /* share of the steps without regularizer */
-};
-/* 300 steps, lr 0.03, lambda 3, beta 20 to 2, warmup 0.2. */
-void ht_learn_gram_defaults(struct ht_learn_gram_options *options);
-
-/* w [rows, cols], hessian [cols, cols] symmetric, mean of x x^T; values [rows, cols] what the codes decode to, or
- * NULL. The regularized loss is tr(E H E^T) / c + lambda * sum of 1 - |2 h - 1|^beta, with c the mean over all weights
- * of gap^2 H_jj, so that moving one weight by a step costs about 1 whatever the layer's scale. */
-ht_status ht_learn_gram(struct ht_pool *pool, const float *w, uint64_t rows, uint64_t cols, const float *hessian,
-                        const struct ht_learn_linear *to, const struct ht_learn_gram_options *options, float *values,
-                        struct ht_learn_report *report, ht_err *err);
 
 #endif

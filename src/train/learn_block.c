@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/sys.h"
-#include "train/soft.h"
+#include "train/learn.h"
 
 static const struct {
     float bound;
@@ -75,6 +75,9 @@ static ht_status begin(struct learner *l, ht_err *err) {
         memcpy(l->w[i], p->w, p->rows * p->cols * sizeof *p->w);
         HT_TRY(ht_soft_init(&l->soft[i], l->block->pool, &l->linears[i], l->w[i], p->rows, p->cols, l->o->lr_range > 0,
                             methods[l->o->method].adam, err));
+        if (l->linears[i].given) {
+            ht_soft_adopt(&l->soft[i], l->w[i]);
+        }
         ht_soft_values(&l->soft[i], p->w);
         want[l->linears[i].role] = true;
     }
@@ -91,6 +94,12 @@ static ht_status begin(struct learner *l, ht_err *err) {
     return ht_train_block_want(l->block, want, false, err);
 }
 
+static void used(const struct learner *l, size_t window) {
+    if (l->o->used != NULL) {
+        l->o->used(l->o->user, window);
+    }
+}
+
 /* Mean over all windows, batch by batch. */
 static double evaluate(struct learner *l) {
     double sum = 0;
@@ -98,8 +107,26 @@ static double evaluate(struct learner *l) {
         size_t n = l->windows - at < l->o->batch ? l->windows - at : l->o->batch;
         ht_train_block_forward(l->block, l->x + at * l->width, n, l->tokens);
         sum += (double)n * ht_train_block_mse(l->block, l->target + at * l->width, false, 1);
+        for (size_t i = at; i < at + n; i++) {
+            used(l, i);
+        }
     }
     return sum / (double)l->windows;
+}
+
+/* The loss of zeros. */
+static double signal(struct learner *l) {
+    double sum = 0;
+    for (size_t at = 0; at < l->windows && !l->o->relative; at++) {
+        const float *target = l->target + at * l->width;
+        double square = 0;
+        for (size_t i = 0; i < l->width; i++) {
+            square += (double)target[i] * (double)target[i];
+        }
+        sum += square / (double)l->width;
+        used(l, at);
+    }
+    return l->o->relative ? 1 : sum / (double)l->windows;
 }
 
 /* The next windows of a shuffled order, shuffled again when it ends. */
@@ -116,6 +143,7 @@ static void draw(struct learner *l) {
         }
         memcpy(l->batch_x + i * l->width, l->x + l->order[at] * l->width, l->width * sizeof *l->x);
         memcpy(l->batch_target + i * l->width, l->target + l->order[at] * l->width, l->width * sizeof *l->x);
+        used(l, l->order[at]);
     }
 }
 
@@ -136,7 +164,8 @@ static void train_step(struct learner *l, uint32_t step) {
 static ht_status train(struct learner *l, struct ht_learn_report *report, ht_err *err) {
     const struct ht_learn_options *o = l->o;
     uint32_t checks = o->checks > 0 ? o->checks : 1, every = (o->steps + checks - 1) / checks;
-    report->loss = report->loss_nearest = evaluate(l);
+    report->loss = report->loss_start = evaluate(l);
+    report->signal = signal(l);
     for (uint32_t step = 1; isfinite(report->loss) && step <= o->steps; step++) {
         train_step(l, step);
         report->steps = step;
@@ -197,6 +226,7 @@ ht_status ht_learn_block(struct ht_train_block *block, const float *x, const flo
     double start = ht_sys_now();
     ht_status status;
     report = report != NULL ? report : &unused;
+    block->relative = options->relative;
     *report = (struct ht_learn_report){0};
     HT_TRY_DONE(check(l, err));
     HT_TRY_DONE(begin(l, err));

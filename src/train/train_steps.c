@@ -241,41 +241,53 @@ const struct ht_train_step *ht_train_step(enum ht_step_kind kind) {
 /* ---- loss --------------------------------------------------------------------------------------------------- */
 
 struct mse {
-    const float *y, *target;
+    const struct ht_train_block *block;
+    const float *target;
     float *dy;
-    size_t n;
     double factor, *sums; /* [pieces] */
 };
 
-#define LOSS_PIECE 16384u
+/* What a token's error counts: 1, or one over the mean square of its target. */
+static double token_weight(const struct mse *m, const float *target, size_t width) {
+    double square = 0;
+    for (size_t i = 0; i < width && m->block->relative; i++) {
+        square += (double)target[i] * (double)target[i];
+    }
+    return m->block->relative ? 1 / (square / (double)width + 1e-20) : 1;
+}
 
 static void mse_task(void *ctx, size_t piece, int thread) {
     (void)thread;
     const struct mse *m = ctx;
-    size_t from = piece * LOSS_PIECE, to = from + LOSS_PIECE < m->n ? from + LOSS_PIECE : m->n;
+    const struct ht_train_block *b = m->block;
+    const struct ht_tape_value *v = &b->values[b->output];
+    size_t T = b->windows * b->tokens, from = piece * HT_TRAIN_PIECE, to = from + HT_TRAIN_PIECE;
     double sum = 0;
-    float factor = (float)m->factor;
-    for (size_t i = from; i < to; i++) {
-        float d = m->y[i] - m->target[i];
-        sum += (double)d * (double)d;
-        if (m->dy != NULL) {
-            m->dy[i] = factor * d;
+    for (size_t t = from; t < to && t < T; t++) {
+        const float *y = v->x + t * v->width, *target = m->target + t * v->width;
+        double weight = token_weight(m, target, v->width), square = 0;
+        float factor = (float)(m->factor * weight);
+        for (size_t i = 0; i < v->width; i++) {
+            float d = y[i] - target[i];
+            square += (double)d * (double)d;
+            if (m->dy != NULL) {
+                m->dy[t * v->width + i] = factor * d;
+            }
         }
+        sum += weight * square;
     }
     m->sums[piece] = sum;
 }
 
 double ht_train_block_mse(struct ht_train_block *b, const float *target, bool gradient, double scale) {
     const struct ht_tape_value *v = &b->values[b->output];
-    struct mse m = {.y = v->x, .target = target, .n = b->windows * b->tokens * v->width,
-                    .sums = (double *)b->scratch};
-    m.dy = gradient && v->wanted ? v->dx : NULL;
-    m.factor = scale * 2 / (double)m.n;
-    size_t count = (m.n + LOSS_PIECE - 1) / LOSS_PIECE;
+    size_t T = b->windows * b->tokens, count = (T + HT_TRAIN_PIECE - 1) / HT_TRAIN_PIECE;
+    double n = (double)(T * v->width), sum = 0;
+    struct mse m = {.block = b, .target = target, .dy = gradient && v->wanted ? v->dx : NULL,
+                    .factor = scale * 2 / n, .sums = (double *)b->scratch};
     ht_pool_run(b->pool, count, mse_task, &m);
-    double sum = 0;
     for (size_t i = 0; i < count; i++) {
         sum += m.sums[i];
     }
-    return sum / (double)m.n;
+    return sum / n;
 }

@@ -10,6 +10,7 @@
 #include "flow/flow_finish.h"
 #include "flow/flow_folder.h"
 #include "flow/flow_paths.h"
+#include "flow/quantize/quantize_learn.h"
 #include "flow/quantize/quantize_work.h"
 
 /* Everything that can be refused is refused here, before work that takes time. */
@@ -30,6 +31,7 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     HT_TRY(ht_flow_check_inputs(o->output, &o->imatrix, 1, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
     HT_TRY(ht_quant_choose(j, weighted, err));
+    HT_TRY(ht_quant_check_learning(j, err));
     HT_TRY(ht_quant_check_overrides(ctx, j, err));
     HT_TRY(ht_quant_check_input(j, err));
     if (!weighted) {

@@ -3,6 +3,7 @@
  *     collect      what the recipe's parts need of the inputs of the layer's linears, in one pass of the text
  *     transform    at the architecture's fold sites, in f32; then the inputs are collected as they are now
  *     solve        each linear: split outliers, fit, snap, round, encode (quant/job.h)
+ *     learn        all linears of the layer together, where a part asks for that (quantize_learn.h)
  *     keep         results go to the work file, which a later run resumes from
  *     advance      hidden states move on through the quantized layer (sequential: false: through the
  * unquantized one)
@@ -18,7 +19,7 @@
 #include "base/mem.h"
 #include "calib/calib.h"
 #include "flow/flow_stream.h"
-#include "flow/quantize/quantize.h"
+#include "flow/quantize/quantize_learn.h"
 #include "flow/quantize/quantize_work.h"
 #include "model/fold_view.h"
 #include "quant/fold_job.h"
@@ -37,6 +38,11 @@ struct blocks {
     struct ht_job
         results[MAX_LINEARS]; /* of the layer in work: the model computes with them until it moves on */
     size_t n_results;
+    struct pending { /* linears that are rounded and still learn with their layer, by role */
+        struct ht_job *job;
+        uint32_t index;
+    } pending[HT_ROLES];
+    struct ht_choice way; /* in which they learn */
     struct ht_linear own[HT_ROLES]; /* linears of the layer in work as they were, which they become again behind it */
     const float *own_vectors[HT_ROLES];
     struct ht_meter meter;
@@ -203,6 +209,17 @@ static void plain_choices(struct ht_place_recipe *how) {
     how->outlier = plain.places[HT_PLACE_WEIGHTS].outlier;
 }
 
+/* The result of a linear is final. */
+static ht_status keep_result(struct blocks *b, struct ht_work *work, struct ht_linear *linear, uint32_t index,
+                             struct ht_job *job, ht_err *err) {
+    const struct ht_plan_tensor *t = &b->job->plan->tensors[index];
+    install(linear, job->block, job->bytes, job->block == NULL ? &job->q : NULL,
+            job->side.leaves != 0 ? &job->side : NULL);
+    HT_TRY(ht_work_put(work, index, t->layer, job, err));
+    b->done += ht_tensor_elems(&t->out);
+    return ht_meter_tell(&b->meter, b->done, 0, linear->name, err);
+}
+
 static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear *linear,
                        struct ht_plan_tensor *t, uint32_t index, ht_err *err) {
     struct ht_quant_job *j = b->job;
@@ -239,11 +256,44 @@ static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear 
     job->w = NULL;
     job->weights = job->activations = NULL;
     HT_TRY(status);
-    install(linear, job->block, job->bytes, job->block == NULL ? &job->q : NULL,
-            job->side.leaves != 0 ? &job->side : NULL);
-    HT_TRY(ht_work_put(work, index, t->layer, job, err));
-    b->done += ht_tensor_elems(&t->out);
-    return ht_meter_tell(&b->meter, b->done, 0, linear->name, err);
+    if (!is_float && ht_quant_learns(&how.round)) {
+        b->pending[t->role] = (struct pending){job, index};
+        b->way = how.round;
+        return HT_OK;
+    }
+    return keep_result(b, work, linear, index, job, err);
+}
+
+/* The linears that are rounded so far learn together; then they are final. */
+static ht_status learn(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
+    struct ht_quant_learner l = {b->ctx,   b->model, b->calib,  &b->windows, layer,
+                                 b->job->o->seed, &b->way, {NULL}, &b->meter, b->done};
+    bool any = false;
+    for (int role = 0; role < HT_ROLES; role++) {
+        l.jobs[role] = b->pending[role].job;
+        any |= l.jobs[role] != NULL;
+    }
+    if (!any) {
+        return HT_OK;
+    }
+    HT_TRY(ht_quant_learn_layer(&l, err));
+    for (int role = 0; role < HT_ROLES; role++) {
+        struct pending p = b->pending[role];
+        struct ht_linear *linear = b->model->layers[layer].linears[role];
+        float *w = NULL;
+        b->pending[role].job = NULL;
+        if (p.job == NULL) {
+            continue;
+        }
+        ht_status status = weights_of(b, linear, &w, err);
+        if (status == HT_OK) {
+            status = ht_job_measure(p.job, w, err);
+        }
+        ht_mem_free_aligned(w);
+        HT_TRY(status);
+        HT_TRY(keep_result(b, work, linear, p.index, p.job, err));
+    }
+    return HT_OK;
 }
 
 /* ---- transforms ---- */
@@ -433,6 +483,21 @@ static ht_status advance(struct blocks *b, int32_t layer, ht_err *err) {
     return b->calib != NULL && !last ? ht_calib_layers_advance(b->calib, layer, err) : HT_OK;
 }
 
+/* The next layer's inputs, when they are those of the unquantized model: called with its weights in place. */
+static ht_status advance_plain(struct blocks *b, int32_t layer, ht_err *err) {
+    uint64_t tokens;
+    const float *exact = b->calib != NULL ? ht_calib_layers_hidden_float(b->calib) : NULL;
+    if (exact == NULL) {
+        return advance(b, layer, err);
+    }
+    float *hidden = ht_calib_layers_hidden(b->calib, &tokens);
+    memcpy(hidden, exact, tokens * ht_act_width(b->model, HT_ACT_RESIDUAL) * sizeof *hidden);
+    for (uint64_t i = 0; i < b->windows.n; i++) {
+        ht_calib_layers_drop(b->calib, i);
+    }
+    return HT_OK;
+}
+
 static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
     bool sequential = b->job->recipe.calibration.sequential;
     HT_TRY(transform(b, layer, true, err));
@@ -442,8 +507,9 @@ static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer
     }
     HT_TRY(transform(b, layer, false, err));
     HT_TRY(keep_vectors(b, work, layer, err));
-    if (!sequential) {
-        HT_TRY(advance(b, layer, err));
+    bool late = b->calib != NULL && ht_calib_layers_hidden_float(b->calib) != NULL; /* inputs are still wanted */
+    if (!sequential && !late) {
+        HT_TRY(advance_plain(b, layer, err));
     }
     for (int role = 0; role < HT_ROLES; role++) {
         struct ht_linear *linear = b->model->layers[layer].linears[role];
@@ -455,7 +521,11 @@ static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer
             HT_TRY(solve(b, work, linear, t, index, err));
         }
     }
+    HT_TRY(learn(b, work, layer, err));
     HT_TRY(ht_work_end_layer(work, layer, err));
+    if (!sequential && late) {
+        return advance_plain(b, layer, err);
+    }
     return sequential ? advance(b, layer, err) : HT_OK;
 }
 
@@ -500,7 +570,7 @@ static ht_status resume(struct blocks *b, struct ht_work *work, uint32_t layers,
             more = ht_work_next(work, b->job->plan, &at, &items[n], &status, err);
         }
         HT_TRY(status);
-        HT_TRY(advance(b, layer, err));
+        HT_TRY(sequential ? advance(b, layer, err) : advance_plain(b, layer, err));
         restore_layer(b, &m->layers[layer]);
         drop_layer(b);
         items[0] = items[n];
@@ -553,7 +623,11 @@ static const char *spill_path(const struct blocks *b) {
     if (o->memory_bytes == 0) {
         return NULL;
     }
-    uint64_t all = ht_calib_layers_memory(b->model, tokens, b->windows.window, ht_pool_threads(b->ctx->pool));
+    const struct ht_recipe *r = &b->job->recipe;
+    int threads = ht_pool_threads(b->ctx->pool);
+    uint64_t all = ht_calib_layers_memory(b->model, tokens, b->windows.window, threads) +
+                   ht_quant_learn_stream(r, b->model, tokens) +
+                   ht_quant_learn_memory(r, b->model, b->windows.window, threads);
     return all > o->memory_bytes ? o->output : NULL;
 }
 

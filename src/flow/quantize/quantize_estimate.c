@@ -5,7 +5,7 @@
 #include "base/sys.h"
 #include "calib/calib.h"
 #include "flow/flow_stream.h"
-#include "flow/quantize/quantize.h"
+#include "flow/quantize/quantize_learn.h"
 
 #define MAX_PAIRS 64
 
@@ -65,9 +65,12 @@ static ht_status add_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_e
         largest = elems > largest ? elems : largest;
     }
     if (ht_recipe_needs(&j->recipe) != HT_NEEDS_NOTHING) {
-        calib = ht_calib_layers_memory(model, tokens, j->window, threads);
+        uint64_t stream = tokens * ht_act_width(model, HT_ACT_RESIDUAL) * sizeof(float);
+        uint64_t second = ht_quant_learn_stream(&j->recipe, model, tokens);
+        calib = ht_calib_layers_memory(model, tokens, j->window, threads) + second +
+                ht_quant_learn_memory(&j->recipe, model, j->window, threads);
         if (j->o->memory_bytes != 0 && calib > j->o->memory_bytes) { /* hidden states go to a file */
-            calib -= tokens * ht_act_width(model, HT_ACT_RESIDUAL) * sizeof(float);
+            calib -= stream + second;
         }
         if (tokens == 0) {
             ht_quant_warn(ctx, j, "memory is without calibration's hidden states: the number of tokens is not known");

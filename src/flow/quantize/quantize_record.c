@@ -108,6 +108,14 @@ static void add_report(struct ht_doc *d, json_t *o, const struct ht_job_report *
     if (report->saturated != 0) {
         ht_doc_set(d, r, "saturated", json_integer((json_int_t)report->saturated));
     }
+    if (report->steps != 0) { /* with the whole layer: the error of its output */
+        json_t *l = ht_doc_object(d, r, "learned");
+        ht_doc_set(d, l, "steps", json_integer(report->steps));
+        ht_doc_set(d, l, "best_step", json_integer(report->best_step));
+        ht_doc_set(d, l, "layer_signal", ht_doc_real(report->layer_signal));
+        ht_doc_set(d, l, "layer_loss_start", ht_doc_real(report->layer_start));
+        ht_doc_set(d, l, "layer_loss", ht_doc_real(report->layer_loss));
+    }
     ht_doc_set(d, r, "dead_inputs", json_integer((json_int_t)report->dead));
     ht_doc_set(d, r, "seconds", ht_doc_real(report->seconds));
 }

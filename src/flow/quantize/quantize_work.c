@@ -10,7 +10,7 @@
 #define ALIGN 64u
 #define SUFFIX ".work"
 
-static const char MAGIC[8] = {'H', 'T', 'W', 'O', 'R', 'K', '0', '1'};
+static const char MAGIC[8] = {'H', 'T', 'W', 'O', 'R', 'K', '0', '2'};
 
 struct file_header {
     char magic[8];
@@ -36,7 +36,7 @@ struct item_header {
     uint64_t hash;  /* XXH3-64 of the header with hash 0, xor that of the payload */
     struct ht_job_report report;
     struct side_shape side;
-    char zeros[40];
+    char zeros[8];
 };
 
 _Static_assert(sizeof(struct file_header) == 128, "a multiple of ALIGN");

@@ -9,22 +9,23 @@
 #include <math.h>
 
 #include "base/mem.h"
-#include "base/sys.h"
 #include "kernel/exp.h"
-#include "train/soft.h"
+#include "kernel/kernel.h"
+#include "quant/soft/relax.h"
+#include "quant/soft/soft.h"
 
 #define ROWS 512u /* of a chunk */
 #define ZETA 1.1f
 #define GAMMA (-0.1f)
 
-void ht_learn_gram_defaults(struct ht_learn_gram_options *o) {
-    *o = (struct ht_learn_gram_options){.steps = 300, .lr = 0.03, .weight = 3, .beta_from = 20, .beta_to = 2,
+void ht_relax_defaults(struct ht_relax_options *o) {
+    *o = (struct ht_relax_options){.steps = 300, .lr = 0.03, .weight = 3, .beta_from = 20, .beta_to = 2,
                                         .warmup = 0.2};
 }
 
 struct solver {
     struct ht_pool *pool;
-    const struct ht_learn_gram_options *o;
+    const struct ht_relax_options *o;
     const float *w, *h; /* the chunk's weights; [cols, cols] */
     float *low, *gap, *fraction;
     float *v;           /* of ht_soft, the chunk's rows: the result */
@@ -35,7 +36,7 @@ struct solver {
     uint32_t step;
     void *scratch;
     double *loss;       /* [rows] hard; nearest */
-    uint64_t kept;
+    uint64_t between;
 };
 
 static float soft_of(float u, float *slope) {
@@ -116,7 +117,7 @@ static void hard_loss(const struct solver *s, bool nearest, double *loss) {
     }
 }
 
-static void solve_chunk(struct solver *s, struct ht_learn_report *report) {
+static void solve_chunk(struct solver *s, struct ht_relax_report *report) {
     double *nearest = s->loss, *learned = s->loss + s->rows;
     uint32_t quiet = (uint32_t)(s->o->warmup * s->o->steps);
     hard_loss(s, true, nearest);
@@ -134,9 +135,13 @@ static void solve_chunk(struct solver *s, struct ht_learn_report *report) {
         bool better = learned[r] < nearest[r];
         report->loss_nearest += nearest[r];
         report->loss += better ? learned[r] : nearest[r];
-        s->kept += !better;
-        for (uint64_t i = r * s->cols; i < (r + 1) * s->cols && better; i++) {
+        report->kept_nearest += !better;
+        for (uint64_t i = r * s->cols; i < (r + 1) * s->cols; i++) {
             float slope, h = soft_of(s->u[i], &slope);
+            s->between += h > 0.01f && h < 0.99f;
+            if (!better) {
+                continue;
+            }
             bool up = h >= 0.5f;
             report->moved += up != (s->fraction[i] >= 0.5f);
             s->v[i] = (up ? 0.75f : 0.25f) - s->fraction[i]; /* ht_soft rounds fraction + v */
@@ -156,7 +161,7 @@ static double unit_cost(const float *gap, const float *h, uint64_t rows, uint64_
     return sum / (double)(rows * cols);
 }
 
-static ht_status solve(struct solver *s, struct ht_soft *soft, struct ht_learn_report *report, ht_err *err) {
+static ht_status solve(struct solver *s, struct ht_soft *soft, struct ht_relax_report *report, ht_err *err) {
     uint64_t rows = soft->rows, cols = soft->cols, n = rows * cols, chunk = rows < ROWS ? rows : ROWS;
     float *cells = ht_mem_alloc_aligned(3 * n + 5 * chunk * cols, sizeof *cells);
     s->loss = ht_mem_alloc_array(2 * chunk, sizeof *s->loss);
@@ -197,15 +202,14 @@ done:
     return status;
 }
 
-ht_status ht_learn_gram(struct ht_pool *pool, const float *w, uint64_t rows, uint64_t cols, const float *hessian,
-                        const struct ht_learn_linear *to, const struct ht_learn_gram_options *options, float *values,
-                        struct ht_learn_report *report, ht_err *err) {
-    struct ht_learn_report unused;
+ht_status ht_relax(struct ht_pool *pool, const float *w, uint64_t rows, uint64_t cols, const float *hessian,
+                        const struct ht_learn_linear *to, const struct ht_relax_options *options, float *values,
+                        struct ht_relax_report *report, ht_err *err) {
+    struct ht_relax_report unused;
     struct ht_soft soft = {.to = to};
-    double start = ht_sys_now();
     ht_status status;
     report = report != NULL ? report : &unused;
-    *report = (struct ht_learn_report){0};
+    *report = (struct ht_relax_report){0};
     struct solver s = {.pool = pool, .o = options, .h = hessian, .cols = cols};
     bool shape = to->q == NULL || (to->q->rows == rows && to->q->cols == cols && to->q->owned);
     if (options->steps == 0 || !shape || (to->q == NULL) == (to->format == NULL) ||
@@ -223,9 +227,7 @@ ht_status ht_learn_gram(struct ht_pool *pool, const float *w, uint64_t rows, uin
         status = ht_fail(err, HT_NUMERIC, "learned rounding", HT_NO_POS, "moments of inputs hold NaN or Inf");
         goto done;
     }
-    report->steps = report->best_step = options->steps;
-    report->kept_nearest = s.kept;
-    report->seconds = ht_sys_now() - start;
+    report->between = (double)s.between / (double)(rows * cols);
 done:
     ht_soft_deinit(&soft);
     return status;

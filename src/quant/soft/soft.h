@@ -1,4 +1,4 @@
-/* Inside train/: a matrix whose rounding is learned. Every weight stands at a POSITION on the grid of its group, the
+/* A matrix whose rounding is learned. Every weight stands at a POSITION on the grid of its group, the
  * index of a level with a fraction between two of them, and carries an offset v:
  *
  *     index = clip(round(position(w) + v)),   value = scale * level[index] + base
@@ -12,18 +12,30 @@
  *     dL/dscale = d * (level[index] - (w - base) / scale)                  d * level[index] where clipped
  *     dL/dbase  = 0                                                        d where clipped
  *
- * Grids of GGUF formats are found by the format's own search and stay; those of schemes with a scale per group or
- * channel are cover(low * lo, high * hi) of the group's range lo..hi with learned low, high in [0.5, 1]. */
-#ifndef HT_TRAIN_SOFT_H
-#define HT_TRAIN_SOFT_H
+ * Grids of GGUF formats are found by the format's own search, or given, and stay. Those of schemes with a scale per
+ * group or channel can be learned: cover(low * lo, high * hi) of the group's range lo..hi with low, high in [0.5, 1];
+ * or, where grids are given, the given scale times a factor in [0.5, 1.5]. */
+#ifndef HT_QUANT_SOFT_SOFT_H
+#define HT_QUANT_SOFT_SOFT_H
 
 #include "base/pool.h"
-#include "train/learn.h"
+#include "tensor/qtensor.h"
+#include "tensor/role.h"
+
+/* Where one linear goes. Exactly one of q and format is set. */
+struct ht_learn_linear {
+    enum ht_role role;        /* of the block; ht_relax does not look at it */
+    struct ht_qtensor *q;     /* initialized with scheme and shape (ht_qtensor_init); filled here */
+    const struct ht_format *format; /* a grid format of GGUF that rounds each weight on its own */
+    void *bytes;              /* [rows, row_bytes] of format; filled here */
+    const float *importance;  /* [cols] >= 0 for the grids' search, or NULL */
+    bool given;               /* q or bytes hold grids and codes already: learning starts there */
+};
 
 struct ht_soft_grid {
     float scale, base;
-    float lo, hi;         /* range of the group */
-    float share[2];       /* low, high */
+    float lo, hi;         /* range of the group; given: scale and base as they were */
+    float share[2];       /* low, high; given: of the scale, and 1 + the move of base in old scales */
     float moment[2][2];   /* Adam's, of low and high */
 };
 
@@ -39,6 +51,7 @@ struct ht_soft {
     int32_t first, count;       /* code of level 0 of integers; levels */
     float *own_levels;
     int32_t *codes;             /* [count] code of each level; NULL: first + index */
+    int32_t *start;             /* [rows, cols] index that was given, or NULL */
     struct ht_grid *blocks;     /* [rows, cols / block_elems] GGUF formats */
     float *v;                   /* [rows, cols] */
     float *best_v;              /* of the best step */
@@ -49,6 +62,9 @@ struct ht_soft {
 ht_status ht_soft_init(struct ht_soft *s, struct ht_pool *pool, const struct ht_learn_linear *to, const float *w,
                        uint64_t rows, uint64_t cols, bool ranges, bool adam, ht_err *err);
 void ht_soft_deinit(struct ht_soft *s);
+/* Grids and codes were given: moves each weight of w, which s reads, as little as it takes for its code to be the
+ * nearest, and by a quarter of a step more, so that it does not fall back at once. */
+void ht_soft_adopt(const struct ht_soft *s, float *w);
 /* out [rows, cols]: what the present v and grids decode to. */
 void ht_soft_values(const struct ht_soft *s, float *out);
 /* One weight in parts: value = low + up * gap, up 0 or 1, and its fraction between the two; all [rows, cols]. */

@@ -1,4 +1,4 @@
-#include "train/soft.h"
+#include "quant/soft/soft.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,6 +8,8 @@
 #define BETA1 0.9f
 #define BETA2 0.999f
 #define LEAST_SHARE 0.5f
+#define MOST_FACTOR 1.5f /* of a given scale */
+#define HOLD 0.25f       /* of a step: how far inside of its code's reach a given weight starts */
 
 /* ---- where a weight stands --------------------------------------------------------------------------------- */
 
@@ -116,10 +118,32 @@ static struct ht_soft_grid grid_of(const struct ht_scheme *scheme, const struct 
     return (struct ht_soft_grid){.scale = a->scale, .base = base, .share = {1, 1}};
 }
 
-static void cover(const struct ht_soft *s, struct ht_soft_grid *g) {
+/* A real minimum as it is stored: in the precision of the scales. */
+static float snap_min(const struct ht_scheme *scheme, float x) {
+    unsigned char bytes[8];
+    scheme->scale->encode(&x, NULL, bytes, 1);
+    scheme->scale->decode(bytes, &x, 1);
+    return x;
+}
+
+/* What the shares make of a group's grid, as it is stored. */
+static struct ht_affine covered(const struct ht_soft *s, const struct ht_soft_grid *g) {
     const struct ht_scheme *scheme = &s->to->q->scheme;
-    struct ht_affine a = ht_scheme_cover(scheme, g->lo * g->share[0], g->hi * g->share[1]);
-    struct ht_soft_grid now = grid_of(scheme, &a);
+    if (!s->to->given) {
+        return ht_scheme_cover(scheme, g->lo * g->share[0], g->hi * g->share[1]);
+    }
+    struct ht_affine a = {.scale = ht_scheme_snap_scale(scheme, g->lo * g->share[0])};
+    if (scheme->zero == HT_ZERO_OFFSET) {
+        a.min = snap_min(scheme, g->hi + (g->share[1] - 1) * g->lo);
+    } else if (g->lo != 0) {
+        a.zero = (int32_t)lrintf(-g->hi / g->lo);
+    }
+    return a;
+}
+
+static void cover(const struct ht_soft *s, struct ht_soft_grid *g) {
+    struct ht_affine a = covered(s, g);
+    struct ht_soft_grid now = grid_of(&s->to->q->scheme, &a);
     g->scale = now.scale;
     g->base = now.base;
 }
@@ -173,13 +197,37 @@ static ht_status sort_levels(struct ht_soft *s, const struct ht_code *c, const f
     return HT_OK;
 }
 
+/* Index of the level that a code stands for. */
+static int32_t index_of_code(const struct ht_soft *s, int32_t code) {
+    int32_t index = code - s->first;
+    if (s->codes != NULL) {
+        for (index = 0; index < s->count - 1 && s->codes[index] != code; index++) {
+        }
+    }
+    return index < 0 ? 0 : index < s->count ? index : s->count - 1;
+}
+
+static void given_task(void *ctx, size_t row, int thread) {
+    (void)thread;
+    const struct ht_soft *s = ctx;
+    int32_t *index = s->start + row * s->cols;
+    if (s->to->q != NULL) {
+        ht_qtensor_codes(s->to->q, row, index);
+        for (uint64_t i = 0; i < s->cols; i++) {
+            index[i] = index_of_code(s, index[i]);
+        }
+    }
+}
+
 /* Grids as the scheme's own encoding has them; where they can be learned, they cover the range of each group. */
 static ht_status scheme_grids(struct ht_soft *s, bool ranges, ht_err *err) {
     struct ht_qtensor *q = s->to->q;
     const struct ht_scheme *scheme = &q->scheme;
     const struct ht_code *c = scheme->format->code;
     struct ht_qtensor_options o = {.weight = s->to->importance, .pool = s->pool};
-    HT_TRY(ht_qtensor_encode(q, s->w, &o, NULL, err));
+    if (!s->to->given) {
+        HT_TRY(ht_qtensor_encode(q, s->w, &o, NULL, err));
+    }
     int32_t lo = ht_scheme_lo(scheme), hi = ht_scheme_hi(scheme);
     const float *table = c->fitted ? q->levels : c->levels;
     if (table != NULL) {
@@ -194,16 +242,17 @@ static ht_status scheme_grids(struct ht_soft *s, bool ranges, ht_err *err) {
     if (s->grids == NULL) {
         return ht_fail_nomem(err, s->rows * s->runs * sizeof *s->grids);
     }
-    s->ranges = ranges && !scheme->nested && scheme->granularity != HT_PER_TENSOR &&
-                ht_scheme_range(scheme) == ht_range_minmax;
-    if (s->ranges) {
+    bool whole = scheme->granularity == HT_PER_TENSOR;
+    s->ranges = ranges && !scheme->nested && !whole && (s->to->given || ht_scheme_range(scheme) == ht_range_minmax);
+    if (s->ranges && !s->to->given) {
         each_run(s, range_run, NULL);
         return HT_OK;
     }
-    bool whole = scheme->granularity == HT_PER_TENSOR;
     for (uint64_t i = 0; i < s->rows * s->runs; i++) {
         struct ht_affine a = ht_qtensor_grid(q, whole ? 0 : i / s->runs, whole ? 0 : i % s->runs);
         s->grids[i] = grid_of(scheme, &a);
+        s->grids[i].lo = s->grids[i].scale;
+        s->grids[i].hi = s->grids[i].base;
     }
     return HT_OK;
 }
@@ -216,8 +265,16 @@ static void block_task(void *ctx, size_t row, int thread) {
     for (uint64_t b = 0; b < n; b++) {
         struct ht_grid *grid = &s->blocks[row * n + b];
         const float *weight = s->to->importance != NULL ? s->to->importance + b * f->block_elems : NULL;
-        f->fit(s->w + row * s->cols + b * f->block_elems, weight, grid);
-        f->snap(grid);
+        if (s->to->given) {
+            int8_t codes[HT_BLOCK_MAX];
+            f->unpack((const unsigned char *)s->to->bytes + (row * n + b) * f->block_bytes, grid, codes);
+            for (uint64_t i = 0; i < f->block_elems; i++) {
+                s->start[row * s->cols + b * f->block_elems + i] = codes[i] - s->first;
+            }
+        } else {
+            f->fit(s->w + row * s->cols + b * f->block_elems, weight, grid);
+            f->snap(grid);
+        }
         for (int k = 0; k < grid->n_sub; k++) {
             s->grids[row * s->runs + b * (uint64_t)grid->n_sub + (uint64_t)k] =
                 (struct ht_soft_grid){.scale = grid->scale[k], .base = -grid->min[k], .share = {1, 1}};
@@ -256,7 +313,13 @@ ht_status ht_soft_init(struct ht_soft *s, struct ht_pool *pool, const struct ht_
                        uint64_t rows, uint64_t cols, bool ranges, bool adam, ht_err *err) {
     *s = (struct ht_soft){.pool = pool, .to = to, .w = w, .rows = rows, .cols = cols};
     uint64_t n = rows * cols;
+    if (to->given && (s->start = ht_mem_alloc_array(n, sizeof *s->start)) == NULL) {
+        return ht_fail_nomem(err, n * sizeof *s->start);
+    }
     HT_TRY(to->q != NULL ? scheme_grids(s, ranges, err) : block_grids(s, err));
+    if (to->given && to->q != NULL) {
+        ht_pool_run(pool, rows, given_task, s);
+    }
     s->v = ht_mem_calloc(n, sizeof *s->v);
     s->best_v = ht_mem_calloc(n, sizeof *s->best_v);
     s->best_grids = ht_mem_alloc_array(rows * s->runs, sizeof *s->best_grids);
@@ -276,12 +339,42 @@ void ht_soft_deinit(struct ht_soft *s) {
     ht_mem_free(s->best_grids);
     ht_mem_free(s->own_levels);
     ht_mem_free(s->codes);
+    ht_mem_free(s->start);
     ht_mem_free(s->blocks);
     ht_mem_free(s->v);
     ht_mem_free(s->best_v);
     ht_mem_free(s->m1);
     ht_mem_free(s->m2);
     *s = (struct ht_soft){0};
+}
+
+struct adopt {
+    const struct ht_soft *s;
+    float *w;
+};
+
+static void adopt_task(void *ctx, size_t row, int thread) {
+    (void)thread;
+    const struct adopt *a = ctx;
+    const struct ht_soft *s = a->s;
+    for (uint64_t i = row * s->cols; i < (row + 1) * s->cols; i++) {
+        const struct ht_soft_grid *g = &s->grids[row * s->runs + (i - row * s->cols) / s->run];
+        struct place p = place_of(s, g, a->w[i]);
+        int32_t want = s->start[i], is = index_of(s, &p, 0);
+        if (want == is || g->scale == 0) {
+            continue;
+        }
+        float at = (float)want + (want > is ? HOLD - 0.5f : 0.5f - HOLD);
+        int32_t k = at > 0 ? (int32_t)at : 0;
+        k = k < s->count - 1 ? k : s->count - 2;
+        float low = level_of(s, k), high = level_of(s, k + 1);
+        a->w[i] = g->scale * (low + (at - (float)k) * (high - low)) + g->base;
+    }
+}
+
+void ht_soft_adopt(const struct ht_soft *s, float *w) {
+    struct adopt a = {s, w};
+    ht_pool_run(s->pool, s->rows, adopt_task, &a);
 }
 
 /* ---- learning ---------------------------------------------------------------------------------------------- */
@@ -297,12 +390,18 @@ static float sign_of(float g) {
     return (float)((g > 0) - (g < 0));
 }
 
-/* From gradients of scale and base to those of low and high: the derivative of ht_scheme_cover. */
-static void range_gradient(const struct ht_scheme *scheme, const struct ht_soft_grid *g, float dscale, float dbase,
-                           float d[2]) {
+/* From gradients of scale and base to those of the shares: the derivative of `covered`. */
+static void range_gradient(const struct ht_scheme *scheme, bool given, const struct ht_soft_grid *g, float dscale,
+                           float dbase, float d[2]) {
     const struct ht_code *c = scheme->format->code;
     float lo = g->lo * g->share[0], hi = g->hi * g->share[1];
     d[0] = d[1] = 0;
+    if (given) { /* scale = lo share[0]; base = -scale zero, or hi + (share[1] - 1) lo */
+        bool offset = scheme->zero == HT_ZERO_OFFSET;
+        d[0] = g->lo * dscale + (offset ? 0 : g->hi * dbase);
+        d[1] = offset ? g->lo * dbase : 0;
+        return;
+    }
     if (scheme->zero == HT_ZERO_NONE) {
         float bottom = scheme->narrow ? -c->max_level : c->min_level;
         float above = hi > 0 ? hi / c->max_level : 0, below = lo < 0 ? lo / bottom : 0;
@@ -329,12 +428,13 @@ struct update {
 static void range_update(const struct ht_soft *s, struct ht_soft_grid *g, float dscale, float dbase,
                          const struct ht_soft_step *step) {
     float d[2];
-    range_gradient(&s->to->q->scheme, g, dscale, dbase, d);
+    range_gradient(&s->to->q->scheme, s->to->given, g, dscale, dbase, d);
+    float most = s->to->given ? MOST_FACTOR : 1;
     for (int k = 0; k < 2; k++) {
         float move = step->adam ? adam(&g->moment[k][0], &g->moment[k][1], d[k], step->step) : sign_of(d[k]);
         float share = g->share[k] - step->lr_range * move;
         share = share > LEAST_SHARE ? share : LEAST_SHARE;
-        g->share[k] = share < 1 ? share : 1;
+        g->share[k] = share < most ? share : most;
     }
     cover(s, g);
 }
@@ -385,7 +485,7 @@ static void encode_scheme_row(const struct ht_soft *s, uint64_t row, int32_t *co
     for (uint64_t g = 0; g < s->runs; g++) {
         const struct ht_soft_grid *grid = &s->grids[row * s->runs + g];
         if (s->ranges) {
-            struct ht_affine a = ht_scheme_cover(scheme, grid->lo * grid->share[0], grid->hi * grid->share[1]);
+            struct ht_affine a = covered(s, grid);
             ht_qtensor_set_grid(q, row, g, &a);
         }
         for (uint64_t i = g * s->run; i < s->cols && i < (g + 1) * s->run; i++) {
