@@ -1,3 +1,4 @@
+/* ht-suite: long */
 /* Learned rounding through the engine: the layers' errors fall as promised, stops are gone
  * on from to the same bytes, threads and memory change nothing, and what cannot learn is refused before work starts. */
 #include "test.h"
