@@ -24,8 +24,8 @@ ht_status ht_quant_check_learning(const struct ht_quant_job *j, ht_err *err) {
         if (single && ht_plan_is_weight(t) && t->layer >= 0 && t->scheme == NULL && t->out.format->fit != NULL &&
             t->out.format->round_vector != NULL) {
             return ht_fail(err, HT_UNSUPPORTED, t->out.name, HT_NO_POS,
-                           "round part %s decides each weight by itself, and %s stores vectors of weights; take another "
-                           "format, or round: feedback",
+                           "round part %s decides each weight by itself, and %s stores vectors of weights; take "
+                           "another format, or round: feedback",
                            how.round.part->name, t->out.format->name);
         }
     }
@@ -142,7 +142,8 @@ ht_status ht_quant_learn_layer(struct ht_quant_learner *l, ht_err *err) {
     HT_TRY(ht_train_block_new(l->ctx->pool, l->model, l->layer, o.batch, l->windows->window, &block, err));
     ht_status status = round_inputs(l, block, err);
     if (status == HT_OK) {
-        status = ht_learn_block(block, x, target, (size_t)l->windows->n, l->windows->window, linears, n, &o, &report, err);
+        status = ht_learn_block(block, x, target, (size_t)l->windows->n, l->windows->window, linears, n, &o, &report,
+                                err);
     }
     if (status == HT_OK) {
         fill_reports(l, &report);
