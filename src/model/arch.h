@@ -101,6 +101,9 @@ struct ht_binding {
     enum ht_role role;
     int32_t layer; /* -1: global */
     bool ignored;  /* role OTHER, known to carry nothing: rotary_emb.inv_freq, lm_head of a tied checkpoint */
+    /* Role OTHER in a GGUF file: f32 [1], the factor of this matrix ("blk.0.attn_q.scale"); beside NVFP4, whose own
+     * scales reach only so far. Row NULL: not a factor. */
+    const struct ht_arch_tensor *factor_of;
 };
 /* bindings: [source->n_tensors]; every required tensor must be there with the expected shape. Tensors that
  * are not in the table get role OTHER. */
@@ -110,6 +113,9 @@ ht_status ht_arch_bind(const struct ht_source *source, const struct ht_arch *arc
  * architecture does not, and leaving it out would be a silent change. */
 ht_status ht_arch_refuse_unknown(const struct ht_source *source, const struct ht_arch *arch,
                                  const struct ht_binding *bindings, ht_err *err);
+/* The same, but factors of matrices are welcome: those who run a model apply them. */
+ht_status ht_arch_refuse_unusable(const struct ht_source *source, const struct ht_arch *arch,
+                                  const struct ht_binding *bindings, ht_err *err);
 /* GGUF or HF name of a table row for a layer, into buf; NULL when that container has none or buf is small. */
 const char *ht_arch_tensor_name(const struct ht_arch_tensor *row, bool gguf, int32_t layer, char *buf,
                                 size_t len);

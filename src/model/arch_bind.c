@@ -57,6 +57,31 @@ static ht_status check_shape(const struct binder *b, const struct ht_arch_tensor
                    used ? shape : "");
 }
 
+/* A factor beside the matrix of this name ("X.weight": "X.scale"). Rows of the embedding are looked up, not
+ * multiplied: it has none. */
+static ht_status bind_factor(const struct binder *b, const struct ht_arch_tensor *row, int32_t layer,
+                             const char *weight) {
+    static const char suffix[] = "weight", factor[] = "scale";
+    char name[HT_MAX_ST_NAME + 1];
+    size_t n = strlen(weight), m = sizeof suffix - 1;
+    if (!b->gguf || row->ne[1] == HT_DIM_NONE || row->role == HT_ROLE_TOKEN_EMBD || n < m ||
+        strcmp(weight + n - m, suffix) != 0) {
+        return HT_OK;
+    }
+    snprintf(name, sizeof name, "%.*s%s", (int)(n - m), weight, factor);
+    const struct ht_tensor *t = ht_source_find(b->source, name);
+    if (t == NULL) {
+        return HT_OK;
+    }
+    if (t->format->gguf_type != 0 || ht_tensor_elems(t) != 1) {
+        return ht_fail(b->err, HT_FORMAT, b->source->path, HT_NO_POS,
+                       "tensor '%s': expected one f32, the factor of '%s', found %llu elements of %s", name, weight,
+                       (unsigned long long)ht_tensor_elems(t), t->format->name);
+    }
+    b->bindings[t - b->source->tensors] = (struct ht_binding){NULL, HT_ROLE_OTHER, layer, false, row};
+    return HT_OK;
+}
+
 static ht_status bind_one(const struct binder *b, const struct ht_arch_tensor *row, int32_t layer) {
     char name[HT_MAX_ST_NAME + 1];
     if (ht_arch_tensor_name(row, b->gguf, layer, name, sizeof name) == NULL) {
@@ -79,8 +104,8 @@ static ht_status bind_one(const struct binder *b, const struct ht_arch_tensor *r
         return HT_OK;
     }
     HT_TRY(check_shape(b, row, t));
-    *binding = (struct ht_binding){row, row->role, layer, false};
-    return HT_OK;
+    *binding = (struct ht_binding){row, row->role, layer, false, NULL};
+    return bind_factor(b, row, layer, name);
 }
 
 /* Buffers that old exporters wrote and that follow from the configuration: "...rotary_emb.inv_freq". */
@@ -99,7 +124,7 @@ ht_status ht_arch_bind(const struct ht_source *source, const struct ht_arch *arc
                        source->n_tensors);
     }
     for (size_t i = 0; i < source->n_tensors; i++) {
-        bindings[i] = (struct ht_binding){NULL, HT_ROLE_OTHER, -1, is_buffer(source->tensors[i].name)};
+        bindings[i] = (struct ht_binding){NULL, HT_ROLE_OTHER, -1, is_buffer(source->tensors[i].name), NULL};
     }
     for (const struct ht_arch_tensor *row = arch->tensors; row->role != HT_ROLE_OTHER; row++) {
         bool layered = row->flags & HT_TENSOR_LAYER;
@@ -110,10 +135,11 @@ ht_status ht_arch_bind(const struct ht_source *source, const struct ht_arch *arc
     return HT_OK;
 }
 
-ht_status ht_arch_refuse_unknown(const struct ht_source *source, const struct ht_arch *arch,
-                                 const struct ht_binding *bindings, ht_err *err) {
+static ht_status refuse(const struct ht_source *source, const struct ht_arch *arch,
+                        const struct ht_binding *bindings, bool factors, ht_err *err) {
     for (size_t i = 0; i < source->n_tensors; i++) {
-        if (bindings[i].role == HT_ROLE_OTHER && !bindings[i].ignored) {
+        const struct ht_binding *b = &bindings[i];
+        if (b->role == HT_ROLE_OTHER && !b->ignored && (b->factor_of == NULL || !factors)) {
             return ht_fail(
                 err, HT_UNSUPPORTED, source->path, HT_NO_POS,
                 "tensor '%s' is not part of architecture %s; leaving it out would change the model",
@@ -121,4 +147,14 @@ ht_status ht_arch_refuse_unknown(const struct ht_source *source, const struct ht
         }
     }
     return HT_OK;
+}
+
+ht_status ht_arch_refuse_unknown(const struct ht_source *source, const struct ht_arch *arch,
+                                 const struct ht_binding *bindings, ht_err *err) {
+    return refuse(source, arch, bindings, false, err);
+}
+
+ht_status ht_arch_refuse_unusable(const struct ht_source *source, const struct ht_arch *arch,
+                                  const struct ht_binding *bindings, ht_err *err) {
+    return refuse(source, arch, bindings, true, err);
 }

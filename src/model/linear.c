@@ -286,13 +286,17 @@ static void terms_task(void *ctx, size_t task, int thread) {
     }
 }
 
-static void bias_task(void *ctx, size_t task, int thread) {
+/* y = scale * y + bias */
+static void finish_task(void *ctx, size_t task, int thread) {
     (void)thread;
     const struct ht_linear_job *j = ctx;
     size_t from = task * HT_LINEAR_TOKENS, to = from + HT_LINEAR_TOKENS < j->T ? from + HT_LINEAR_TOKENS : j->T;
     for (size_t t = from; t < to; t++) {
         float *y = j->y + t * j->y_stride;
-        for (uint64_t r = 0; r < j->l->w.rows; r++) {
+        for (uint64_t r = 0; j->l->scale != NULL && r < j->l->w.rows; r++) {
+            y[r] *= *j->l->scale;
+        }
+        for (uint64_t r = 0; j->l->bias != NULL && r < j->l->w.rows; r++) {
             y[r] += j->l->bias[r];
         }
     }
@@ -355,8 +359,8 @@ void ht_linear_apply(struct ht_pool *pool, const struct ht_linear *l, const floa
         find_large(&j);
     }
     dense(pool, &j);
-    if (l->bias != NULL) {
-        ht_pool_run(pool, (n_tokens + HT_LINEAR_TOKENS - 1) / HT_LINEAR_TOKENS, bias_task, &j);
+    if (l->bias != NULL || l->scale != NULL) {
+        ht_pool_run(pool, (n_tokens + HT_LINEAR_TOKENS - 1) / HT_LINEAR_TOKENS, finish_task, &j);
     }
 }
 
@@ -374,6 +378,9 @@ void ht_linear_row(const struct ht_linear *l, uint64_t row, float *w, float *scr
     ht_linear_codes_row(l, row, w);
     if (l->side != NULL) {
         ht_sidecar_apply_rows(l->side, row, 1, w, scratch);
+    }
+    for (uint64_t k = 0; l->scale != NULL && k < l->w.cols; k++) {
+        w[k] *= *l->scale;
     }
 }
 

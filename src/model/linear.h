@@ -3,6 +3,7 @@
  *
  *     weight    a matrix in a format of the table (w), or codes of a scheme (q)
  *     side      what a recipe left beside it (tensor/sidecar.h), or NULL
+ *     scale     one factor of the whole weight, or NULL
  *     bias      of the architecture, or NULL
  *
  * Results do not depend on the number of threads, nor (but for last bits) on how many tokens share a call. */
@@ -18,6 +19,7 @@ struct ht_linear {
     const struct ht_qtensor *q;     /* codes, or NULL */
     const struct ht_sidecar *side;  /* or NULL */
     const float *bias; /* [rows] f32 or NULL */
+    const float *scale; /* [1] the weight's factor that the file keeps beside it (NVFP4's), or NULL */
     enum ht_role role;
     int32_t layer;
     const char *name; /* GGUF name of the weight, "blk.0.attn_q.weight", also for Hugging Face folders */

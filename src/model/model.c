@@ -1,5 +1,7 @@
 #include "model/model.h"
 
+#include <math.h>
+
 #include "base/json.h"
 #include "base/mem.h"
 #include "io/halftone.h"
@@ -77,6 +79,23 @@ static ht_status load_linear(struct ht_model *m, const struct ht_tensor *t, cons
     return HT_OK;
 }
 
+static ht_status load_factors(struct ht_model *m, ht_err *err) {
+    for (size_t i = 0; i < m->source->n_tensors; i++) {
+        const struct ht_binding *b = &m->bindings[i];
+        const struct ht_tensor *t = &m->source->tensors[i];
+        if (b->factor_of != NULL) {
+            struct ht_layer *layer = b->layer < 0 ? &m->globals : &m->layers[b->layer];
+            const float **scale = &layer->linears[b->factor_of->role]->scale;
+            HT_TRY(load_vector(m, t, scale, err));
+            if (!isfinite(**scale)) {
+                return ht_fail(err, HT_NUMERIC, m->source->path, HT_NO_POS, "tensor '%s' holds %g, which is no factor",
+                               t->name, (double)**scale);
+            }
+        }
+    }
+    return HT_OK;
+}
+
 static ht_status load_tensors(struct ht_model *m, ht_err *err) {
     for (size_t i = 0; i < m->source->n_tensors; i++) {
         const struct ht_binding *b = &m->bindings[i];
@@ -92,7 +111,7 @@ static ht_status load_tensors(struct ht_model *m, ht_err *err) {
             HT_TRY(load_linear(m, t, b, &layer->linears[b->role], err));
         }
     }
-    return HT_OK;
+    return load_factors(m, err);
 }
 
 /* Biases belong to their linears; a tied output is a view of the embedding. */
@@ -178,7 +197,7 @@ static ht_status load(struct ht_model *m, const char *path, const struct ht_mode
         return nomem(m, err);
     }
     HT_TRY(ht_arch_bind(m->source, m->arch, &m->hp, m->bindings, err));
-    HT_TRY(ht_arch_refuse_unknown(m->source, m->arch, m->bindings, err));
+    HT_TRY(ht_arch_refuse_unusable(m->source, m->arch, m->bindings, err));
     HT_TRY(load_tensors(m, err));
     HT_TRY(join(m, err));
     HT_TRY(load_rope(m, err));

@@ -616,6 +616,21 @@ static ht_status bind(struct blocks *b, struct ht_work *work, ht_err *err) {
 
 /* ---- the whole ---- */
 
+/* The output keeps the factors beside the matrices, where parts that solve for whole outputs would count them twice. */
+static ht_status refuse_factors(const struct ht_model *m, ht_err *err) {
+    for (uint32_t layer = 0; layer < m->hp.n_layers; layer++) {
+        for (int role = 0; role < HT_ROLES; role++) {
+            const struct ht_linear *l = m->layers[layer].linears[role];
+            if (l != NULL && l->scale != NULL) {
+                return ht_fail(err, HT_UNSUPPORTED, l->name, HT_NO_POS,
+                               "has a factor in a tensor of its own, as NVFP4 files do; layer by layer it cannot be "
+                               "quantized: take method rtn or imatrix, or start from the 16-bit model");
+            }
+        }
+    }
+    return HT_OK;
+}
+
 /* Bytes of hidden states that would not fit beside the rest go to a file. */
 static const char *spill_path(const struct blocks *b) {
     const ht_quantize_options *o = b->job->o;
@@ -654,6 +669,7 @@ static ht_status run(struct blocks *b, ht_err *err) {
     uint64_t total = 0;
     bool replaced = false;
     HT_TRY(ht_model_load_with(o->input, &options, &b->model, err));
+    HT_TRY(refuse_factors(b->model, err));
     HT_TRY(start_calibration(b, err));
     HT_TRY(embed(b, err));
     HT_TRY(digest_of(b, digest, err));
