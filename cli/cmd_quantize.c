@@ -20,6 +20,8 @@ static const struct option_row options[] = {
     {"imatrix", 0, OPT_STR, AT(imatrix), "FILE", "@file", "importance matrix, GGUF or .dat"},
     {"calib", 0, OPT_LIST, offsetof(struct args, calib), "TEXT", "@file",
      "calibration text: importance, or what gptq needs; may be repeated"},
+    {"stats", 0, OPT_STR, AT(stats), "FILE", "@file",
+     "statistics of 'halftone stats collect' in place of a calibration pass"},
     {"calib-tokens", 0, OPT_U64, AT(calib_tokens), "N", NULL,
      "calibration tokens; 0: all of the text [the recipe's, else 65536]"},
     {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "calibration window [the recipe's, else 512]"},
@@ -181,7 +183,7 @@ static int run(struct cli *cli, void *p) {
 const struct command command_quantize = {
     .name = "quantize",
     .summary = "make a model smaller",
-    .usage = "MODEL -o FILE [--format F] [--calib TEXT | --imatrix FILE] [OPTIONS]",
+    .usage = "MODEL -o FILE [--format F] [--calib TEXT | --stats FILE | --imatrix FILE] [OPTIONS]",
     .description =
         "Reads a GGUF file or a Hugging Face folder and writes a GGUF file that llama.cpp and this program "
         "run. The output gets its name only when it is complete; the input is never touched. With "

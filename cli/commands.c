@@ -3,7 +3,7 @@
 static const struct command *const table[] = {
     &command_quantize, &command_eval,   &command_run, &command_inspect, &command_convert,    &command_verify,
     &command_imatrix,  &command_report, &command_list, &command_cpu,    &command_completion, &command_version,
-    &command_bench,    &command_show,
+    &command_bench,    &command_show,   &command_stats,
 };
 
 size_t command_count(void) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the seeds of the file parsers' fuzz targets: small valid files of each kind, and near misses.
 
-    python3 fuzz/make_corpus.py        writes fuzz/corpus/fuzz_{gguf,safetensors,imatrix,hf_config,json}/
+    python3 fuzz/make_corpus.py        writes fuzz/corpus/fuzz_{gguf,safetensors,imatrix,stats,hf_config,json}/
 Only the standard library is needed.
 """
 import json
@@ -97,6 +97,19 @@ def main():
     put("fuzz_imatrix", "dat", dat([(b"a", 2, [1, 2]), (b"b", 1, [3])], struct.pack("<ii", 2, 4) + b"text"))
     put("fuzz_imatrix", "dat-old", dat([(b"a", 2, [1, 2])]))
     put("fuzz_imatrix", "dat-nan", dat([(b"a", 2, [float("nan"), float("inf"), -1])]))
+
+    group = {"cols": 2, "tokens": 3, "sample": 1, "linears": ["a", "b"]}
+    doc = {"version": 1, "model": {"norms": "00"}, "runs": [{"windows": 1}], "groups": [group]}
+    shapes = {"mean_square": [2], "absmax": [2], "min": [2], "max": [2], "mean_abs": [2], "mean": [2], "gram": [3], "sample": [1, 2]}
+    head, at = {"__metadata__": {"format": "pt", "halftone.stats": json.dumps(doc)}}, 0
+    for kind, shape in shapes.items():
+        n = 4 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+        head["a." + kind] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + n]}
+        at += n
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    put("fuzz_stats", "all", struct.pack("<Q", len(text)) + text + struct.pack("<%df" % (at // 4), *range(at // 4)))
+    put("fuzz_stats", "nan", struct.pack("<Q", len(text)) + text + b"\xff" * at)
 
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "rope_theta": 1e4,
               "tie_word_embeddings": True, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}

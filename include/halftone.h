@@ -208,6 +208,7 @@ typedef struct ht_quantize_options {
     uint64_t memory_bytes; /* hidden states of calibration go to a file when all would take more; 0: no limit */
     bool restart;          /* do not go on from what an interrupted run has left */
     bool record;           /* also write the result as OUTPUT.record.json and, as a page, OUTPUT.record.html */
+    const char *stats;     /* file of ht_stats_collect in place of calib; NULL: none */
 } ht_quantize_options;
 
 HT_API void ht_quantize_options_defaults(ht_quantize_options *options);
@@ -233,6 +234,32 @@ HT_API ht_status ht_imatrix_collect(ht_context *ctx, const ht_imatrix_options *o
 /* Sums several files of the same model into one; with one input this converts between .gguf and .dat. */
 HT_API ht_status ht_imatrix_merge(ht_context *ctx, const char *const *inputs, size_t n, const char *output,
                                   bool force, char **json, ht_err *err);
+
+/* ---- calibration statistics ---------------------------------------------------------------------------- */
+
+typedef struct ht_stats_options {
+    size_t size;
+    const char *model;
+    const char *output;          /* safetensors file (docs/calibration.md) */
+    const char *const *calib;    /* texts */
+    size_t n_calib;
+    uint64_t tokens;             /* 0: all of the texts; default 65,536 */
+    uint32_t ctx;                /* window, default 512 */
+    const char *const *methods;  /* methods and recipe files whose needs are collected; none: all but the second moments
+                                  * of pairs, which take by far the most room */
+    size_t n_methods;
+    bool gram;                   /* those too */
+    uint64_t memory_bytes;       /* as in ht_quantize_options */
+    bool force;
+} ht_stats_options;
+
+HT_API void ht_stats_options_defaults(ht_stats_options *options);
+/* What methods want to know of the inputs of every linear, in one pass, for ht_quantize_options.stats. */
+HT_API ht_status ht_stats_collect(ht_context *ctx, const ht_stats_options *options, char **json, ht_err *err);
+/* Files of one model as one: as good as one pass over all their texts. */
+HT_API ht_status ht_stats_merge(ht_context *ctx, const char *const *inputs, size_t n, const char *output, bool force,
+                                char **json, ht_err *err);
+HT_API ht_status ht_stats_show(ht_context *ctx, const char *path, char **json, ht_err *err);
 
 /* ---- evaluation -------------------------------------------------------------------------------------- */
 

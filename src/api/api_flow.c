@@ -132,6 +132,39 @@ ht_status ht_imatrix_collect(ht_context *ctx, const ht_imatrix_options *options,
     return ht_flow_imatrix(ctx, &o, json, err);
 }
 
+ht_status ht_stats_collect(ht_context *ctx, const ht_stats_options *options, char **json, ht_err *err) {
+    ht_stats_options o;
+    ht_err_clear(err);
+    forget(json);
+    ht_stats_options_defaults(&o);
+    HT_TRY(ht_options_take(&o, sizeof o, options, err));
+    HT_TRY(ht_need(ctx, "ctx", err));
+    HT_TRY(ht_need_text(o.model, "model", err));
+    HT_TRY(ht_need_text(o.output, "output", err));
+    HT_TRY(need_texts(o.calib, o.n_calib, "calib", err));
+    HT_TRY(o.n_methods > 0 ? need_texts(o.methods, o.n_methods, "methods", err) : HT_OK);
+    HT_TRY(need_window(o.ctx, err));
+    return ht_flow_stats(ctx, &o, json, err);
+}
+
+ht_status ht_stats_merge(ht_context *ctx, const char *const *inputs, size_t n, const char *output, bool force,
+                         char **json, ht_err *err) {
+    ht_err_clear(err);
+    forget(json);
+    HT_TRY(ht_need(ctx, "ctx", err));
+    HT_TRY(need_texts(inputs, n, "inputs", err));
+    HT_TRY(ht_need_text(output, "output", err));
+    return ht_flow_stats_merge(ctx, inputs, n, output, force, json, err);
+}
+
+ht_status ht_stats_show(ht_context *ctx, const char *path, char **json, ht_err *err) {
+    ht_err_clear(err);
+    forget(json);
+    HT_TRY(ht_need(ctx, "ctx", err));
+    HT_TRY(ht_need_text(path, "path", err));
+    return ht_flow_stats_show(ctx, path, json, err);
+}
+
 ht_status ht_imatrix_merge(ht_context *ctx, const char *const *inputs, size_t n, const char *output,
                            bool force, char **json, ht_err *err) {
     ht_err_clear(err);

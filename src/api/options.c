@@ -51,6 +51,10 @@ void ht_imatrix_options_defaults(ht_imatrix_options *o) {
     *o = (ht_imatrix_options){.size = sizeof *o, .ctx = 512, .exact = true};
 }
 
+void ht_stats_options_defaults(ht_stats_options *o) {
+    *o = (ht_stats_options){.size = sizeof *o, .tokens = 65536, .ctx = 512};
+}
+
 void ht_eval_options_defaults(ht_eval_options *o) {
     *o = (ht_eval_options){.size = sizeof *o, .ctx = 512, .resamples = 2000};
 }

@@ -2,6 +2,8 @@
 #ifndef HT_CALIB_CALIB_H
 #define HT_CALIB_CALIB_H
 
+#include <jansson.h>
+
 #include "base/context.h"
 #include "io/imatrix.h"
 #include "model/model.h"
@@ -102,6 +104,12 @@ void ht_calib_layers_divide(struct ht_calib_layers *layers, const struct ht_line
 ht_status ht_calib_layers_advance_float(struct ht_calib_layers *layers, int32_t layer, ht_err *err);
 /* Hidden states become those behind the layer, with its present weights. */
 ht_status ht_calib_layers_advance(struct ht_calib_layers *layers, int32_t layer, ht_err *err);
+/* The inputs of every linear of the unquantized model, in f32, as a statistics file (stats_file.h). needs:
+ * enum ht_needs of HT_STATS_KEPT. doc: what the file says of model and text. Sums of one layer are in memory; spill as
+ * above. */
+ht_status ht_calib_stats(struct ht_context *ctx, struct ht_model *model, const struct ht_calib_windows *windows,
+                         unsigned needs, const char *spill, const json_t *doc, const char *output, bool overwrite,
+                         uint64_t *n_groups, ht_err *err);
 /* Bytes that calibration of this many tokens will take. */
 uint64_t ht_calib_layers_memory(const struct ht_model *model, uint64_t tokens, uint32_t window, int threads);
 

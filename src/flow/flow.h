@@ -21,6 +21,10 @@ ht_status ht_flow_show(const char *name, char **json, ht_err *err);
 ht_status ht_flow_imatrix(struct ht_context *ctx, const ht_imatrix_options *options, char **json, ht_err *err);
 ht_status ht_flow_imatrix_merge(struct ht_context *ctx, const char *const *inputs, size_t n, const char *output,
                                 bool force, char **json, ht_err *err);
+ht_status ht_flow_stats(struct ht_context *ctx, const ht_stats_options *options, char **json, ht_err *err);
+ht_status ht_flow_stats_merge(struct ht_context *ctx, const char *const *inputs, size_t n, const char *output,
+                              bool force, char **json, ht_err *err);
+ht_status ht_flow_stats_show(struct ht_context *ctx, const char *path, char **json, ht_err *err);
 ht_status ht_flow_report(struct ht_context *ctx, const char *title, const char *const *records, size_t n,
                          const char *output, bool force, char **json, ht_err *err);
 

@@ -6,6 +6,7 @@
 #include "flow/flow_doc.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_paths.h"
+#include "flow/flow_stats.h"
 
 /* A file name that ends in .dat gets llama.cpp's old layout (ht_imatrix_save decides the same way). */
 static const char *layout_of(const char *output) {
@@ -68,6 +69,19 @@ done:
     return status;
 }
 
+/* An importance file, or the mean squares of a statistics file. */
+static ht_status load(const char *path, struct ht_imatrix **m, ht_err *err) {
+    struct ht_stats_file *stats;
+    *m = NULL;
+    if (!ht_stats_file_probe(path)) {
+        return ht_imatrix_load(path, m, err);
+    }
+    HT_TRY(ht_stats_file_open(path, &stats, err));
+    ht_status status = ht_stats_to_imatrix(stats, m, err);
+    ht_stats_file_close(stats);
+    return status;
+}
+
 ht_status ht_flow_imatrix_merge(struct ht_context *ctx, const char *const *inputs, size_t n, const char *output,
                                 bool force, char **json, ht_err *err) {
     struct ht_imatrix *sum = NULL, *next = NULL;
@@ -78,9 +92,9 @@ ht_status ht_flow_imatrix_merge(struct ht_context *ctx, const char *const *input
     }
     HT_TRY(ht_flow_check_inputs(output, inputs, n, err));
     HT_TRY(ht_flow_check_place(output, false, force, err));
-    HT_TRY_DONE(ht_imatrix_load(inputs[0], &sum, err));
+    HT_TRY_DONE(load(inputs[0], &sum, err));
     for (size_t i = 1; i < n; i++) {
-        HT_TRY_DONE(ht_imatrix_load(inputs[i], &next, err));
+        HT_TRY_DONE(load(inputs[i], &next, err));
         HT_TRY_DONE(ht_imatrix_add(sum, next, err));
         ht_imatrix_free(next);
         next = NULL;

@@ -38,6 +38,9 @@ ht_status ht_safetensors_plan(const struct ht_tensor *tensors, size_t n, uint64_
 ht_status ht_safetensors_writer_new(const char *folder, const struct ht_tensor *tensors, size_t n,
                                     uint64_t shard_bytes, bool overwrite,
                                     struct ht_safetensors_writer **writer, ht_err *err);
+/* The same for one file at path, whose __metadata__ also has the strings of meta (NULL: none). */
+ht_status ht_safetensors_writer_new_file(const char *path, const struct ht_meta *meta, const struct ht_tensor *tensors,
+                                         size_t n, bool overwrite, struct ht_safetensors_writer **writer, ht_err *err);
 /* Files of the set, the index first when there is one. */
 struct ht_safetensors_file {
     char name[64];

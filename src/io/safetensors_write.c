@@ -1,5 +1,6 @@
 /* safetensors writer: headers are made in memory, tensor bytes stream through. Metadata {"format": "pt"},
- * which transformers asks for. Headers are padded with spaces so that data begin at a multiple of 8. */
+ * which transformers asks for; single files may carry more. Headers are padded with spaces so that data
+ * begin at a multiple of 8. */
 #include <stdio.h>
 #include <stdlib.h> /* qsort */
 #include <unistd.h> /* unlink */
@@ -28,6 +29,8 @@ struct ht_safetensors_writer {
     uint64_t *offsets;         /* [n] in the shard's data */
     size_t n;
     struct ht_arena names;
+    const char *single;        /* one file of this name, in the arena; NULL: model.safetensors and its kin */
+    const char *metadata;      /* JSON text behind "__metadata__":, in the arena */
     struct shard *shards;
     size_t n_shards;
     struct ht_fileset files; /* the index first, when there is one, then the shards */
@@ -177,7 +180,8 @@ static void put_name(struct ht_buf *b, const char *s) {
 static ht_status make_header(const struct ht_safetensors_writer *w, const struct shard *s, struct ht_buf *b,
                              ht_err *err) {
     ht_buf_append(b, "\0\0\0\0\0\0\0\0", 8);
-    ht_buf_puts(b, "{\"__metadata__\":{\"format\":\"pt\"}");
+    ht_buf_puts(b, "{\"__metadata__\":");
+    ht_buf_puts(b, w->metadata);
     for (size_t i = s->first; i < s->first + s->n; i++) {
         const struct ht_tensor *t = &w->tensors[i];
         ht_buf_putc(b, ',');
@@ -207,7 +211,9 @@ static ht_status make_header(const struct ht_safetensors_writer *w, const struct
 }
 
 static void shard_name(const struct ht_safetensors_writer *w, size_t i, char name[64]) {
-    if (has_index(w)) {
+    if (w->single != NULL) {
+        snprintf(name, 64, "%s", w->single); /* for facts alone: the file is opened by its path */
+    } else if (has_index(w)) {
         snprintf(name, 64, "model-%05zu-of-%05zu.safetensors", i + 1, w->n_shards);
     } else {
         snprintf(name, 64, SINGLE_NAME);
@@ -246,7 +252,7 @@ static ht_status lay_out(struct ht_safetensors_writer *w, struct ht_buf *b, size
 /* Opens file number i of the set and writes what b holds. */
 static ht_status open_file(struct ht_safetensors_writer *w, size_t i, const char *folder, const char *name,
                            const struct ht_buf *b, uint64_t data_bytes, ht_err *err) {
-    char *path = ht_path_join(folder, name);
+    char *path = w->single != NULL ? ht_mem_strdup(folder) : ht_path_join(folder, name);
     if (path == NULL || !ht_buf_ok(b)) {
         ht_mem_free(path);
         return ht_fail_nomem(err, b->len);
@@ -332,8 +338,33 @@ static ht_status copy_tensors(struct ht_safetensors_writer *w, const struct ht_t
     return HT_OK;
 }
 
+static int append_piece(const char *data, size_t len, void *user) {
+    ht_buf_append(user, data, len);
+    return ht_buf_ok(user) ? 0 : -1;
+}
+
+/* {"format": "pt"} and the strings of meta (may be NULL), as JSON. */
+static ht_status metadata_text(struct ht_safetensors_writer *w, const struct ht_meta *meta, ht_err *err) {
+    struct ht_buf text;
+    ht_buf_init(&text, 0);
+    json_t *o = json_pack("{s:s}", "format", "pt");
+    bool ok = o != NULL;
+    for (size_t i = 0; ok && meta != NULL && i < meta->n; i++) {
+        const struct ht_meta_kv *kv = &meta->kv[i];
+        ok = kv->type == HT_META_STRING &&
+             json_object_set_new(o, kv->key.s, json_stringn(kv->v.str.s, (size_t)kv->v.str.len)) == 0;
+    }
+    ok = ok && json_dump_callback(o, append_piece, &text, JSON_COMPACT) == 0 && ht_buf_ok(&text);
+    w->metadata = ok ? ht_arena_strdup(&w->names, text.data) : NULL;
+    ht_buf_deinit(&text);
+    json_decref(o);
+    return w->metadata != NULL ? HT_OK
+                               : ht_fail(err, HT_NOMEM, NULL, HT_NO_POS,
+                                         "out of memory, or metadata that is no string of UTF-8");
+}
+
 /* Copies, checks and cuts: a writer without files. */
-static ht_status new_layout(const struct ht_tensor *tensors, size_t n, uint64_t shard_bytes,
+static ht_status new_layout(const struct ht_tensor *tensors, size_t n, uint64_t shard_bytes, const struct ht_meta *meta,
                             struct ht_safetensors_writer **writer, ht_err *err) {
     struct ht_safetensors_writer *w = ht_mem_calloc(1, sizeof *w);
     *writer = w;
@@ -342,6 +373,7 @@ static ht_status new_layout(const struct ht_tensor *tensors, size_t n, uint64_t 
     }
     ht_arena_init(&w->names, 0);
     HT_TRY(copy_tensors(w, tensors, n, shard_bytes, err));
+    HT_TRY(metadata_text(w, meta, err));
     HT_TRY(check_tensors(w, err));
     return cut(w, shard_bytes, err);
 }
@@ -352,7 +384,7 @@ ht_status ht_safetensors_plan(const struct ht_tensor *tensors, size_t n, uint64_
     struct ht_buf b;
     ht_buf_init(&b, 0);
     *plan = (struct ht_safetensors_plan){0};
-    ht_status status = new_layout(tensors, n, shard_bytes, &w, err);
+    ht_status status = new_layout(tensors, n, shard_bytes, NULL, &w, err);
     for (size_t i = 0; status == HT_OK && i < w->n_shards; i++) {
         status = lay_out(w, &b, i, err);
         plan->total_bytes += w->shards[i].header_bytes + w->shards[i].data_bytes;
@@ -363,26 +395,51 @@ ht_status ht_safetensors_plan(const struct ht_tensor *tensors, size_t n, uint64_
     return status;
 }
 
-ht_status ht_safetensors_writer_new(const char *folder, const struct ht_tensor *tensors, size_t n,
-                                    uint64_t shard_bytes, bool overwrite,
-                                    struct ht_safetensors_writer **writer, ht_err *err) {
-    *writer = NULL;
-    struct ht_safetensors_writer *w;
-    ht_status status;
-    HT_TRY_DONE(new_layout(tensors, n, shard_bytes, &w, err));
-    HT_TRY_DONE(find_stale(w, folder, overwrite, err));
+/* place: a folder; of a single file its path. */
+static ht_status start(struct ht_safetensors_writer *w, const char *place, bool overwrite,
+                       struct ht_safetensors_writer **writer, ht_err *err) {
+    ht_status status = HT_OK;
     w->facts = ht_mem_calloc(w->n_shards + has_index(w), sizeof *w->facts);
     if (w->facts == NULL) {
         status = ht_fail_nomem(err, w->n_shards * sizeof *w->facts);
         goto done;
     }
     HT_TRY_DONE(ht_fileset_init(&w->files, w->n_shards + has_index(w), overwrite, err));
-    HT_TRY_DONE(open_files(w, folder, err));
+    HT_TRY_DONE(open_files(w, place, err));
     *writer = w;
     w = NULL;
 done:
     ht_safetensors_writer_abort(w);
     return status;
+}
+
+ht_status ht_safetensors_writer_new(const char *folder, const struct ht_tensor *tensors, size_t n,
+                                    uint64_t shard_bytes, bool overwrite,
+                                    struct ht_safetensors_writer **writer, ht_err *err) {
+    *writer = NULL;
+    struct ht_safetensors_writer *w;
+    ht_status status = new_layout(tensors, n, shard_bytes, NULL, &w, err);
+    status = status == HT_OK ? find_stale(w, folder, overwrite, err) : status;
+    if (status != HT_OK) {
+        ht_safetensors_writer_abort(w);
+        return status;
+    }
+    return start(w, folder, overwrite, writer, err);
+}
+
+ht_status ht_safetensors_writer_new_file(const char *path, const struct ht_meta *meta, const struct ht_tensor *tensors,
+                                         size_t n, bool overwrite, struct ht_safetensors_writer **writer, ht_err *err) {
+    *writer = NULL;
+    struct ht_safetensors_writer *w;
+    ht_status status = new_layout(tensors, n, 0, meta, &w, err);
+    if (status == HT_OK && (w->single = ht_arena_strdup(&w->names, ht_path_base(path))) == NULL) {
+        status = ht_fail_nomem(err, strlen(path));
+    }
+    if (status != HT_OK) {
+        ht_safetensors_writer_abort(w);
+        return status;
+    }
+    return start(w, path, overwrite, writer, err);
 }
 
 size_t ht_safetensors_writer_files(const struct ht_safetensors_writer *w) {

@@ -9,6 +9,7 @@
 #include "flow/flow.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_folder.h"
+#include "flow/flow_hash.h"
 #include "flow/flow_paths.h"
 #include "flow/quantize/quantize_learn.h"
 #include "flow/quantize/quantize_work.h"
@@ -16,8 +17,8 @@
 /* Everything that can be refused is refused here, before work that takes time. */
 static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
-    bool weighted = o->imatrix != NULL || o->n_calib > 0, replace = o->force || o->dry_run;
-    HT_TRY(ht_quant_parse(j, err));
+    bool weighted = o->imatrix != NULL || o->n_calib > 0 || o->stats != NULL, replace = o->force || o->dry_run;
+    HT_TRY(ht_quant_parse(ctx, j, err));
     /* The name of a split output is that of no file: its parts are checked when their number is known. */
     enum ht_target target = HT_TARGET_GGUF;
     HT_TRY(ht_quant_target(j, &target, err));
@@ -29,6 +30,7 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     HT_TRY(ht_quant_turn_plan(j, err));
     HT_TRY(ht_flow_check_output(j->plan->source, o->output, err));
     HT_TRY(ht_flow_check_inputs(o->output, &o->imatrix, 1, err));
+    HT_TRY(ht_flow_check_inputs(o->output, &o->stats, 1, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
     HT_TRY(ht_quant_choose(j, weighted, err));
     HT_TRY(ht_quant_check_learning(j, err));
@@ -37,6 +39,7 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     if (!weighted) {
         HT_TRY(ht_quant_check_plain(ctx, j, err));
     }
+    HT_TRY(ht_quant_stats_open(j, err));
     HT_TRY(ht_quant_load_weights(ctx, j, err));
     if (target == HT_TARGET_GGUF) {
         HT_TRY(ht_quant_set_meta(j, err));
@@ -48,48 +51,12 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     return o->dry_run ? HT_OK : ht_flow_check_space(o->output, j->bytes, err);
 }
 
-static ht_status hash_map(struct ht_xxh3 *xxh3, const struct ht_mapping *map, const char *name,
-                          struct ht_meter *meter, uint64_t *done, ht_err *err) {
-    const uint64_t step = 4u << 20;
-    for (uint64_t at = 0; at < map->size; at += step) {
-        uint64_t n = map->size - at < step ? map->size - at : step;
-        ht_xxh3_update(xxh3, map->data + at, n);
-        ht_map_drop(map, at, n);
-        *done += n;
-        HT_TRY(ht_meter_tell(meter, *done, *done, name, err));
-    }
-    return HT_OK;
-}
-
-/* Identity of files: XXH3-64 of their bytes, one file after the other. SHA-256 would cost more than a fast format's
- * whole encoding (measured: 0.2 of 0.9 CPU seconds for Q8_0 of 135 M weights). */
-static ht_status hash_files(struct ht_context *ctx, const char *name, const struct ht_mapping *maps, size_t n,
-                            char hex[17], ht_err *err) {
-    struct ht_xxh3 *xxh3;
-    struct ht_meter meter;
-    uint64_t total = 0, done = 0;
-    ht_status status = HT_OK;
-    HT_TRY(ht_xxh3_new(&xxh3, err));
-    for (size_t i = 0; i < n; i++) {
-        total += maps[i].size;
-    }
-    ht_meter_init(&meter, ctx, "hash", "bytes", total);
-    for (size_t i = 0; i < n && status == HT_OK; i++) {
-        status = hash_map(xxh3, &maps[i], name, &meter, &done, err);
-    }
-    if (status == HT_OK) {
-        snprintf(hex, 17, "%016llx", (unsigned long long)ht_xxh3_final(xxh3));
-    }
-    ht_xxh3_free(xxh3);
-    return status;
-}
-
 /* The output has its name already: an interrupt only leaves the hash away. */
 static ht_status hash_output(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const char *path = j->o->output;
     struct ht_mapping map;
     HT_TRY(ht_map_file(path, &map, err));
-    ht_status status = hash_files(ctx, ht_path_base(path), &map, 1, j->output_xxh3, err);
+    ht_status status = ht_flow_hash_files(ctx, ht_path_base(path), &map, 1, j->output_xxh3, err);
     ht_unmap_file(&map);
     if (status == HT_CANCELLED) {
         ht_err_clear(err);
@@ -122,7 +89,8 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
         if (!blocks) {
             HT_TRY(ht_quant_collect_weights(ctx, j, err));
         }
-        HT_TRY(hash_files(ctx, ht_path_base(source->path), source->maps, source->n_maps, j->source_xxh3, err));
+        HT_TRY(ht_flow_hash_files(ctx, ht_path_base(source->path), source->maps, source->n_maps, j->source_xxh3, err));
+        ht_quant_stats_compare(ctx, j);
         if (blocks) {
             HT_TRY(ht_quant_blocks(ctx, j, err));
             HT_TRY(ht_flow_predict(j->plan, o->shard_bytes, &j->bytes, &j->n_files, err));
@@ -161,6 +129,7 @@ ht_status ht_flow_quantize(struct ht_context *ctx, const ht_quantize_options *o,
     ht_status status = run(ctx, &j, json, err);
     json_decref(j.warnings);
     ht_imatrix_free(j.imatrix);
+    ht_quant_stats_close(j.stats);
     ht_mem_free(j.rules);
     ht_flow_plan_close(j.plan);
     ht_quant_turn_free(j.turn);

@@ -7,10 +7,12 @@
 #include "flow/flow_doc.h"
 #include "flow/flow_plan.h"
 #include "io/imatrix.h"
+#include "model/model.h"
 #include "quant/job.h"
 #include "quant/mix.h"
 #include "quant/transform/rotation.h"
 
+struct ht_quant_stats;
 struct ht_work;
 
 struct ht_quant_type { /* what a weight becomes: a GGUF type, or codes of a scheme */
@@ -39,6 +41,7 @@ struct ht_quant_job {
     struct ht_quant_type embd, head;     /* overrides */
     struct ht_quant_rule *rules;
     struct ht_imatrix *imatrix;          /* NULL: none */
+    struct ht_quant_stats *stats;        /* of --stats; NULL: none */
     size_t n_unweighted;                 /* weights without an entry */
     uint64_t tokens;                     /* of calibration that are wanted: the options', else the recipe's */
     uint32_t window;
@@ -57,7 +60,8 @@ const char *ht_quant_type_text(const struct ht_quant_type *type, char text[HT_SC
 /* Which container holds what was parsed: GGUF when every format is one of its types and nothing is left to the run
  * time, else a folder of our own. HT_UNSUPPORTED when the output's name says otherwise. */
 ht_status ht_quant_target(const struct ht_quant_job *job, enum ht_target *target, ht_err *err);
-ht_status ht_quant_parse(struct ht_quant_job *job, ht_err *err); /* names of format, method, roles */
+/* Names of format, method, roles. */
+ht_status ht_quant_parse(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_choose(struct ht_quant_job *job, bool weighted, ht_err *err);
 /* Overrides that contradict each other on a tied model are refused; one that meets no tensor is a warning. */
 ht_status ht_quant_check_overrides(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
@@ -68,6 +72,20 @@ ht_status ht_quant_check_input(const struct ht_quant_job *job, ht_err *err); /* 
 /* quantize_weights.c: reads the matrix of --imatrix; and, for --calib, collects one. Both give each tensor its row. */
 ht_status ht_quant_load_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_collect_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+
+/* quantize_stats.c: --stats. open: HT_INVAL, HT_UNSUPPORTED when the file is of another model, or lacks what the recipe
+ * needs; nothing without --stats. */
+ht_status ht_quant_stats_open(struct ht_quant_job *job, ht_err *err);
+void ht_quant_stats_close(struct ht_quant_stats *stats); /* NULL is fine */
+void ht_quant_stats_compare(struct ht_context *ctx, struct ht_quant_job *job); /* source_xxh3 is known: warns */
+/* Statistics of one layer's linears come to memory, those of another leave it. needs: enum ht_needs. */
+ht_status ht_quant_stats_layer(struct ht_quant_stats *stats, const struct ht_layer *layer, unsigned needs, ht_err *err);
+const struct ht_stats *ht_quant_stats_of(struct ht_quant_stats *stats, const struct ht_linear *linear);
+void ht_quant_stats_divide(struct ht_quant_stats *stats, const struct ht_linear *linear, const float *by);
+uint64_t ht_quant_stats_tokens(const struct ht_quant_stats *stats);
+uint64_t ht_quant_stats_hash(const struct ht_quant_stats *stats);
+const json_t *ht_quant_stats_doc(const struct ht_quant_stats *stats);
+ht_status ht_quant_stats_imatrix(const struct ht_quant_stats *stats, struct ht_imatrix **imatrix, ht_err *err);
 
 /* quantize_blocks.c: layer by layer, for whatever is more than rows rounded to nearest. */
 bool ht_quant_wants_blocks(const struct ht_quant_job *job);

@@ -95,6 +95,9 @@ static ht_status digest_of(const struct blocks *b, char digest[65], ht_err *err)
         ht_buf_printf(&text, "%s %s %llu %llu\n", t->out.name, ht_plan_format(t, format),
                       (unsigned long long)t->out.ne[0], (unsigned long long)t->out.ne[1]);
     }
+    if (j->stats != NULL) {
+        ht_buf_printf(&text, "statistics %016llx\n", (unsigned long long)ht_quant_stats_hash(j->stats));
+    }
     ht_status status = ht_buf_ok(&text) ? ht_sha256_new(&sha, err) : ht_fail_nomem(err, text.len);
     if (status == HT_OK) {
         uint64_t n = b->windows.n * b->windows.window;
@@ -220,6 +223,14 @@ static ht_status keep_result(struct blocks *b, struct ht_work *work, struct ht_l
     return ht_meter_tell(&b->meter, b->done, 0, linear->name, err);
 }
 
+/* Collected in this run, or from a file; NULL: the recipe needs none. */
+static const struct ht_stats *stats_for(const struct blocks *b, const struct ht_linear *linear) {
+    if (b->job->stats != NULL) {
+        return ht_quant_stats_of(b->job->stats, linear);
+    }
+    return b->calib != NULL ? ht_calib_layers_stats(b->calib, linear) : NULL;
+}
+
 static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear *linear,
                        struct ht_plan_tensor *t, uint32_t index, ht_err *err) {
     struct ht_quant_job *j = b->job;
@@ -242,7 +253,7 @@ static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear 
                            .rows = linear->w.rows,
                            .cols = linear->w.cols,
                            .front = &b->fronts[t->role],
-                           .stats = b->calib != NULL ? ht_calib_layers_stats(b->calib, linear) : NULL,
+                           .stats = stats_for(b, linear),
                            .drift = is_float ? 0 : j->recipe.calibration.drift,
                            .seed = j->o->seed + index};
     if (t->scheme != NULL) {
@@ -306,7 +317,7 @@ struct stats_at {
 static const struct ht_stats *stats_of(void *ctx, enum ht_role role) {
     const struct stats_at *at = ctx;
     const struct ht_linear *linear = at->b->model->layers[at->layer].linears[role];
-    return at->b->calib != NULL && linear != NULL ? ht_calib_layers_stats(at->b->calib, linear) : NULL;
+    return linear != NULL ? stats_for(at->b, linear) : NULL;
 }
 
 static ht_status grid_of(void *ctx, enum ht_role role, const struct ht_format **block, struct ht_scheme *scheme,
@@ -353,7 +364,12 @@ static bool stats_divided(void *ctx, const struct ht_foldsite *site, const float
             return false;
         }
         if (stats != NULL && stats != done) {
-            ht_calib_layers_divide(at->b->calib, at->b->model->layers[at->layer].linears[*role], s);
+            const struct ht_linear *linear = at->b->model->layers[at->layer].linears[*role];
+            if (at->b->job->stats != NULL) {
+                ht_quant_stats_divide(at->b->job->stats, linear, s);
+            } else {
+                ht_calib_layers_divide(at->b->calib, linear, s);
+            }
             done = stats;
         }
     }
@@ -500,6 +516,9 @@ static ht_status advance_plain(struct blocks *b, int32_t layer, ht_err *err) {
 
 static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
     bool sequential = b->job->recipe.calibration.sequential;
+    if (b->job->stats != NULL) { /* before any transform, since every fold divides them */
+        HT_TRY(ht_quant_stats_layer(b->job->stats, &b->model->layers[layer], b->needs, err));
+    }
     HT_TRY(transform(b, layer, true, err));
     HT_TRY(collect(b, layer, err));
     if (b->calib != NULL) {
@@ -649,7 +668,7 @@ static const char *spill_path(const struct blocks *b) {
 static ht_status start_calibration(struct blocks *b, ht_err *err) {
     const ht_quantize_options *o = b->job->o;
     b->needs = ht_recipe_needs(&b->job->recipe);
-    if (b->needs == HT_NEEDS_NOTHING) {
+    if (b->needs == HT_NEEDS_NOTHING || b->job->stats != NULL) {
         return HT_OK;
     }
     HT_TRY(ht_calib_windows(b->model, o->calib, o->n_calib, b->job->tokens, b->job->window, &b->windows, err));
@@ -663,7 +682,8 @@ static ht_status start_calibration(struct blocks *b, ht_err *err) {
 static ht_status run(struct blocks *b, ht_err *err) {
     struct ht_quant_job *j = b->job;
     const ht_quantize_options *o = j->o;
-    struct ht_model_options options = {.pre = o->pre, .tokenizer_optional = ht_recipe_needs(&j->recipe) == 0};
+    bool no_text = ht_recipe_needs(&j->recipe) == 0 || j->stats != NULL;
+    struct ht_model_options options = {.pre = o->pre, .tokenizer_optional = no_text};
     char digest[65];
     uint32_t done = 0;
     uint64_t total = 0;

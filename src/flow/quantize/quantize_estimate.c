@@ -64,7 +64,7 @@ static ht_status add_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_e
         uint64_t elems = ht_plan_is_weight(t) && t->layer >= 0 ? ht_tensor_elems(&t->out) : 0;
         largest = elems > largest ? elems : largest;
     }
-    if (ht_recipe_needs(&j->recipe) != HT_NEEDS_NOTHING) {
+    if (ht_recipe_needs(&j->recipe) != HT_NEEDS_NOTHING && j->stats == NULL) {
         uint64_t stream = tokens * ht_act_width(model, HT_ACT_RESIDUAL) * sizeof(float);
         uint64_t second = ht_quant_learn_stream(&j->recipe, model, tokens);
         calib = ht_calib_layers_memory(model, tokens, j->window, threads) + second +

@@ -48,8 +48,8 @@ static ht_status set_imatrix_meta(struct ht_quant_job *j, ht_err *err) {
         return HT_OK;
     }
     char name[256] = "calibration";
-    if (o->imatrix != NULL) {
-        ht_flow_base_name(o->imatrix, name, sizeof name);
+    if (o->imatrix != NULL || o->stats != NULL) {
+        ht_flow_base_name(o->imatrix != NULL ? o->imatrix : o->stats, name, sizeof name);
     }
     HT_TRY(set_text(m, keys[0], name, err));
     const char *dataset = im == NULL ? o->calib[0] : im->n_datasets > 0 ? im->datasets[0] : NULL;
@@ -204,10 +204,20 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
     ht_recipe_write(&j->recipe, &yaml);
     ht_doc_set(d, d->root, "recipe", ht_buf_ok(&yaml) ? ht_doc_text(yaml.data, yaml.len) : NULL);
     ht_buf_deinit(&yaml);
-    if (j->calib_tokens != 0) {
+    if (j->stats != NULL) {
+        char name[256];
+        json_t *o = ht_doc_object(d, d->root, "calibration");
+        ht_flow_base_name(j->o->stats, name, sizeof name);
+        ht_doc_set(d, o, "stats", ht_doc_text(name, strlen(name)));
+        ht_doc_set(d, o, "tokens", json_integer((json_int_t)ht_quant_stats_tokens(j->stats)));
+        ht_doc_set(d, o, "sequential", json_false());
+        ht_doc_set(d, o, "runs", json_deep_copy(json_object_get(ht_quant_stats_doc(j->stats), "runs")));
+        ht_doc_set(d, o, "resumed_layers", json_integer(j->resumed_layers));
+    } else if (j->calib_tokens != 0) {
         json_t *o = ht_doc_object(d, d->root, "calibration");
         ht_doc_set(d, o, "tokens", json_integer((json_int_t)j->calib_tokens));
         ht_doc_set(d, o, "window", json_integer(j->window));
+        ht_doc_set(d, o, "sequential", json_boolean(j->recipe.calibration.sequential));
         ht_doc_set(d, o, "hidden_states_in_file", json_boolean(j->spilled));
         ht_doc_set(d, o, "resumed_layers", json_integer(j->resumed_layers));
     }

@@ -137,10 +137,32 @@ static ht_status parse_rule(const char *text, struct ht_quant_rule *rule, ht_err
     return find_format("tensor", eq + 1, &rule->type, err);
 }
 
+/* Statistics are of the unquantized model. A method's row is taken in that way, and that is said; a recipe file means
+ * what it says. */
+static ht_status settle_sequence(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    struct ht_recipe_calibration *c = &j->recipe.calibration;
+    bool beyond = (ht_recipe_needs(&j->recipe) & ~(unsigned)HT_NEEDS_MEAN_SQUARE) != 0;
+    if (!c->sequential || !beyond) {
+        return HT_OK;
+    }
+    if (j->o->recipe != NULL) {
+        return ht_fail(err, HT_INVAL, j->o->recipe, HT_NO_POS,
+                       "it calibrates each layer on what the quantized layers before it give, and --stats holds "
+                       "what the unquantized ones gave: say 'calibration: {sequential: false}', "
+                       "or give --calib TEXT instead");
+    }
+    c->sequential = false;
+    ht_quant_warn(ctx, j,
+                  "statistics are of the unquantized model: method %s does not see what quantization changes from "
+                  "layer to layer (sequential: false)",
+                  j->recipe.name);
+    return HT_OK;
+}
+
 /* Whether what the recipe's parts need can come from what was given. */
-static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
+static ht_status parse_method(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
-    bool has_data = o->imatrix != NULL || o->n_calib > 0;
+    bool has_data = o->imatrix != NULL || o->n_calib > 0 || o->stats != NULL;
     const char *name = o->recipe != NULL ? o->recipe : o->method != NULL ? o->method : has_data ? "imatrix" : "rtn";
     if (o->recipe != NULL && o->method != NULL) {
         return ht_fail(err, HT_INVAL, "recipe", HT_NO_POS, "give either --recipe or --method, not both");
@@ -160,25 +182,27 @@ static ht_status parse_method(struct ht_quant_job *j, ht_err *err) {
                        "method %s needs importance: give --imatrix FILE, or --calib TEXT to collect it first",
                        j->recipe.name);
     }
-    if (wants_text && o->n_calib == 0) {
+    if (wants_text && o->n_calib == 0 && o->stats == NULL) {
         return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
-                       "method %s wants to see inputs (%s), which no importance file holds: give --calib TEXT",
+                       "method %s wants to see inputs (%s), which no importance file holds: give --calib TEXT, or "
+                       "--stats FILE",
                        j->recipe.name, ht_part_needs_text(needs, seen, sizeof seen));
     }
     if (needs == HT_NEEDS_NOTHING && has_data) {
         return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
-                       "method %s uses no importance: leave --imatrix and --calib away, or choose method imatrix",
+                       "method %s uses no importance: leave --imatrix, --calib and --stats away, or choose method "
+                       "imatrix",
                        j->recipe.name);
     }
-    if (o->imatrix != NULL && o->n_calib > 0) {
-        return ht_fail(err, HT_INVAL, "calib", HT_NO_POS, "give either --imatrix or --calib, not both");
+    if ((o->imatrix != NULL) + (o->n_calib > 0) + (o->stats != NULL) > 1) {
+        return ht_fail(err, HT_INVAL, "calib", HT_NO_POS, "give one of --imatrix, --calib and --stats");
     }
-    return HT_OK;
+    return o->stats != NULL ? settle_sequence(ctx, j, err) : HT_OK;
 }
 
-ht_status ht_quant_parse(struct ht_quant_job *j, ht_err *err) {
+ht_status ht_quant_parse(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
-    HT_TRY(parse_method(j, err));
+    HT_TRY(parse_method(ctx, j, err));
     HT_TRY(parse_format(j, err));
     if (o->embd != NULL) {
         HT_TRY(find_format("embd", o->embd, &j->embd, err));

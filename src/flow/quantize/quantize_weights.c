@@ -16,6 +16,10 @@ static ht_status collect(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     return status;
 }
 
+static const char *source_of(const struct ht_quant_job *j) {
+    return j->o->imatrix != NULL ? j->o->imatrix : j->o->stats != NULL ? j->o->stats : "calibration";
+}
+
 static ht_status bind_one(struct ht_quant_job *j, struct ht_plan_tensor *t, const struct ht_imatrix_entry *e,
                           ht_err *err) {
     if (e->n != t->out.ne[0] || e->n_mat != 1) {
@@ -28,7 +32,7 @@ static ht_status bind_one(struct ht_quant_job *j, struct ht_plan_tensor *t, cons
     if (w == NULL) {
         return ht_fail_nomem(err, e->n * sizeof *w);
     }
-    HT_TRY(ht_imatrix_importance(e, w, j->o->imatrix != NULL ? j->o->imatrix : "calibration", err));
+    HT_TRY(ht_imatrix_importance(e, w, source_of(j), err));
     t->importance = w;
     return HT_OK;
 }
@@ -61,7 +65,7 @@ static ht_status bind_all(struct ht_context *ctx, struct ht_quant_job *j, ht_err
         }
     }
     if (n_used == 0 && n_grid > 0) {
-        return ht_fail(err, HT_INVAL, j->o->imatrix, HT_NO_POS,
+        return ht_fail(err, HT_INVAL, source_of(j), HT_NO_POS,
                        "none of its %zu entries names a weight of this model; it is of another architecture or "
                        "naming",
                        j->imatrix->n);
@@ -74,10 +78,11 @@ static ht_status bind_all(struct ht_context *ctx, struct ht_quant_job *j, ht_err
 }
 
 ht_status ht_quant_load_weights(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
-    if (j->o->imatrix == NULL) {
+    if (j->o->imatrix == NULL && (j->stats == NULL || ht_quant_wants_blocks(j))) {
         return HT_OK;
     }
-    HT_TRY(ht_imatrix_load(j->o->imatrix, &j->imatrix, err));
+    HT_TRY(j->stats != NULL ? ht_quant_stats_imatrix(j->stats, &j->imatrix, err)
+                            : ht_imatrix_load(j->o->imatrix, &j->imatrix, err));
     return bind_all(ctx, j, err);
 }
 

@@ -1,0 +1,42 @@
+# Collecting, showing, merging, quantizing and converting.
+. "$(dirname "$0")/../lib.sh"
+small_text a.txt 3000
+tail -c 3000 "$story" >b.txt
+t 0 stats collect "$tiny" --calib a.txt --ctx 64 -o a.st --json
+json 'd["schema"] == "halftone.stats/1" and d["groups"] == 20 and d["runs"][0]["texts"][0]["path"] == "a.txt"'
+json 'len(d["runs"][0]["texts"][0]["sha256"]) == 64 and "gram" not in d["statistics"]'
+t 0 stats collect "$tiny" --calib b.txt --ctx 64 -m smoothquant -m imatrix -o b.st; out 'mean square, absmax of [0-9]+ tokens'
+t 0 stats show a.st; out '^blk.0.attn_q.weight \.\.\. +256 '; out 'of tiny \(llama\)'
+t 0 stats merge a.st b.st -o both.st; out '2 runs'; err 'not all files have these'
+t 0 quantize "$tiny" -o s --method smoothquant --stats both.st; err 'sequential: false'
+t 0 quantize "$tiny" -o i.gguf --format q4_0 --stats both.st; not_err 'sequential'
+# The same importance, whichever way it comes; llama.cpp's layout of it too.
+t 0 imatrix convert both.st -o both.gguf; out 'both.gguf: 35 entries'
+t 0 quantize "$tiny" -o j.gguf --format q4_0 --imatrix both.gguf
+t 0 eval i.gguf --reference j.gguf --text a.txt --ctx 64 --exact --json; json 'd["kld"]["mean"] < 1e-5'
+t 2 stats collect "$tiny" --calib a.txt --ctx 64 -o a.st; err 'exists'
+t 2 stats merge a.st -o a.st; err 'a.st'
+t 3 stats show both.gguf; err 'safetensors'
+t 3 stats show "$tiny/model.safetensors"; err 'halftone.stats'
+t 4 stats show missing.st
+t 2 quantize "$tiny" -o x --method awq --stats a.st; err 'also needs: gram'; gone x
+t 2 stats collect "$tiny" --calib a.txt -m rtn -o x.st; err 'needs no statistics'; gone x.st
+t 2 stats collect "$tiny" -o x.st; err 'needs one MODEL and --calib TEXT'
+t 2 stats colect a; err 'did you mean: collect'
+# A damaged file and another model's.
+head -c 20000 a.st >cut.st
+t 3 quantize "$tiny" -o x --method smoothquant --stats cut.st; err "cut short or damaged"; gone x
+cp -r "$tiny" other && chmod -R u+w other
+python3 - <<'P' || skip 'no Python'
+import json, struct
+p = "other/model.safetensors"
+b = bytearray(open(p, "rb").read())
+n = struct.unpack("<Q", b[:8])[0]
+h = json.loads(b[8:8 + n])
+at = 8 + n + h["model.norm.weight"]["data_offsets"][0]
+b[at] ^= 64
+open(p, "wb").write(b)
+P
+t 2 quantize other -o x --method smoothquant --stats a.st; err 'of another model'; gone x
+no_leftovers
+finish
