@@ -12,7 +12,12 @@
 enum ht_chunk_order {
     HT_ORDER_PIECES, /* 128-bit lane l of vector v holds the 16 elements piece[4 v + l] */
     HT_ORDER_LANES,  /* groups of 16: 32-bit lane g of vector v holds elements 4 v .. 4 v + 3 of group g */
-    HT_ORDER_LANES4  /* the same, times 4^(g / 2 % 4): four 2-bit codes that shared a byte, not shifted apart */
+    /* Four 2-bit codes that shared a byte, not shifted apart: lane 8 h + 4 b + k of vector m holds 4^k times elements
+     * 4 i .. 4 i + 3 of group 8 h + 2 k + b, i = (k + m) % 4. */
+    HT_ORDER_LANES4,
+    /* Points of 8: qword i of vector v holds point v of group i of 32 (4 i + v), or point v % 2 of group 8 (v / 2) + i
+     * of 16. */
+    HT_ORDER_EIGHTS
 };
 
 struct ht_chunk_shape {
@@ -29,7 +34,9 @@ struct ht_chunk_acts {
     /* groups of 32: 8 scales, then 8 times -scale * sum * (offset or 1). Groups of 16: the scales, divided by
      * what HT_ORDER_LANES4 multiplied the codes by. */
     float d[16];
-    float ns[16]; /* groups of 16 only: -scale * sum * (offset or 1) */
+    /* Groups of 16 only: -scale * sum * (offset or 1). HT_ORDER_LANES4 with an offset: the bits of the int32
+     * -offset * sum * 4^k, where the chain of dot products starts. */
+    float ns[16];
 };
 
 /* One token of acts [cols_padded] -> [cols_padded / 256]. */

@@ -22,6 +22,8 @@
     HT_PANEL_AVX512(name, pieces_##name, HT_PIECES_QUADS, group, 64, true, bytes, HT_ORDER_PIECES)           \
     HT_DECODE_AVX512(name, pieces_##name, HT_PIECES_QUADS, group, 64, true, bytes, HT_ORDER_PIECES)
 LATTICE_LIST(KERNELS)
+HT_ROWS_AVX512(eights_iq1_s, ht_eights_iq1_s, {0}, 32, 0, false, 50, HT_ORDER_EIGHTS)
+HT_ROWS_AVX512(eights_iq1_m, ht_eights_iq1_m, {0}, 16, 64, true, 56, HT_ORDER_EIGHTS)
 
 void ht_lattice_init_avx512bf16(struct ht_kernel_table *t) {
 #define ROW(name, group, bytes)                                                                              \
@@ -31,6 +33,10 @@ void ht_lattice_init_avx512bf16(struct ht_kernel_table *t) {
      .shape = &shape_lanes_##name,                                                                           \
      .panel_q8 = panel_##name,                                                                               \
      .panel_shape = &shape_##name},
-    static const struct ht_slot_row rows[] = {LATTICE_LIST(ROW)};
+    static const struct ht_slot_row rows[] = {
+        LATTICE_LIST(ROW) /* but: */
+        {.format = "iq1_s", .rows_q8 = rows_eights_iq1_s, .shape = &shape_eights_iq1_s},
+        {.format = "iq1_m", .rows_q8 = rows_eights_iq1_m, .shape = &shape_eights_iq1_m},
+    };
     ht_slots_set(t, rows, sizeof rows / sizeof rows[0]);
 }

@@ -20,6 +20,7 @@ void ht_gemm_f32_init_avx512(struct ht_kernel_table *t);
 void ht_rows_f32_init_avx512(struct ht_kernel_table *t);
 void ht_attention_init_avx512(struct ht_kernel_table *t);
 void ht_rows_q8_init_avx512vnni(struct ht_kernel_table *t);
+void ht_rows_k23_init_avx512vnni(struct ht_kernel_table *t);
 void ht_panel_q8_init_avx512vnni(struct ht_kernel_table *t);
 void ht_gemm_q8_init_avx512vnni(struct ht_kernel_table *t);
 void ht_qtensor_decode_init_avx512(struct ht_kernel_table *t);

@@ -30,6 +30,9 @@ HT_INLINE struct ht_lanes ht_lanes_of(const struct ht_chunk_shape *s) {
         for (int i = 0; i < 16; i++) {
             int piece = s->piece[4 * v + i / 4];
             g[i] = s->group == 16 ? piece : piece / 2;
+            if (s->order == HT_ORDER_EIGHTS) {
+                g[i] = s->group == 16 ? 8 * (v / 2) + i / 2 : i / 2;
+            }
         }
         l.of[v] = _mm512_load_si512(g);
     }
@@ -50,16 +53,13 @@ HT_INLINE void ht_dot_chunk(const struct ht_chunk_shape *s, const struct ht_lane
     } else {
         acc[1] = _mm512_fmadd_ps(s->offset != 0 ? w->s : w->m, _mm512_loadu_ps(a->ns), acc[1]);
     }
-    if (s->order != HT_ORDER_PIECES) {
-        const bool third = s->order == HT_ORDER_LANES4 && s->offset != 0;
-        __m512i x = zero, h = zero;
+    if (s->order == HT_ORDER_LANES || (s->order == HT_ORDER_EIGHTS && s->group == 32)) {
+        __m512i x = zero;
         for (int v = 0; v < 4; v++) {
             x = ht_dot4(x, w->c[v], a->q + 64 * v);
-            h = third ? ht_dot4(h, w->h[v], a->q + 64 * v) : h;
         }
-        __m512 sum = _mm512_cvtepi32_ps(x);
-        sum = third ? _mm512_fmadd_ps(_mm512_cvtepi32_ps(h), ht_high_weight(), sum) : sum;
-        acc[0] = _mm512_fmadd_ps(sum, p, acc[0]);
+        p = s->order == HT_ORDER_LANES ? p : _mm512_permutexvar_ps(l->of[0], p);
+        acc[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(x), p, acc[0]);
         return;
     }
     if (s->chained) {

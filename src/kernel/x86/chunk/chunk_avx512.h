@@ -21,7 +21,6 @@
 
 struct ht_chunk {
     __m512i c[4];
-    __m512i h[4]; /* HT_ORDER_LANES4, formats with a third bit: that bit of each code, times ht_high_weight */
     __m512 s, m;
 };
 
@@ -327,45 +326,6 @@ HT_INLINE void ht_chunk_q3_k(const uint8_t *p, struct ht_chunk *out) {
     out->c[1] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 2), three, h1, 0xea);
     out->c[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 4), three, h2, 0xea);
     out->c[3] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(q, 6), three, h3, 0xea);
-    out->s = out->m = ht_scales512_q3_k(p);
-}
-
-/* ---- q2_k and q3_k for HT_ORDER_LANES4 ----------------------------------------------------------------------
- * Byte l of half h holds the codes of groups 8 h + 2 k + l / 16, k = 0 .. 3, so lane g = 8 h + 2 k + b of vector v is
- * dword 8 h + 4 b + v of the bytes under the mask 3 * 4^k. */
-
-HT_INLINE void ht_lane_codes(const uint8_t *qs, struct ht_chunk *out) {
-    const __m512i first = _mm512_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4, 8, 12, 8, 12, 8, 12, 8, 12);
-    const __m512i mask = _mm512_broadcast_i64x4(_mm256_setr_epi64x(0x0303030303030303, 0x0c0c0c0c0c0c0c0c,
-                                                                   0x3030303030303030, -0x3f3f3f3f3f3f3f40));
-    __m512i q = _mm512_loadu_si512(qs);
-    for (int v = 0; v < 4; v++) {
-        __m512i from = _mm512_add_epi32(first, _mm512_set1_epi32(v));
-        out->c[v] = _mm512_and_si512(_mm512_permutexvar_epi32(from, q), mask);
-    }
-}
-
-HT_INLINE void ht_lanes_q2_k(const uint8_t *p, struct ht_chunk *out) {
-    ht_lane_codes(p + 16, out);
-    ht_scales512_q2_k(p, out);
-}
-
-/* The third bit of group 8 h + 2 k + b is bit 4 h + k of hmask; it is worth 4 * 4^k. */
-HT_INLINE __m512 ht_high_weight(void) {
-    return _mm512_setr_ps(4, 4, 8, 8, 16, 16, 32, 32, 0.25f, 0.25f, 0.5f, 0.5f, 1, 1, 2, 2);
-}
-
-HT_INLINE void ht_lanes_q3_k(const uint8_t *p, struct ht_chunk *out) {
-    const __m512i first = _mm512_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4);
-    const __m512i bit = _mm512_set_epi64(-0x7f7f7f7f7f7f7f80, 0x4040404040404040, 0x2020202020202020,
-                                         0x1010101010101010, 0x0808080808080808, 0x0404040404040404,
-                                         0x0202020202020202, 0x0101010101010101);
-    __m512i h = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)p));
-    ht_lane_codes(p + 32, out);
-    for (int v = 0; v < 4; v++) {
-        __m512i from = _mm512_add_epi32(first, _mm512_set1_epi32(v));
-        out->h[v] = _mm512_and_si512(_mm512_permutexvar_epi32(from, h), bit);
-    }
     out->s = out->m = ht_scales512_q3_k(p);
 }
 

@@ -186,7 +186,62 @@ HT_INLINE void ht_lanes_iq3_s(const uint8_t *p, struct ht_chunk *out) {
     ht_lanes_scales(ht_scales_iq3_s, 32, p, out);
 }
 
-/* A nibble has the high bits of an index and the shift of the point. (iq1_s is faster with points from memory.) */
+/* Points of 8 bytes from a table in memory, for HT_ORDER_EIGHTS: broadcasts from memory under masks of one lane. Faster
+ * than lookups in vectors where points are many. Bytes of `low` and fields of `high` under `mask` make 4 indices of 16
+ * bits; they stay in general registers, because loading words of a vector just stored costs more than the points. */
+HT_INLINE uint64_t ht_four_indices(const uint8_t *low, const uint8_t *high, uint64_t fields, uint64_t mask) {
+    return _pdep_u64(ht_load_u32(low), 0x00ff00ff00ff00ff) | _pdep_u64((uint64_t)ht_load_u16(high) & fields, mask);
+}
+
+HT_INLINE void ht_eighth(__m512i *c, const uint64_t *point, int lane) {
+    __m128i p = _mm_loadl_epi64((const void *)point);
+    *c = lane == 0 ? _mm512_broadcastq_epi64(p) : _mm512_mask_broadcastq_epi64(*c, (__mmask8)(1 << lane), p);
+}
+
+/* The shift of a group, + or - 1 in every code, goes to its min: scale * (64 -+ 1). */
+HT_INLINE void ht_eights_iq1_s(const uint8_t *p, struct ht_chunk *out) {
+    const uint64_t *t = ht_lattice_x86.iq1;
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; g++) {
+        uint64_t at = ht_four_indices(p + 2 + 4 * g, p + 34 + 2 * g, 0xfff, 0x0700070007000700);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            ht_eighth(&out->c[i], t + (at >> 16 * i & 0xffff), g);
+        }
+    }
+    struct ht_scales s;
+    ht_scales_iq1_s(p, 8, &s);
+    __m128i w = _mm_srai_epi16(_mm_loadu_si128((const void *)(p + 34)), 15);
+    __m256 shift = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_or_si128(w, _mm_set1_epi16(1))));
+    __m256 min = _mm256_mul_ps(s.s[0], _mm256_sub_ps(_mm256_set1_ps(64), shift));
+    out->s = out->m = _mm512_insertf32x8(_mm512_castps256_ps512(s.s[0]), min, 1);
+}
+
+/* A nibble has the high bits of an index and the shift of the point. */
+HT_INLINE void ht_eights_iq1_m(const uint8_t *p, struct ht_chunk *out) {
+    /* Words 2 i + v % 2 of each half to qwords. */
+    const __m512i even = _mm512_shuffle_epi8(_mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14),
+                                             _mm512_set4_epi32(0x09080908, 0x09080908, 0x01000100, 0x01000100));
+    const uint64_t *t = ht_lattice_x86.iq1;
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; g++) {
+        uint64_t at = ht_four_indices(p + 4 * g, p + 32 + 2 * g, 0x7777, 0x0f000f000f000f00);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            ht_eighth(&out->c[g / 4 * 2 + i % 2], t + (at >> 16 * i & 0xffff), g % 4 * 2 + i / 2);
+        }
+    }
+    __m512i w = _mm512_cvtepu16_epi64(_mm_loadu_si128((const void *)(p + 32)));
+    __m512i shift = _mm512_srai_epi16(_mm512_slli_epi16(ht_index_words(p, w, 4), 4), 15);
+    shift = _mm512_or_si512(shift, _mm512_set1_epi8(1));
+    for (int v = 0; v < 4; v++) {
+        __m512i word = _mm512_add_epi16(even, _mm512_set1_epi16((short)(16 * (v / 2) + v % 2)));
+        out->c[v] = _mm512_add_epi8(out->c[v], _mm512_permutexvar_epi16(word, shift));
+    }
+    ht_lanes_scales(ht_scales_iq1_m, 16, p, out);
+}
+
+/* A nibble has the high bits of an index and the shift of the point.  */
 HT_INLINE void ht_lanes_iq1_m(const uint8_t *p, struct ht_chunk *out) {
     const __m512i first = _mm512_setr_epi32(0, 0x00020002, 0x00040004, 0x00060006, 0x00080008, 0x000a000a, 0x000c000c,
                                             0x000e000e, 0x00100010, 0x00120012, 0x00140014, 0x00160016, 0x00180018,
