@@ -56,6 +56,8 @@ HT_INLINE void tile(int NT, int group, bool mins, const struct tile *p) {
     const uint8_t *codes = p->panel->codes;
     const float *scale = p->panel->scale, *min = p->panel->min;
     for (size_t g = 0; g < p->n_groups; g++) {
+        __m512 both[TILE_TOKENS][2]; /* scaled sums of two groups of 16 meet before the token's scale */
+#pragma GCC unroll 2
         for (int part = 0; part < parts; part++) {
             size_t c = g * (size_t)parts + (size_t)part;
             __m512i sum[TILE_TOKENS][2];
@@ -69,9 +71,9 @@ HT_INLINE void tile(int NT, int group, bool mins, const struct tile *p) {
             scale += HT_PANEL_ROWS;
 #pragma GCC unroll 6
             for (int t = 0; t < NT; t++) {
-                __m512 d = _mm512_set1_ps(p->d[(size_t)t * p->d_stride + g]);
-                acc[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][0]), s0), d, acc[t][0]);
-                acc[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t][1]), s1), d, acc[t][1]);
+                __m512 x0 = _mm512_cvtepi32_ps(sum[t][0]), x1 = _mm512_cvtepi32_ps(sum[t][1]);
+                both[t][0] = part == 0 ? _mm512_mul_ps(x0, s0) : _mm512_fmadd_ps(x0, s0, both[t][0]);
+                both[t][1] = part == 0 ? _mm512_mul_ps(x1, s1) : _mm512_fmadd_ps(x1, s1, both[t][1]);
             }
             if (mins) {
                 __m512 m0 = _mm512_load_ps(min), m1 = _mm512_load_ps(min + 16);
@@ -84,6 +86,12 @@ HT_INLINE void tile(int NT, int group, bool mins, const struct tile *p) {
                     acc[t][1] = _mm512_fnmadd_ps(m1, s, acc[t][1]);
                 }
             }
+        }
+#pragma GCC unroll 6
+        for (int t = 0; t < NT; t++) {
+            __m512 d = _mm512_set1_ps(p->d[(size_t)t * p->d_stride + g]);
+            acc[t][0] = _mm512_fmadd_ps(both[t][0], d, acc[t][0]);
+            acc[t][1] = _mm512_fmadd_ps(both[t][1], d, acc[t][1]);
         }
     }
     for (int t = 0; t < NT; t++) {

@@ -117,18 +117,24 @@ static void rows_decoded(const struct ht_mat *w, size_t row0, size_t n_rows, con
     }
 }
 
-static void decode_f16(const void *src, float *x, size_t n) {
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 m = ht_mask16(n - i < 16 ? n - i : 16);
-        _mm512_mask_storeu_ps(x + i, m, load_f16(src, i, m));
+/* Whole vectors without masks: with fewer instructions per vector more of the weights are under way at a time. */
+HT_INLINE void decode_row(load_fn *load, const void *src, float *x, size_t n) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        _mm512_storeu_ps(x + i, load(src, i, 0xffff));
+    }
+    if (i < n) {
+        __mmask16 m = ht_mask16(n - i);
+        _mm512_mask_storeu_ps(x + i, m, load(src, i, m));
     }
 }
 
+static void decode_f16(const void *src, float *x, size_t n) {
+    decode_row(load_f16, src, x, n);
+}
+
 static void decode_bf16(const void *src, float *x, size_t n) {
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 m = ht_mask16(n - i < 16 ? n - i : 16);
-        _mm512_mask_storeu_ps(x + i, m, load_bf16(src, i, m));
-    }
+    decode_row(load_bf16, src, x, n);
 }
 
 void ht_rows_f32_init_avx512(struct ht_kernel_table *t) {
