@@ -14,8 +14,7 @@ uint64_t ht_plan_source_row(const struct ht_plan_tensor *t, uint64_t r, uint64_t
 ht_status ht_codes_run(struct ht_context *ctx, struct ht_plan_tensor *t, struct ht_sink *sink,
                        const struct ht_stream_options *options, ht_err *err);
 /* Seconds of one thread for rows [row, row + rows) of t, made and thrown away. */
-ht_status ht_codes_sample(struct ht_plan_tensor *t, uint64_t row, uint64_t rows,
-                          const struct ht_stream_options *options, double *seconds, ht_err *err);
+ht_status ht_codes_sample(struct ht_plan_tensor *t, uint64_t row, uint64_t rows, double *seconds, ht_err *err);
 /* The parts of t->side alone, behind blocks. */
 ht_status ht_codes_write_side(struct ht_plan_tensor *t, struct ht_sink *sink, ht_err *err);
 /* Bytes that ht_codes_run takes for t. */

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "flow/flow_codes.h"
+#include "flow/flow_finite.h"
 
 #define BATCH_BYTES (2u << 20) /* of output, at least; more when there are many threads */
 
@@ -218,12 +219,9 @@ static void run_task(struct task *k, unsigned char *dst, const struct scratch *s
         return;
     }
     read_rows(t, k->row, k->rows, s->x, s->y);
-    k->n_nonfinite = ht_count_nonfinite(s->x, n);
-    if (k->n_nonfinite != 0) {
-        for (uint64_t i = 0; i < n; i++) {
-            s->x[i] = isfinite(s->x[i]) ? s->x[i] : 0.0f;
-        }
-    } else if (t->in != NULL && t->in->format == f && t->stored == NULL && t->turn == NULL && !changed_by_parts(t)) {
+    k->n_nonfinite = ht_finite_zero(s->x, n);
+    if (k->n_nonfinite == 0 && t->in != NULL && t->in->format == f && t->stored == NULL && t->turn == NULL &&
+        !changed_by_parts(t)) {
         copy_rows(t, t->in->data, k->row, k->rows, dst);
         return;
     }
@@ -324,10 +322,7 @@ static void fill_batch(struct stream *s, struct batch *b) {
 
 static ht_status check_tensor(const struct ht_plan_tensor *t, const struct ht_stream_options *o, ht_err *err) {
     if (t->n_nonfinite != 0 && !o->allow_nonfinite) {
-        return ht_fail(err, HT_NUMERIC, t->in->name, HT_NO_POS,
-                       "%llu of %llu values are NaN or Inf; the checkpoint is damaged (--allow-nonfinite of quantize "
-                       "makes them 0)",
-                       (unsigned long long)t->n_nonfinite, (unsigned long long)ht_tensor_elems(&t->out));
+        return ht_finite_refuse(t, t->n_nonfinite, err);
     }
     if (t->n_overflow != 0) {
         return ht_fail(err, HT_NUMERIC, t->out.name, HT_NO_POS,
@@ -486,7 +481,7 @@ ht_status ht_stream_run(struct ht_context *ctx, struct ht_flow_plan *plan, struc
 ht_status ht_stream_sample(struct ht_plan_tensor *t, uint64_t row, uint64_t rows,
                            const struct ht_stream_options *options, double *seconds, ht_err *err) {
     if (t->scheme != NULL) {
-        return ht_codes_sample(t, row, rows, options, seconds, err);
+        return ht_codes_sample(t, row, rows, seconds, err);
     }
     uint64_t n = rows * cols_of(t), bytes = rows * ht_format_row_bytes(t->out.format, cols_of(t));
     struct task k = {.t = t, .row = row, .rows = rows};

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "flow/flow.h"
+#include "flow/flow_finite.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_folder.h"
 #include "flow/flow_hash.h"
@@ -86,6 +87,9 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
     } else {
         const struct ht_source *source = j->plan->source;
         bool blocks = ht_quant_wants_blocks(j);
+        if (blocks || o->n_calib > 0) { /* the model will run on them */
+            HT_TRY(ht_finite_scan(ctx, j->plan, o->allow_nonfinite, err));
+        }
         if (!blocks) {
             HT_TRY(ht_quant_collect_weights(ctx, j, err));
         }

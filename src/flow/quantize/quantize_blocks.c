@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "calib/calib.h"
+#include "flow/flow_finite.h"
 #include "flow/flow_stream.h"
 #include "flow/quantize/quantize_learn.h"
 #include "flow/quantize/quantize_work.h"
@@ -31,6 +32,7 @@ struct blocks {
     struct ht_context *ctx;
     struct ht_quant_job *job;
     struct ht_model *model;
+    struct ht_finite mended; /* its weights that had a NaN or Inf */
     struct ht_calib_windows windows;
     struct ht_calib_layers *calib; /* NULL: the recipe needs nothing */
     struct ht_fold_block block;    /* the layer in f32, when transforms changed it */
@@ -246,7 +248,7 @@ static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear 
         plain_choices(&how);
     }
     *job = (struct ht_job){.pool = b->ctx->pool,
-                           .name = linear->name,
+                           .name = t->in->name, /* as the user's file calls it */
                            .weights = &how,
                            .activations = is_float ? NULL : &j->recipe.places[HT_PLACE_ACTIVATIONS],
                            .block = t->scheme == NULL ? t->out.format : NULL,
@@ -630,6 +632,9 @@ static ht_status bind(struct blocks *b, struct ht_work *work, ht_err *err) {
         t->side = side;
     }
     HT_TRY(status);
+    for (size_t i = 0; i < p->n_tensors; i++) { /* what is streamed from the source is counted there */
+        p->tensors[i].n_nonfinite = p->tensors[i].q != NULL ? p->tensors[i].n_nonfinite : 0;
+    }
     return ht_flow_plan_sizes(p, err);
 }
 
@@ -690,6 +695,7 @@ static ht_status run(struct blocks *b, ht_err *err) {
     bool replaced = false;
     HT_TRY(ht_model_load_with(o->input, &options, &b->model, err));
     HT_TRY(refuse_factors(b->model, err));
+    HT_TRY(ht_finite_mend(&b->mended, j->plan, b->model, err));
     HT_TRY(start_calibration(b, err));
     HT_TRY(embed(b, err));
     HT_TRY(digest_of(b, digest, err));
@@ -729,6 +735,7 @@ ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err
     ht_calib_layers_free(b->calib);
     ht_calib_windows_deinit(&b->windows);
     ht_model_unload(b->model);
+    ht_finite_deinit(&b->mended);
     ht_mem_free(b);
     return status;
 }

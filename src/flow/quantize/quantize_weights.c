@@ -1,18 +1,27 @@
 /* Importance: one weight per column of each matrix, the mean square of that input on calibration text. */
 #include "calib/calib.h"
+#include "flow/flow_finite.h"
 #include "flow/quantize/quantize.h"
 #include "model/model.h"
 
 static ht_status collect(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
     struct ht_model *model = NULL;
+    struct ht_finite mended = {0};
     HT_TRY(ht_model_load(o->input, &model, err));
-    ht_status status = ht_calib_imatrix(ctx, model, o->calib, o->n_calib, j->tokens, j->window, HT_MATH_EXACT,
-                                        &j->imatrix, err);
+    ht_status status = ht_finite_mend(&mended, j->plan, model, err);
+    if (status == HT_OK) {
+        status = ht_calib_imatrix(ctx, model, o->calib, o->n_calib, j->tokens, j->window, HT_MATH_EXACT, &j->imatrix,
+                                  err);
+    }
     if (status == HT_OK) {
         status = ht_source_check(model->source, err);
     }
     ht_model_unload(model);
+    ht_finite_deinit(&mended);
+    for (size_t i = 0; i < j->plan->n_tensors; i++) { /* the stream counts them again */
+        j->plan->tensors[i].n_nonfinite = 0;
+    }
     return status;
 }
 
