@@ -18,7 +18,8 @@ static const struct option_row options[] = {
      "score the second half of each window as llama.cpp does, or all of it [llama]"},
     {"exact", 0, OPT_FLAG, AT(exact), NULL, NULL, "f32 activations instead of the fast 8-bit path"},
     {"kv", 0, OPT_STR, AT(kv), "F", NULL,
-     "keys and values of the model's cache as codes (int8, uint4:g32, int4+hadamard) [as its file says]"},
+     "keys and values of the model's cache as codes (int8, uint4:g32, int4+hadamard), or none: floats"
+     " [as its file says]"},
     {"resamples", 0, OPT_U32, AT(resamples), "N", NULL, "bootstrap resamples [2000]"},
     {"seed", 0, OPT_U64, AT(seed), "N", NULL, "seed of the bootstrap [0]"},
     {"fail-if-kld", 0, OPT_F64, AT(fail_if_kld), "X", NULL,

@@ -15,7 +15,7 @@ static const struct option_row options[] = {
      "a format (q4_0), a scheme (int4:g64) or a preset (Q4_K_M); see 'halftone list presets' [the recipe's, else "
      "Q4_K_M]"},
     {"method", 'm', OPT_STR, AT(method), "M", "@methods",
-     "rtn, imatrix or gptq [imatrix when there is importance]"},
+     "a published method, as 'halftone list methods' shows them [imatrix with importance, else rtn]"},
     {"recipe", 0, OPT_STR, AT(recipe), "FILE", "@file", "recipe in YAML in place of a method; see 'halftone show'"},
     {"imatrix", 0, OPT_STR, AT(imatrix), "FILE", "@file", "importance matrix, GGUF or .dat"},
     {"calib", 0, OPT_LIST, offsetof(struct args, calib), "TEXT", "@file",

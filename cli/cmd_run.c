@@ -38,7 +38,7 @@ static const struct option_row options[] = {
     {"bf16", 0, OPT_FLAG, offsetof(struct args, s.bf16), NULL, NULL,
      "activations rounded to bf16, as stock runtimes do for BF16 weights"},
     {"kv", 0, OPT_STR, offsetof(struct args, s.kv), "F", NULL,
-     "keys and values of the cache as codes (int8, uint4:g32, int4+hadamard) [as the file says]"},
+     "keys and values of the cache as codes (int8, uint4:g32, int4+hadamard), or none [as the file says]"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };
 

@@ -81,7 +81,9 @@ static void show_both(const struct cli *cli, const json_t *d, bool why) {
         show_options(json_object_get(w, "range"));
         show_options(json_object_get(w, "round"));
         show_options(json_object_get(w, "outlier"));
-        printf("Where ours differs: %s\n", json_str(d, "differs", "nowhere that we know of"));
+        if (json_object_get(d, "differs") != NULL) { /* of a method, not of a recipe in a file */
+            printf("Where ours differs: %s\n", json_str(d, "differs", "nowhere that we know of"));
+        }
     }
 }
 

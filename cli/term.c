@@ -35,7 +35,7 @@ int report_error(const struct cli *cli, const ht_err *err) {
     int sig = signal_received();
     progress_clear();
     if (err->code == HT_CANCELLED && sig != 0) {
-        fprintf(stderr, "halftone: stopped by signal %d; nothing was left behind\n", sig);
+        fprintf(stderr, "halftone: stopped by signal %d\n", sig);
         return 128 + sig;
     }
     fprintf(stderr, "%shalftone: error:%s ", term_color(cli, true, "\033[1;31m"),

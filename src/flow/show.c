@@ -7,6 +7,7 @@
 #include "flow/flow.h"
 #include "flow/flow_doc.h"
 #include "quant/method.h"
+#include "quant/mix.h"
 #include "quant/recipe_yaml.h"
 
 ht_status ht_flow_find_recipe(const char *name, struct ht_recipe *recipe, ht_err *err) {
@@ -19,6 +20,11 @@ ht_status ht_flow_find_recipe(const char *name, struct ht_recipe *recipe, ht_err
         return ht_recipe_load(name, recipe, err);
     }
     char near[128];
+    if (ht_mix_find(name) != NULL || ht_format_find(name) != NULL) {
+        return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
+                       "%s is a %s, not a method: --format %s; 'halftone list methods' shows methods", name,
+                       ht_mix_find(name) != NULL ? "preset of formats" : "format", name);
+    }
     ht_nearest(name, ht_method_name_at, NULL, ht_method_count(), near, sizeof near);
     return ht_fail(err, HT_INVAL, "method", HT_NO_POS,
                    "unknown method '%s'%s%s; 'halftone list methods' shows all", name,
@@ -97,13 +103,14 @@ ht_status ht_flow_show(const char *name, char **json, ht_err *err) {
     struct ht_buf yaml;
     char bits[320];
     HT_TRY(ht_flow_find_recipe(name, &r, err));
-    const struct ht_method *method = ht_method_find(r.name);
+    const struct ht_method *method = ht_method_find(name); /* NULL: a file */
     ht_doc_init(&d, "halftone.show/1");
     ht_doc_set(&d, d.root, "name", json_string(r.name));
     ht_doc_set(&d, d.root, "summary", ht_doc_text(r.summary, strlen(r.summary)));
     ht_doc_set(&d, d.root, "source", ht_doc_text(r.source, strlen(r.source)));
-    ht_doc_set(&d, d.root, "differs", method != NULL && method->differs != NULL ? json_string(method->differs)
-                                                                               : json_null());
+    if (method != NULL) {
+        ht_doc_set(&d, d.root, "differs", method->differs != NULL ? json_string(method->differs) : json_null());
+    }
     for (int p = 0; p < HT_PLACES; p++) {
         if (p == HT_PLACE_WEIGHTS || r.places[p].format[0] != '\0') {
             add_place(&d, (enum ht_place)p, &r.places[p]);

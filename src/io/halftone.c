@@ -331,15 +331,15 @@ static ht_status open_weights(struct ht_source *s, const json_t *q, ht_err *err)
     HT_TRY(check_keys(&g, q, known, sizeof known / sizeof known[0], "the object"));
     const json_t *weights = json_object_get(q, "weights");
     g.n_weights = json_object_size(weights);
-    if (!json_is_object(weights) || g.n_weights == 0 || g.n_weights > s->n_tensors) {
+    if (!json_is_object(weights) || g.n_weights > s->n_tensors) { /* none: rounded caches alone */
         return ht_fail(err, HT_FORMAT, s->path, HT_NO_POS,
-                       "quantization_config: expected an object \"weights\" with 1 to %zu entries, found %zu",
+                       "quantization_config: expected an object \"weights\" with up to %zu entries, found %zu",
                        s->n_tensors, g.n_weights);
     }
     g.owner = ht_mem_calloc(s->n_tensors, sizeof *g.owner);
     g.is_codes = ht_mem_calloc(s->n_tensors, sizeof *g.is_codes);
-    g.packed = ht_mem_calloc(g.n_weights, sizeof *g.packed);
-    g.weights = ht_mem_calloc(g.n_weights, sizeof *g.weights);
+    g.packed = ht_mem_calloc(g.n_weights + 1, sizeof *g.packed);
+    g.weights = ht_mem_calloc(g.n_weights + 1, sizeof *g.weights);
     if (g.owner == NULL || g.is_codes == NULL || g.packed == NULL || g.weights == NULL) {
         status = ht_fail_nomem(err, g.n_weights * sizeof *g.packed);
         goto done;

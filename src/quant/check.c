@@ -8,10 +8,14 @@
 #include "quant/recipe.h"
 #include "tensor/kv.h"
 
-/* Presets, then formats: what may stand for a format. */
+/* Presets, then formats: what may stand for a format. Storage types of integers hold no weights. */
 static const char *name_at(const void *unused, size_t i) {
     (void)unused;
-    return i < ht_mix_count() ? ht_mix_name(ht_mix_at(i)) : ht_format_at(i - ht_mix_count())->name;
+    if (i < ht_mix_count()) {
+        return ht_mix_name(ht_mix_at(i));
+    }
+    const struct ht_format *f = ht_format_at(i - ht_mix_count());
+    return f->kind == HT_KIND_INT ? "int8:channel" : f->name;
 }
 
 /* Which grids a format text stands for: a preset and a GGUF type have block grids, a scheme has codes. */
@@ -35,7 +39,12 @@ static ht_status grids_of(const char *what, const char *format, unsigned *grids,
                        "%s has no scales of its own: say which values share one, as in %s:g64 or %s:channel", f->name,
                        f->name, f->name);
     }
-    if (f == NULL || f->kind == HT_KIND_INT) {
+    if (f != NULL && f->kind == HT_KIND_INT) {
+        return ht_fail(err, HT_INVAL, what, HT_NO_POS,
+                       "%s stores integers and no weights; codes with a scale are int%u:channel or int%u:g64", f->name,
+                       f->block_bytes >= 2 ? 16u : 8u, f->block_bytes >= 2 ? 16u : 8u);
+    }
+    if (f == NULL) {
         char near[128];
         ht_nearest(format, name_at, NULL, ht_mix_count() + ht_format_count(), near, sizeof near);
         return ht_fail(err, HT_INVAL, what, HT_NO_POS, "no format or preset is called '%s'%s%s", format,

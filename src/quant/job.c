@@ -220,8 +220,9 @@ static ht_status new_keep(struct ht_job *job, ht_err *err) {
 }
 
 ht_status ht_job_keep_columns(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
-    const struct ht_columns_options o = {.fraction = ht_choice_value(choice, "fraction"),
-                                         .bits = ht_choice_value(choice, "bits")};
+    double fraction = ht_choice_value(choice, "fraction");
+    const struct ht_columns_options o = {.fraction = fraction,
+                                         .bits = fraction > 0 ? 0 : ht_choice_value(choice, "bits")};
     HT_TRY(new_keep(job, err));
     return ht_keep_columns(job->pool, &job->scheme, job->w, job->rows, job->cols, job->stats->gram, &o,
                            job->keep, &job->report.columns, err);
@@ -237,10 +238,11 @@ ht_status ht_job_keep_sparse(struct ht_job *job, const struct ht_choice *choice,
 }
 
 ht_status ht_job_prune(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    double fraction = ht_choice_value(choice, "fraction");
     const struct ht_prune_options o = {.score = (enum ht_prune_score)ht_choice_value(choice, "score"),
                                        .n = (uint32_t)ht_choice_value(choice, "n"),
-                                       .m = (uint32_t)ht_choice_value(choice, "m"),
-                                       .fraction = ht_choice_value(choice, "fraction"),
+                                       .m = fraction > 0 ? 0 : (uint32_t)ht_choice_value(choice, "m"),
+                                       .fraction = fraction,
                                        .damping = ht_choice_value(choice, "damping")};
     HT_TRY(new_keep(job, err));
     return ht_keep_pruned(job->pool, job->w, job->rows, job->cols, job->stats->gram, &o, job->keep,

@@ -73,8 +73,9 @@ static const struct ht_method methods[] = {
      {{.range = "weighted", .format = "int4:g64", .round = "greedy"}}},
     {"owq",         "the inputs that rounding hurts most stay in f16, the others go by error feedback",
           "Lee et al. 2023, arXiv 2306.02272",
-     "scales are weighted least squares, and descent and refit follow the feedback",
-     {{.range = "weighted", .format = "int3:channel", .round = "feedback", .outlier = "columns:bits=0.01"}}},
+     "scales are weighted least squares, and descent and refit follow the feedback; at least one column, which on "
+     "narrow matrices costs more than the bits allowed",
+     {{.range = "weighted", .format = "int3:channel", .round = "feedback", .outlier = "columns:bits=0.1"}}},
     {"spqr",         "the single weights that rounding hurts most keep the rest in f16; groups of 16, scales in 8 bits",
           "Dettmers et al. 2023, arXiv 2306.03078",
      "second-level scales are 8-bit codes per 256 groups instead of 3-bit; codes are symmetric",

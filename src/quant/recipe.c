@@ -15,7 +15,7 @@ void ht_recipe_defaults(struct ht_recipe *recipe) {
     }
 }
 
-static bool applies(const struct ht_recipe_rule *r, enum ht_role role, int32_t layer) {
+bool ht_recipe_rule_applies(const struct ht_recipe_rule *r, enum ht_role role, int32_t layer) {
     bool here = r->all_layers || (layer >= 0 && (uint32_t)layer >= r->first && (uint32_t)layer <= r->last);
     return here && (r->roles == 0 || (r->roles & (1ull << role)) != 0);
 }
@@ -24,7 +24,7 @@ void ht_recipe_weights(const struct ht_recipe *recipe, enum ht_role role, int32_
     *out = recipe->places[HT_PLACE_WEIGHTS];
     for (size_t i = 0; i < recipe->n_rules; i++) {
         const struct ht_recipe_rule *r = &recipe->rules[i];
-        if (!applies(r, role, layer)) {
+        if (!ht_recipe_rule_applies(r, role, layer)) {
             continue;
         }
         if (r->format[0] != '\0') {

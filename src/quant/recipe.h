@@ -62,6 +62,9 @@ void ht_recipe_defaults(struct ht_recipe *recipe);
 /* The choices for the weights of one tensor: the place with its rules applied. layer -1: outside of layers. */
 void ht_recipe_weights(const struct ht_recipe *recipe, enum ht_role role, int32_t layer, struct ht_place_recipe *out);
 
+/* Whether the rule is meant for this tensor. */
+bool ht_recipe_rule_applies(const struct ht_recipe_rule *rule, enum ht_role role, int32_t layer);
+
 /* OR over all parts that the recipe names. */
 unsigned ht_recipe_needs(const struct ht_recipe *recipe); /* enum ht_needs */
 unsigned ht_recipe_leaves(const struct ht_recipe *recipe); /* enum ht_leaves */

@@ -25,7 +25,7 @@ ht_status ht_kv_parse(const char *text, struct ht_kv *kv, ht_err *err) {
     size_t len = strlen(text), tail = sizeof TURNED - 1;
     *kv = (struct ht_kv){.hadamard = len > tail && strcasecmp(text + len - tail, TURNED) == 0};
     len -= kv->hadamard ? tail : 0;
-    if (strcasecmp(text, "none") == 0) {
+    if (strcasecmp(text, "none") == 0 || strcasecmp(text, "f16") == 0) { /* as sessions keep it */
         return HT_OK;
     }
     if (len == 0 || len >= HT_SCHEME_TEXT) {

@@ -186,7 +186,6 @@ static const struct lie lies[] = {
     {CONFIG, Q "\"version\": \"1\", \"weights\": {}}}", 0, 0, "", HT_FORMAT, "version"},
     {CONFIG, Q "\"weights\": {}}}", 0, 0, "", HT_UNSUPPORTED, "version 0"},
     {CONFIG, Q "\"version\": 1}}", 0, 0, "", HT_FORMAT, "weights"},
-    {CONFIG, Q "\"version\": 1, \"weights\": {}}}", 0, 0, "", HT_FORMAT, "weights"},
     {CONFIG, Q "\"version\": 1, \"weights\": [1]}}", 0, 0, "", HT_FORMAT, "weights"},
     {CONFIG, Q "\"version\": 1, \"sparkle\": true, \"weights\": {\"w\": {}}}}", 0, 0, "", HT_UNSUPPORTED, "sparkle"},
     {CONFIG, Q "\"version\": 1, \"weights\": {\"w\": 7}}}", 0, 0, "", HT_FORMAT, "w: expected an object"},

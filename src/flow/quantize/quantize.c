@@ -34,6 +34,7 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     HT_TRY(ht_flow_check_inputs(o->output, &o->stats, 1, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
     HT_TRY(ht_quant_choose(j, weighted, err));
+    HT_TRY(ht_quant_check_recipe(ctx, j, err));
     HT_TRY(ht_quant_check_learning(j, err));
     HT_TRY(ht_quant_check_overrides(ctx, j, err));
     HT_TRY(ht_quant_check_input(j, err));

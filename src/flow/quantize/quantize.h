@@ -69,6 +69,9 @@ ht_status ht_quant_check_overrides(struct ht_context *ctx, struct ht_quant_job *
 ht_status ht_quant_check_plain(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_check_input(const struct ht_quant_job *job, ht_err *err); /* quantized already? */
 
+/* quantize_check.c: choices that would do nothing: HT_INVAL for activations, a warning for rules. */
+ht_status ht_quant_check_recipe(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+
 /* quantize_weights.c: reads the matrix of --imatrix; and, for --calib, collects one. Both give each tensor its row. */
 ht_status ht_quant_load_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_collect_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);

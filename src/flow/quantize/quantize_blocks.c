@@ -48,6 +48,7 @@ struct blocks {
     struct ht_linear own[HT_ROLES]; /* linears of the layer in work as they were, which they become again behind it */
     const float *own_vectors[HT_ROLES];
     struct ht_meter meter;
+    uint32_t finished; /* layers */
     uint64_t done;
     unsigned needs;
 };
@@ -544,6 +545,7 @@ static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer
     }
     HT_TRY(learn(b, work, layer, err));
     HT_TRY(ht_work_end_layer(work, layer, err));
+    b->finished = (uint32_t)layer + 1;
     if (!sequential && late) {
         return advance_plain(b, layer, err);
     }
@@ -731,6 +733,10 @@ ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err
     b->ctx = ctx;
     b->job = j;
     ht_status status = run(b, err);
+    if (status == HT_CANCELLED && b->finished > 0) {
+        ht_log(ctx, HT_LOG_WARN, "%u of %u layers are finished and stay in the work file beside the output: the same "
+               "command goes on from there", b->finished, b->model->hp.n_layers);
+    }
     drop_layer(b);
     ht_calib_layers_free(b->calib);
     ht_calib_windows_deinit(&b->windows);

@@ -105,6 +105,9 @@ static void add_report(struct ht_doc *d, json_t *o, const struct ht_job_report *
         ht_doc_set(d, r, "columns_apart", json_integer((json_int_t)report->columns));
         ht_doc_set(d, r, "weights_apart", json_integer((json_int_t)report->sparse));
     }
+    if (report->pruned != 0) {
+        ht_doc_set(d, r, "weights_pruned", json_integer((json_int_t)report->pruned));
+    }
     if (report->saturated != 0) {
         ht_doc_set(d, r, "saturated", json_integer((json_int_t)report->saturated));
     }

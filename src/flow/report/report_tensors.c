@@ -20,6 +20,7 @@ static const struct {
     {"saturated", "%.0f weights beyond the grid's ends"},
     {"columns_apart", "%.0f columns kept apart"},
     {"weights_apart", "%.0f single weights kept apart"},
+    {"weights_pruned", "%.0f weights made 0"},
 };
 
 static void totals(const json_t *tensors, struct ht_buf *out) {
@@ -93,6 +94,7 @@ static const struct column {
     {.head = "Saturated", .hint = "weights beyond the grid's ends", .round = "saturated"},
     {.head = "Columns apart", .round = "columns_apart"},
     {.head = "Weights apart", .round = "weights_apart"},
+    {.head = "Made 0", .round = "weights_pruned"},
     {.head = "Seconds", .round = "seconds", .digits = 2},
 };
 enum { N_COLUMNS = sizeof COLUMNS / sizeof COLUMNS[0] };

@@ -18,7 +18,7 @@
 
 /* Sensitivity of column j: H_jj * sum over rows of (w - q(w))^2, q nearest on grids of least error. The largest
  * become HT_KEEP_VALUE in every row of keep [rows, cols]: `fraction` of the columns (rounded up), or, when bits >
- * 0, as many as cost that many bits per weight (16 a weight, 32 an index). *n: how many.
+ * 0, as many as cost that many bits per weight (16 a weight, 32 an index), at least one. *n: how many.
  * Source: Lee et al. 2023, arXiv 2306.02272, section 3.2; there, rows of H^-1 are not looked at either. */
 struct ht_columns_options {
     double fraction, bits;

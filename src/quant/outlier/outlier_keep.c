@@ -94,7 +94,8 @@ ht_status ht_keep_columns(struct ht_pool *pool, const struct ht_scheme *scheme, 
         score[j] = (struct scored){(float)(sum * (double)hessian[j * cols + j]), j};
     }
     qsort(score, cols, sizeof *score, by_falling_score);
-    double want = o->bits > 0 ? floor(o->bits * (double)rows * (double)cols / (16.0 * (double)rows + 32.0))
+    double budget = o->bits * (double)rows * (double)cols;
+    double want = o->bits > 0 ? fmax(floor(budget / (16.0 * (double)rows + 32.0)), 1)
                               : ceil(o->fraction * (double)cols - 1e-9);
     *n = want < (double)cols ? (uint64_t)want : cols;
     for (uint64_t k = 0; k < *n; k++) {

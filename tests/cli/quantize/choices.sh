@@ -1,0 +1,37 @@
+# Choices that take effect, or are refused: nothing that is asked for is dropped without a word.   ht-suite: long
+. "$(dirname "$0")/../lib.sh"
+calib=(--calib "$story" --calib-tokens 256 --ctx 64)
+sum() { value "sum(t['round'].get('$1', 0) for t in d['tensors'] if 'round' in t)"; }
+# Columns: by bits, at least one; by fraction.
+t 0 quantize "$tiny" -o owq --method owq "${calib[@]}" --json
+[ "$(sum columns_apart)" -ge 35 ] || fail "owq keeps $(sum columns_apart) columns in 35 matrices"
+printf 'name: mine\nweights: {format: "int3:channel", range: weighted, round: feedback, outlier: {part: columns, fraction: 0.02}}\n' >f.yaml
+t 0 quantize "$tiny" -o by-fraction --recipe f.yaml "${calib[@]}" --json
+json 'all(t["round"]["columns_apart"] == -(-t["cols"] * 2 // 100) for t in d["tensors"] if "round" in t)'
+t 0 quantize "$tiny" -o spqr --method spqr "${calib[@]}" --json
+[ "$(sum weights_apart)" -gt 1000 ] || fail "spqr keeps $(sum weights_apart) weights"
+# A share of the weights goes wherever they are, else n of every m stay.
+for o in fraction:0.3 m:4; do
+    printf 'name: mine\nweights: {format: "int4:g64", range: weighted, round: feedback, outlier: {part: prune, %s}}\n' "${o/:/: }" >p.yaml
+    t 0 quantize "$tiny" -o "prune-$o" --recipe p.yaml "${calib[@]}" --json
+    json 'abs(sum(t["round"]["weights_pruned"] for t in d["tensors"] if "round" in t) / sum(t["rows"] * t["cols"] for t in d["tensors"] if "round" in t) - '"$([ $o = m:4 ] && echo 0.5 || echo 0.3)"') < 0.001'
+done
+# A rounded cache alone; rounded inputs need weights with a grid.
+printf 'name: mine\nweights: {format: f16}\nkv: {format: "int8:token"}\n' >kv.yaml
+t 0 quantize "$tiny" -o cache --recipe kv.yaml
+t 0 verify cache
+t 0 inspect cache; out 'keys and values are cached as int8:token'
+t 0 eval cache --reference "$tiny" --text "$story" --tokens 512 --ctx 128 --json; json 'd["model"]["kv"] == "int8:token" and 0 < d["kld"]["mean"] < 0.01'
+printf 'name: mine\nweights: {format: f16}\nactivations: {format: "int8:token"}\n' >a.yaml
+t 2 quantize "$tiny" -o a --recipe a.yaml; err 'int8:token would round nothing'; gone a
+printf 'name: mine\nweights: {format: "int4:g64"}\nrules: [{layers: 0-4, format: keep}]\n' >k.yaml
+t 0 quantize "$tiny" -o kept --recipe k.yaml
+t 0 eval kept --text "$story" --tokens 512 --ctx 128
+# Rules that meet no tensor are said.
+printf 'name: mine\nweights: {format: "int4:g64"}\nrules: [{layers: 50-60, format: keep}]\n' >r.yaml
+t 0 quantize "$tiny" -o r --recipe r.yaml --dry-run; err 'rule 1 of the recipe \(layers 50-60\) matches no tensor: the model has layers 0-4'
+t 2 quantize "$tiny" -o x -f i8; err 'i8 stores integers and no weights; codes with a scale are int8:channel or int8:g64'
+t 2 show Q4_K_M; err 'Q4_K_M is a preset of formats, not a method: --format Q4_K_M'
+t 0 show spqr --why; out 'Where ours differs: second-level'
+t 0 show ./f.yaml --why; not_out 'Where ours differs'
+finish
