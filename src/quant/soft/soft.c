@@ -4,9 +4,10 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "quant/soft/soft_run.h"
 
-#define BETA1 0.9f
-#define BETA2 0.999f
+#define BETA1 HT_SOFT_BETA1
+#define BETA2 HT_SOFT_BETA2
 #define LEAST_SHARE 0.5f
 #define MOST_FACTOR 1.5f /* of a given scale */
 #define HOLD 0.25f       /* of a step: how far inside of its code's reach a given weight starts */
@@ -80,8 +81,23 @@ static void each_run(const struct ht_soft *s, run_fn *fn, void *ctx) {
     ht_pool_run(s->pool, s->rows, row_task, &r);
 }
 
+/* Integers on a grid that is not of zeros alone: soft_run.h serves them. */
+static bool is_plain(const struct ht_soft *s, const struct ht_soft_grid *g) {
+    return s->levels == NULL && g->scale != 0;
+}
+
+static struct ht_soft_run plain_run(const struct ht_soft *s, const struct ht_soft_grid *g, uint64_t at, uint64_t n) {
+    return (struct ht_soft_run){.scale = g->scale, .base = g->base, .first = (float)s->first,
+                                .top = (float)(s->count - 1), .w = s->w + at, .v = s->v + at, .n = (size_t)n};
+}
+
 static void values_run(const struct ht_soft *s, struct ht_soft_grid *g, uint64_t at, uint64_t n, void *ctx) {
     float *out = ctx;
+    if (is_plain(s, g)) {
+        struct ht_soft_run run = plain_run(s, g, at, n);
+        ht_soft_run_values(&run, out + at);
+        return;
+    }
     for (uint64_t i = at; i < at + n; i++) {
         struct place p = place_of(s, g, s->w[i]);
         out[i] = g->scale * level_of(s, index_of(s, &p, s->v[i])) + g->base;
@@ -379,11 +395,17 @@ void ht_soft_adopt(const struct ht_soft *s, float *w) {
 
 /* ---- learning ---------------------------------------------------------------------------------------------- */
 
-static float adam(float *m1, float *m2, float g, uint32_t step) {
+struct update {
+    const float *dw;
+    const struct ht_soft_step *step;
+    float part1, part2; /* 1 - beta^step of Adam */
+};
+
+static float adam(float *m1, float *m2, float g, const struct update *u) {
     *m1 = BETA1 * *m1 + (1 - BETA1) * g;
     *m2 = BETA2 * *m2 + (1 - BETA2) * g * g;
-    float a = *m1 / (1 - powf(BETA1, (float)step)), b = *m2 / (1 - powf(BETA2, (float)step));
-    return b > 0 ? a / sqrtf(b) : 0;
+    float size = sqrtf(*m2 / u->part2);
+    return size > 0 ? *m1 / u->part1 / size : 0;
 }
 
 static float sign_of(float g) {
@@ -420,18 +442,14 @@ static void range_gradient(const struct ht_scheme *scheme, bool given, const str
     }
 }
 
-struct update {
-    const float *dw;
-    const struct ht_soft_step *step;
-};
-
 static void range_update(const struct ht_soft *s, struct ht_soft_grid *g, float dscale, float dbase,
-                         const struct ht_soft_step *step) {
+                         const struct update *u) {
+    const struct ht_soft_step *step = u->step;
     float d[2];
     range_gradient(&s->to->q->scheme, s->to->given, g, dscale, dbase, d);
     float most = s->to->given ? MOST_FACTOR : 1;
     for (int k = 0; k < 2; k++) {
-        float move = step->adam ? adam(&g->moment[k][0], &g->moment[k][1], d[k], step->step) : sign_of(d[k]);
+        float move = step->adam ? adam(&g->moment[k][0], &g->moment[k][1], d[k], u) : sign_of(d[k]);
         float share = g->share[k] - step->lr_range * move;
         share = share > LEAST_SHARE ? share : LEAST_SHARE;
         g->share[k] = share < most ? share : most;
@@ -443,6 +461,15 @@ static void update_run(const struct ht_soft *s, struct ht_soft_grid *g, uint64_t
     const struct update *u = ctx;
     const struct ht_soft_step *step = u->step;
     float dscale = 0, dbase = 0;
+    if (is_plain(s, g)) {
+        struct ht_soft_run run = plain_run(s, g, at, n);
+        struct ht_soft_run_step plain = {.dw = u->dw + at, .lr = step->lr, .bound = step->bound,
+                                         .m1 = s->m1 != NULL ? s->m1 + at : NULL,
+                                         .m2 = s->m2 != NULL ? s->m2 + at : NULL,
+                                         .part1 = u->part1, .part2 = u->part2};
+        ht_soft_run_update(&run, &plain, &dscale, &dbase);
+        n = 0;
+    }
     for (uint64_t i = at; i < at + n; i++) {
         struct place p = place_of(s, g, s->w[i]);
         float d = u->dw[i], level = level_of(s, index_of(s, &p, s->v[i]));
@@ -453,17 +480,17 @@ static void update_run(const struct ht_soft *s, struct ht_soft_grid *g, uint64_t
         }
         dscale += d * (level - (s->w[i] - g->base) / g->scale);
         float dv = d * gap_of(s, g, &p);
-        float v = s->v[i] - step->lr * (s->m1 != NULL ? adam(&s->m1[i], &s->m2[i], dv, step->step) : sign_of(dv));
+        float v = s->v[i] - step->lr * (s->m1 != NULL ? adam(&s->m1[i], &s->m2[i], dv, u) : sign_of(dv));
         v = v > -step->bound ? v : -step->bound;
         s->v[i] = v < step->bound ? v : step->bound;
     }
     if (s->ranges && step->lr_range > 0) {
-        range_update(s, g, dscale, dbase, step);
+        range_update(s, g, dscale, dbase, u);
     }
 }
 
 void ht_soft_update(struct ht_soft *s, const float *dw, const struct ht_soft_step *step) {
-    struct update u = {dw, step};
+    struct update u = {dw, step, 1 - powf(BETA1, (float)step->step), 1 - powf(BETA2, (float)step->step)};
     each_run(s, update_run, &u);
 }
 
