@@ -82,7 +82,7 @@ static const struct ht_method methods[] = {
      {{.range = "weighted", .format = "int3:g16:nested", .round = "feedback", .outlier = "sparse:fraction=0.01"}}},
     {"adaround", "up or down learned weight by weight, on the error of one matrix's output",
           "Nagel et al. 2020, arXiv 2004.10568",
-     "on second moments of the inputs instead of samples, so 300 steps do for 10,000; the penalty's weight is in units "
+     "on second moments of the inputs instead of samples, so 400 steps do for 10,000; the penalty's weight is in units "
      "of what one rounding costs; scales are weighted least squares",
      {{.range = "weighted", .round = "relax"}}},
     {"autoround", "rounding and scales of a whole layer learned by signed gradients of its output's error",

@@ -5,8 +5,8 @@
  *     distil ZeroQuant's layer-by-layer distillation (Yao et al. 2022, arXiv 2206.01861, section 4.2): Adam on the
  *            weights themselves behind the rounding, and on ranges
  *
- * Learning starts from rounding to nearest or from codes that are given, and never returns anything worse, by its own
- * loss, than that. What is learned on one linear alone stands in quant/soft/relax.h. */
+ * Learning starts from rounding to nearest or from codes that are given. Of six windows one is kept from learning (of
+ * fewer: none is), and these tell the best step: nothing is returned that is worse than the start on them. What is learned on one linear alone stands in quant/soft/relax.h. */
 #ifndef HT_TRAIN_LEARN_H
 #define HT_TRAIN_LEARN_H
 
@@ -19,7 +19,7 @@ struct ht_learn_options {
     enum ht_learn_method method;
     uint32_t steps;
     uint32_t batch;    /* windows per step */
-    uint32_t checks;   /* how often all windows are evaluated to find the best step, at least once: at the end */
+    uint32_t checks;   /* how often the best step is looked for, at least once: at the end */
     double lr;         /* of rounding offsets, in steps of the grid; falls linearly to 0 */
     double lr_range;   /* of ranges; 0: they stay */
     bool relative;     /* each token's error counts relative to the mean square of its target */
@@ -32,7 +32,8 @@ struct ht_learn_options {
 void ht_learn_defaults(enum ht_learn_method method, struct ht_learn_options *options);
 
 struct ht_learn_report {
-    double loss_start;   /* of rounding to nearest, or of what was given: the error of the layer's output */
+    double loss_start;   /* of rounding to nearest, or of what was given: the error of the layer's output, on windows
+                          * that were not learned from, where there are any */
     double loss;         /* of what was written */
     double signal;       /* of an output of zeros */
     uint32_t steps, best_step; /* best 0: nothing did better than the start */

@@ -6,6 +6,8 @@
 #include "base/sys.h"
 #include "train/learn.h"
 
+#define HELD 6u /* one window of so many is kept from learning and tells the best step */
+
 static const struct {
     float bound;
     bool adam;
@@ -29,7 +31,9 @@ struct learner {
     size_t n;
     struct ht_soft soft[HT_ROLES];
     float *w[HT_ROLES]; /* the float weights */
-    uint32_t *order;    /* [windows] as drawn */
+    uint32_t *order;    /* [windows] those that are learned from, as drawn; behind them those that judge */
+    size_t n_drawn;     /* learned from */
+    size_t judge, n_judges; /* where those that judge start in order, and how many they are */
     float *batch_x, *batch_target;
     const struct ht_learn_options *o;
     struct ht_rng rng;
@@ -63,6 +67,18 @@ static ht_status check(const struct learner *l, ht_err *err) {
     return HT_OK;
 }
 
+/* Every HELD-th window judges and is not learned from, where there are enough; else all do both. */
+static void split(struct learner *l) {
+    size_t held = l->windows >= HELD ? l->windows / HELD : 0, drawn = 0, judge = l->windows - held;
+    l->n_drawn = judge;
+    l->judge = held > 0 ? judge : 0;
+    l->n_judges = held > 0 ? held : l->windows;
+    for (size_t i = 0; i < l->windows; i++) {
+        bool judges = held > 0 && i % HELD == HELD - 1;
+        l->order[judges ? judge++ : drawn++] = (uint32_t)i;
+    }
+}
+
 static ht_status begin(struct learner *l, ht_err *err) {
     bool want[HT_ROLES] = {false};
     size_t n = l->o->batch * l->width;
@@ -87,9 +103,7 @@ static ht_status begin(struct learner *l, ht_err *err) {
     if (l->order == NULL || l->batch_x == NULL || l->batch_target == NULL) {
         return ht_fail_nomem(err, 2 * n * sizeof *l->batch_x);
     }
-    for (size_t i = 0; i < l->windows; i++) {
-        l->order[i] = (uint32_t)i;
-    }
+    split(l);
     ht_rng_init(&l->rng, l->o->seed);
     return ht_train_block_want(l->block, want, false, err);
 }
@@ -100,24 +114,23 @@ static void used(const struct learner *l, size_t window) {
     }
 }
 
-/* Mean over all windows, batch by batch. */
+/* Mean over the windows that judge. */
 static double evaluate(struct learner *l) {
     double sum = 0;
-    for (size_t at = 0; at < l->windows; at += l->o->batch) {
-        size_t n = l->windows - at < l->o->batch ? l->windows - at : l->o->batch;
-        ht_train_block_forward(l->block, l->x + at * l->width, n, l->tokens);
-        sum += (double)n * ht_train_block_mse(l->block, l->target + at * l->width, false, 1);
-        for (size_t i = at; i < at + n; i++) {
-            used(l, i);
-        }
+    for (size_t i = 0; i < l->n_judges; i++) {
+        size_t at = l->order[l->judge + i];
+        ht_train_block_forward(l->block, l->x + at * l->width, 1, l->tokens);
+        sum += ht_train_block_mse(l->block, l->target + at * l->width, false, 1);
+        used(l, at);
     }
-    return sum / (double)l->windows;
+    return sum / (double)l->n_judges;
 }
 
-/* The loss of zeros. */
+/* The same of zeros. */
 static double signal(struct learner *l) {
     double sum = 0;
-    for (size_t at = 0; at < l->windows && !l->o->relative; at++) {
+    for (size_t k = 0; k < l->n_judges && !l->o->relative; k++) {
+        size_t at = l->order[l->judge + k];
         const float *target = l->target + at * l->width;
         double square = 0;
         for (size_t i = 0; i < l->width; i++) {
@@ -126,15 +139,15 @@ static double signal(struct learner *l) {
         sum += square / (double)l->width;
         used(l, at);
     }
-    return l->o->relative ? 1 : sum / (double)l->windows;
+    return l->o->relative ? 1 : sum / (double)l->n_judges;
 }
 
 /* The next windows of a shuffled order, shuffled again when it ends. */
 static void draw(struct learner *l) {
     for (size_t i = 0; i < l->o->batch; i++, l->drawn++) {
-        size_t at = l->drawn % l->windows;
+        size_t at = l->drawn % l->n_drawn;
         if (at == 0) {
-            for (size_t k = l->windows; k > 1; k--) {
+            for (size_t k = l->n_drawn; k > 1; k--) {
                 size_t other = (size_t)ht_rng_below(&l->rng, k);
                 uint32_t t = l->order[k - 1];
                 l->order[k - 1] = l->order[other];

@@ -8,6 +8,7 @@
  * Rows are independent of each other and taken in chunks, each through all its steps. */
 #include <math.h>
 
+#include "base/compiler.h"
 #include "base/mem.h"
 #include "kernel/exp.h"
 #include "kernel/kernel.h"
@@ -19,8 +20,7 @@
 #define GAMMA (-0.1f)
 
 void ht_relax_defaults(struct ht_relax_options *o) {
-    *o = (struct ht_relax_options){.steps = 300, .lr = 0.03, .weight = 3, .beta_from = 20, .beta_to = 2,
-                                        .warmup = 0.2};
+    *o = (struct ht_relax_options){.steps = 400, .lr = 0.03, .weight = 6, .beta_from = 20, .beta_to = 2};
 }
 
 struct solver {
@@ -33,16 +33,55 @@ struct solver {
     uint64_t rows, cols;
     float inverse_c;
     float lr, beta, lambda; /* of the step */
+    float part1, part2;     /* 1 - beta^step of Adam */
     uint32_t step;
     void *scratch;
     double *loss;       /* [rows] hard; nearest */
     uint64_t between;
 };
 
-static float soft_of(float u, float *slope) {
-    float sig = 1.0f / (1.0f + ht_exp_f32(-u)), h = (ZETA - GAMMA) * sig + GAMMA;
-    *slope = h > 0 && h < 1 ? (ZETA - GAMMA) * sig * (1 - sig) : 0;
-    return h > 0 ? h < 1 ? h : 1 : 0;
+/* ---- a weight at work: straight lines, so that loops become vector instructions ------------------------------ */
+
+/* e^x and ln x without branches: kernel/exp.h's polynomial, and Cephes logf's (x > 0, normal). */
+HT_INLINE float exp_of(float x) {
+    x = x > -80 ? x : -80;
+    x = x < 80 ? x : 80;
+    float n = (x * HT_EXP_LOG2E + HT_EXP_ROUND) - HT_EXP_ROUND, r = x - n * HT_EXP_LN2_HI - n * HT_EXP_LN2_LO;
+    float p = HT_EXP_C0;
+    p = p * r + HT_EXP_C1;
+    p = p * r + HT_EXP_C2;
+    p = p * r + HT_EXP_C3;
+    p = p * r + HT_EXP_C4;
+    p = p * r + HT_EXP_C5;
+    p = p * (r * r) + r + 1.0f;
+    return p * ht_f32_from_bits((uint32_t)((int32_t)n + 127) << 23);
+}
+
+HT_INLINE float log_of(float x) {
+    uint32_t bits = ht_f32_bits(x);
+    float n = (float)((int32_t)(bits >> 23) - 126), m = ht_f32_from_bits((bits & 0x7fffffu) | 0x3f000000u);
+    bool low = m < 0.70710678f;
+    n = low ? n - 1 : n;
+    m = low ? m + m - 1 : m - 1;
+    float p = 7.0376836292e-2f;
+    p = p * m - 1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m - 1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m - 1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m - 2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    float z = m * m;
+    return m + (m * z * p + HT_EXP_LN2_LO * n - 0.5f * z) + HT_EXP_LN2_HI * n;
+}
+
+HT_INLINE float soft_of(float u, float *slope) {
+    float sig = 1.0f / (1.0f + exp_of(-u)), h = (ZETA - GAMMA) * sig + GAMMA;
+    float in = h > 0 ? h : 0;
+    in = in < 1 ? in : 1;
+    *slope = h == in ? (ZETA - GAMMA) * sig * (1 - sig) : 0;
+    return in;
 }
 
 /* u where h is the fraction: training starts at the float weights. */
@@ -56,32 +95,46 @@ static void start_task(void *ctx, size_t row, int thread) {
     }
 }
 
+HT_CLONES
+static void soft_row(const struct solver *s, uint64_t at) {
+    const float *restrict w = s->w + at, *restrict low = s->low + at, *restrict gap = s->gap + at;
+    const float *restrict u = s->u + at;
+    float *restrict e = s->e + at;
+    const size_t n = (size_t)s->cols;
+    for (size_t i = 0; i < n; i++) {
+        float slope;
+        e[i] = w[i] - (low[i] + gap[i] * soft_of(u[i], &slope));
+    }
+}
+
 static void soft_task(void *ctx, size_t row, int thread) {
     (void)thread;
     const struct solver *s = ctx;
-    for (uint64_t i = row * s->cols; i < (row + 1) * s->cols; i++) {
-        float slope;
-        s->e[i] = s->w[i] - (s->low[i] + s->gap[i] * soft_of(s->u[i], &slope));
+    soft_row(s, row * s->cols);
+}
+
+HT_CLONES
+static void step_row(const struct solver *s, uint64_t at) {
+    const float *restrict gap = s->gap + at, *restrict g = s->g + at;
+    const size_t n = (size_t)s->cols;
+    const float scale = -2 * s->inverse_c, penalty = 2 * s->beta * s->lambda, power = s->beta - 1, lr = s->lr;
+    const float part1 = s->part1, part2 = s->part2;
+    float *restrict u = s->u + at, *restrict m1 = s->m1 + at, *restrict m2 = s->m2 + at;
+    for (size_t i = 0; i < n; i++) {
+        float slope, h = soft_of(u[i], &slope), far = 2 * h - 1;
+        float pull = copysignf(penalty * exp_of(power * log_of(fabsf(far) + 1e-30f)), far);
+        float d = (scale * gap[i] * g[i] - pull) * slope;
+        float a = 0.9f * m1[i] + 0.1f * d, b = 0.999f * m2[i] + 0.001f * d * d;
+        m1[i] = a;
+        m2[i] = b;
+        u[i] -= lr * (a / part1) / (sqrtf(b / part2) + 1e-18f); /* d of any use is larger: c makes costs about 1 */
     }
 }
 
 static void step_task(void *ctx, size_t row, int thread) {
     (void)thread;
     const struct solver *s = ctx;
-    float c1 = 1 - powf(0.9f, (float)s->step), c2 = 1 - powf(0.999f, (float)s->step);
-    for (uint64_t i = row * s->cols; i < (row + 1) * s->cols; i++) {
-        float slope, h = soft_of(s->u[i], &slope), d = -2 * s->gap[i] * s->g[i] * s->inverse_c;
-        if (s->lambda > 0) {
-            float far = 2 * h - 1, size = fabsf(far);
-            d -= copysignf(2 * s->beta * s->lambda * powf(size, s->beta - 1), far);
-        }
-        d *= slope;
-        s->m1[i] = 0.9f * s->m1[i] + 0.1f * d;
-        s->m2[i] = 0.999f * s->m2[i] + 0.001f * d * d;
-        if (s->m2[i] > 0) {
-            s->u[i] -= s->lr * (s->m1[i] / c1) / sqrtf(s->m2[i] / c2);
-        }
-    }
+    step_row(s, row * s->cols);
 }
 
 static void product(const struct solver *s) {
@@ -126,6 +179,8 @@ static void solve_chunk(struct solver *s, struct ht_relax_report *report) {
         double at = s->step > quiet ? (double)(s->step - quiet) / (double)(s->o->steps - quiet) : 0;
         s->lambda = s->step > quiet ? (float)s->o->weight : 0;
         s->beta = (float)(s->o->beta_from + (s->o->beta_to - s->o->beta_from) * at);
+        s->part1 = 1 - powf(0.9f, (float)s->step);
+        s->part2 = 1 - powf(0.999f, (float)s->step);
         ht_pool_run(s->pool, s->rows, soft_task, s);
         product(s);
         ht_pool_run(s->pool, s->rows, step_task, s);
