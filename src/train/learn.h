@@ -6,7 +6,8 @@
  *            weights themselves behind the rounding, and on ranges
  *
  * Learning starts from rounding to nearest or from codes that are given. Of six windows one is kept from learning (of
- * fewer: none is), and these tell the best step: nothing is returned that is worse than the start on them. What is learned on one linear alone stands in quant/soft/relax.h. */
+ * fewer: none is), and these tell the best step: nothing is returned that is worse than the start on them. What is
+ * learned on one linear alone stands in quant/soft/relax.h. */
 #ifndef HT_TRAIN_LEARN_H
 #define HT_TRAIN_LEARN_H
 

@@ -13,8 +13,8 @@ struct ht_relax_options {
     double beta_from, beta_to; /* its exponent falls between them */
     double warmup;           /* share of the steps without regularizer */
 };
-/* 400 steps, lr 0.03, lambda 6, beta 20 to 2. No warmup: weights start where their error is 0 and only the penalty moves
- * them, so steps without it would do nothing. */
+/* 400 steps, lr 0.03, lambda 6, beta 20 to 2. No warmup: weights start where their error is 0 and only the penalty
+ * moves them, so steps without it would do nothing. */
 void ht_relax_defaults(struct ht_relax_options *options);
 
 struct ht_relax_report {
