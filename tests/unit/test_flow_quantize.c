@@ -392,6 +392,39 @@ static void existing_output(void **state) {
     assert_true(file_size(o.output) > 1000000);
 }
 
+static double predicted(ht_context *ctx, const char *out, const char *method, const char *format, uint64_t tokens) {
+    static const char *const texts[] = {HT_TEST_DIR "/golden/token/corpus.jsonl"};
+    ht_quantize_options o = options(TINY, out, format);
+    o.method = method;
+    o.calib = texts;
+    o.n_calib = 1;
+    o.calib_tokens = tokens;
+    o.dry_run = true;
+    json_t *record = quantize(ctx, &o);
+    double seconds = json_real_value(json_object_get(json_object_get(record, "predicted"), "seconds"));
+    assert_true(json_array_size(json_object_get(record, "warnings")) == 0 && json_object_get(record, "folded") == NULL);
+    json_decref(record);
+    return seconds;
+}
+
+/* Layer by layer: what calibration takes grows with its text, and nothing of a rehearsal stays in the plan. */
+static void seconds_of_blocks(void **state) {
+    struct fixture *f = *state;
+    static const char *const rows[][2] = {{"gptq", "q4_0"}, {"awq", "int4:g64"}, {"smoothquant", NULL}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const char *out = rows[i][1] != NULL && strchr(rows[i][1], ':') == NULL ? in_dir(f, "s.gguf") : in_dir(f, "s");
+        double some = predicted(f->ctx, out, rows[i][0], rows[i][1], 1024);
+        double many = predicted(f->ctx, out, rows[i][0], rows[i][1], 1u << 24);
+        assert_true(some > 0 && many > 20 * some);
+    }
+    ht_quantize_options o = options(TINY, in_dir(f, "s"), "int4:g64"); /* no text: rounding alone */
+    o.method = "rtn";
+    o.dry_run = true;
+    json_t *record = quantize(f->ctx, &o);
+    assert_true(json_real_value(json_object_get(json_object_get(record, "predicted"), "seconds")) > 0);
+    json_decref(record);
+}
+
 static void requantizing(void **state) {
     struct fixture *f = *state;
     ht_quantize_options o = options(TINY, in_dir(f, "q8.gguf"), "Q8_0");
@@ -703,7 +736,8 @@ int main(void) {
         cmocka_unit_test(errors_are_true),    cmocka_unit_test(folder_or_file),
         cmocka_unit_test(rules_and_overrides), cmocka_unit_test(provenance),
         cmocka_unit_test(bad_names),          cmocka_unit_test(same_path),
-        cmocka_unit_test(existing_output),    cmocka_unit_test(requantizing),
+        cmocka_unit_test(existing_output),    cmocka_unit_test(seconds_of_blocks),
+        cmocka_unit_test(requantizing),
         cmocka_unit_test(wrong_imatrix),      cmocka_unit_test(damaged_values),
         cmocka_unit_test(damaged_and_kept),   cmocka_unit_test(calibration_inside),
         cmocka_unit_test(killed),             cmocka_unit_test(cancelled),

@@ -94,6 +94,8 @@ ht_status ht_quant_stats_imatrix(const struct ht_quant_stats *stats, struct ht_i
 bool ht_quant_wants_blocks(const struct ht_quant_job *job);
 /* Fills stored, q and side of the layers' tensors: views of job->work. source_xxh3 is known. */
 ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+/* Seconds that it will take, by its first layer on three windows of text; without learning (HT_NEEDS_GRAD). */
+ht_status ht_quant_blocks_seconds(struct ht_context *ctx, const struct ht_quant_job *job, double *seconds, ht_err *err);
 
 /* quantize_turn.c: the residual stream of the whole model turned by one rotation (part rotate). Embedding and head are
  * turned while they are streamed, hidden states once, layers when their turn comes. */

@@ -17,41 +17,9 @@
 #include "base/cpu.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "calib/calib.h"
-#include "flow/flow_finite.h"
-#include "flow/flow_stream.h"
-#include "flow/quantize/quantize_learn.h"
-#include "flow/quantize/quantize_work.h"
+#include "flow/quantize/quantize_blocks.h"
 #include "model/fold_view.h"
-#include "quant/fold_job.h"
 #include "quant/recipe_yaml.h"
-
-#define MAX_LINEARS 32 /* of one layer */
-
-struct blocks {
-    struct ht_context *ctx;
-    struct ht_quant_job *job;
-    struct ht_model *model;
-    struct ht_finite mended; /* its weights that had a NaN or Inf */
-    struct ht_calib_windows windows;
-    struct ht_calib_layers *calib; /* NULL: the recipe needs nothing */
-    struct ht_fold_block block;    /* the layer in f32, when transforms changed it */
-    struct ht_front fronts[HT_ROLES]; /* what they left in front of its linears */
-    struct ht_job
-        results[MAX_LINEARS]; /* of the layer in work: the model computes with them until it moves on */
-    size_t n_results;
-    struct pending { /* linears that are rounded and still learn with their layer, by role */
-        struct ht_job *job;
-        uint32_t index;
-    } pending[HT_ROLES];
-    struct ht_choice way; /* in which they learn */
-    struct ht_linear own[HT_ROLES]; /* linears of the layer in work as they were, which they become again behind it */
-    const float *own_vectors[HT_ROLES];
-    struct ht_meter meter;
-    uint32_t finished; /* layers */
-    uint64_t done;
-    unsigned needs;
-};
 
 /* ---- which tensors ---- */
 
@@ -221,6 +189,9 @@ static ht_status keep_result(struct blocks *b, struct ht_work *work, struct ht_l
     const struct ht_plan_tensor *t = &b->job->plan->tensors[index];
     install(linear, job->block, job->bytes, job->block == NULL ? &job->q : NULL,
             job->side.leaves != 0 ? &job->side : NULL);
+    if (work == NULL) { /* a rehearsal */
+        return HT_OK;
+    }
     HT_TRY(ht_work_put(work, index, t->layer, job, err));
     b->done += ht_tensor_elems(&t->out);
     return ht_meter_tell(&b->meter, b->done, 0, linear->name, err);
@@ -388,7 +359,8 @@ static unsigned needs_behind(const struct ht_recipe *recipe, size_t n) {
     return ht_recipe_needs(&rest);
 }
 
-static ht_status collect(struct blocks *b, int32_t layer, ht_err *err) {
+ht_status ht_blocks_collect(struct blocks *b, int32_t layer, ht_err *err) {
+    b->collects++;
     return b->calib != NULL ? ht_calib_layers_collect(b->calib, layer, err) : HT_OK;
 }
 
@@ -400,7 +372,7 @@ static ht_status collect_again(struct blocks *b, int32_t layer, size_t n, ht_err
                        "transform %s; leave calibration.drift out",
                        b->job->recipe.places[HT_PLACE_WEIGHTS].transforms[n - 1].part->name);
     }
-    return needs != HT_NEEDS_NOTHING ? collect(b, layer, err) : HT_OK;
+    return needs != HT_NEEDS_NOTHING ? ht_blocks_collect(b, layer, err) : HT_OK;
 }
 
 static bool needs_nothing(const struct ht_choice *c) {
@@ -421,7 +393,7 @@ static ht_status put_layer(struct blocks *b, int32_t layer, ht_err *err) {
 
 /* Transforms of the layer; early: those at the front of the list that look at weights alone. They go before anything
  * is collected. The others are behind them, and see inputs as the one before has left them. */
-static ht_status transform(struct blocks *b, int32_t layer, bool early, ht_err *err) {
+ht_status ht_blocks_transform(struct blocks *b, int32_t layer, bool early, ht_err *err) {
     const struct ht_place_recipe *w = &b->job->recipe.places[HT_PLACE_WEIGHTS];
     struct stats_at at = {b, layer};
     struct ht_fold_job fold = {.pool = b->ctx->pool,
@@ -467,7 +439,7 @@ static ht_status transform(struct blocks *b, int32_t layer, bool early, ht_err *
 /* ---- one layer ---- */
 
 /* Runs size their scratch over all linears: those of layers that are done must stay sound. */
-static void save_layer(struct blocks *b, const struct ht_layer *layer) {
+void ht_blocks_save_layer(struct blocks *b, const struct ht_layer *layer) {
     for (int role = 0; role < HT_ROLES; role++) {
         if (layer->linears[role] != NULL) {
             b->own[role] = *layer->linears[role];
@@ -476,7 +448,7 @@ static void save_layer(struct blocks *b, const struct ht_layer *layer) {
     }
 }
 
-static void restore_layer(const struct blocks *b, struct ht_layer *layer) {
+void ht_blocks_restore_layer(const struct blocks *b, struct ht_layer *layer) {
     for (int role = 0; role < HT_ROLES; role++) {
         if (layer->linears[role] != NULL) {
             *layer->linears[role] = b->own[role];
@@ -485,7 +457,7 @@ static void restore_layer(const struct blocks *b, struct ht_layer *layer) {
     }
 }
 
-static void drop_layer(struct blocks *b) {
+void ht_blocks_drop_layer(struct blocks *b) {
     for (size_t i = 0; i < b->n_results; i++) {
         ht_job_release(&b->results[i]);
     }
@@ -517,22 +489,7 @@ static ht_status advance_plain(struct blocks *b, int32_t layer, ht_err *err) {
     return HT_OK;
 }
 
-static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
-    bool sequential = b->job->recipe.calibration.sequential;
-    if (b->job->stats != NULL) { /* before any transform, since every fold divides them */
-        HT_TRY(ht_quant_stats_layer(b->job->stats, &b->model->layers[layer], b->needs, err));
-    }
-    HT_TRY(transform(b, layer, true, err));
-    HT_TRY(collect(b, layer, err));
-    if (b->calib != NULL) {
-        HT_TRY(ht_calib_layers_advance_float(b->calib, layer, err));
-    }
-    HT_TRY(transform(b, layer, false, err));
-    HT_TRY(keep_vectors(b, work, layer, err));
-    bool late = b->calib != NULL && ht_calib_layers_hidden_float(b->calib) != NULL; /* inputs are still wanted */
-    if (!sequential && !late) {
-        HT_TRY(advance_plain(b, layer, err));
-    }
+ht_status ht_blocks_solve(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
     for (int role = 0; role < HT_ROLES; role++) {
         struct ht_linear *linear = b->model->layers[layer].linears[role];
         uint32_t index;
@@ -543,6 +500,26 @@ static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer
             HT_TRY(solve(b, work, linear, t, index, err));
         }
     }
+    return HT_OK;
+}
+
+static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {
+    bool sequential = b->job->recipe.calibration.sequential;
+    if (b->job->stats != NULL) { /* before any transform, since every fold divides them */
+        HT_TRY(ht_quant_stats_layer(b->job->stats, &b->model->layers[layer], b->needs, err));
+    }
+    HT_TRY(ht_blocks_transform(b, layer, true, err));
+    HT_TRY(ht_blocks_collect(b, layer, err));
+    if (b->calib != NULL) {
+        HT_TRY(ht_calib_layers_advance_float(b->calib, layer, err));
+    }
+    HT_TRY(ht_blocks_transform(b, layer, false, err));
+    HT_TRY(keep_vectors(b, work, layer, err));
+    bool late = b->calib != NULL && ht_calib_layers_hidden_float(b->calib) != NULL; /* inputs are still wanted */
+    if (!sequential && !late) {
+        HT_TRY(advance_plain(b, layer, err));
+    }
+    HT_TRY(ht_blocks_solve(b, work, layer, err));
     HT_TRY(learn(b, work, layer, err));
     HT_TRY(ht_work_end_layer(work, layer, err));
     b->finished = (uint32_t)layer + 1;
@@ -572,10 +549,10 @@ static ht_status resume(struct blocks *b, struct ht_work *work, uint32_t layers,
     bool more = ht_work_next(work, b->job->plan, &at, &items[0], &status, err);
     for (int32_t layer = 0; layer < (int32_t)layers; layer++) {
         size_t n = 0;
-        save_layer(b, &m->layers[layer]);
+        ht_blocks_save_layer(b, &m->layers[layer]);
         /* The layer in floating point is only wanted where something runs through it. */
         if (b->calib != NULL && (!sequential || ht_calib_layers_hidden_float(b->calib) != NULL)) {
-            HT_TRY(transform(b, layer, true, err));
+            HT_TRY(ht_blocks_transform(b, layer, true, err));
             HT_TRY(ht_calib_layers_advance_float(b->calib, layer, err));
         }
         while (more && items[n].layer == layer && n + 1 < MAX_LINEARS) {
@@ -594,8 +571,8 @@ static ht_status resume(struct blocks *b, struct ht_work *work, uint32_t layers,
         }
         HT_TRY(status);
         HT_TRY(sequential ? advance(b, layer, err) : advance_plain(b, layer, err));
-        restore_layer(b, &m->layers[layer]);
-        drop_layer(b);
+        ht_blocks_restore_layer(b, &m->layers[layer]);
+        ht_blocks_drop_layer(b);
         items[0] = items[n];
     }
     return HT_OK;
@@ -643,7 +620,7 @@ static ht_status bind(struct blocks *b, struct ht_work *work, ht_err *err) {
 /* ---- the whole ---- */
 
 /* The output keeps the factors beside the matrices, where parts that solve for whole outputs would count them twice. */
-static ht_status refuse_factors(const struct ht_model *m, ht_err *err) {
+ht_status ht_blocks_refuse_factors(const struct ht_model *m, ht_err *err) {
     for (uint32_t layer = 0; layer < m->hp.n_layers; layer++) {
         for (int role = 0; role < HT_ROLES; role++) {
             const struct ht_linear *l = m->layers[layer].linears[role];
@@ -696,7 +673,7 @@ static ht_status run(struct blocks *b, ht_err *err) {
     uint64_t total = 0;
     bool replaced = false;
     HT_TRY(ht_model_load_with(o->input, &options, &b->model, err));
-    HT_TRY(refuse_factors(b->model, err));
+    HT_TRY(ht_blocks_refuse_factors(b->model, err));
     HT_TRY(ht_finite_mend(&b->mended, j->plan, b->model, err));
     HT_TRY(start_calibration(b, err));
     HT_TRY(embed(b, err));
@@ -717,10 +694,10 @@ static ht_status run(struct blocks *b, ht_err *err) {
     }
     ht_meter_init(&b->meter, b->ctx, "round", "weights", total);
     for (uint32_t layer = done; layer < b->model->hp.n_layers; layer++) {
-        save_layer(b, &b->model->layers[layer]);
+        ht_blocks_save_layer(b, &b->model->layers[layer]);
         HT_TRY(run_layer(b, j->work, (int32_t)layer, err));
-        restore_layer(b, &b->model->layers[layer]);
-        drop_layer(b);
+        ht_blocks_restore_layer(b, &b->model->layers[layer]);
+        ht_blocks_drop_layer(b);
     }
     return bind(b, j->work, err);
 }
@@ -737,7 +714,7 @@ ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err
         ht_log(ctx, HT_LOG_WARN, "%u of %u layers are finished and stay in the work file beside the output: the same "
                "command goes on from there", b->finished, b->model->hp.n_layers);
     }
-    drop_layer(b);
+    ht_blocks_drop_layer(b);
     ht_calib_layers_free(b->calib);
     ht_calib_windows_deinit(&b->windows);
     ht_model_unload(b->model);

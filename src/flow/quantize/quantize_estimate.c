@@ -1,6 +1,7 @@
 /* What a run will cost, measured rather than guessed: each pair of input and output format that the plan holds is
  * timed on rows of its largest tensor, in one thread; the sum over all tensors divided by the threads is the
- * prediction. Reading from a cold disk and writing to a slow one come on top. */
+ * prediction. What is quantized layer by layer is predicted from the first layer, on a few windows of text. Reading
+ * from a cold disk and writing to a slow one come on top. */
 #include "base/mem.h"
 #include "base/sys.h"
 #include "calib/calib.h"
@@ -51,8 +52,22 @@ static ht_status time_pair(const struct pair *p, const struct ht_stream_options 
     return HT_OK;
 }
 
-/* What a run of blocks takes beside: hidden states, statistics of a layer, and the largest linear on its way. Its
- * seconds are not known beforehand, and that is said. */
+/* Seconds of a run of blocks, and what they leave out. */
+static ht_status add_seconds(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    unsigned needs = ht_recipe_needs(&j->recipe);
+    double seconds;
+    HT_TRY(ht_quant_blocks_seconds(ctx, j, &seconds, err));
+    j->predicted_s += seconds;
+    if ((needs & HT_NEEDS_GRAD) != 0) {
+        ht_quant_warn(ctx, j, "seconds are without learning, which takes most of method %s's", j->recipe.name);
+    }
+    if (needs != HT_NEEDS_NOTHING && j->tokens == 0) {
+        ht_quant_warn(ctx, j, "memory and seconds are without calibration's text: the number of tokens is not known");
+    }
+    return HT_OK;
+}
+
+/* What a run of blocks takes beside: hidden states, statistics of a layer, and the largest linear on its way. */
 static ht_status add_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     struct ht_model_options options = {.pre = j->o->pre, .tokenizer_optional = true};
     struct ht_model *model;
@@ -72,25 +87,22 @@ static ht_status add_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_e
         if (j->o->memory_bytes != 0 && calib > j->o->memory_bytes) { /* hidden states go to a file */
             calib -= stream + second;
         }
-        if (tokens == 0) {
-            ht_quant_warn(ctx, j, "memory is without calibration's hidden states: the number of tokens is not known");
-        }
-        ht_quant_warn(ctx, j, "seconds are of rounding to nearest; calibration (%llu tokens) and method %s take more",
-                      (unsigned long long)tokens, j->recipe.name);
     }
     /* weights, copies before and after, targets, errors */
     j->predicted_rss_bytes += calib + 5 * largest * sizeof(float);
     ht_model_unload(model);
-    return HT_OK;
+    return add_seconds(ctx, j, err);
 }
 
 ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     struct pair pairs[MAX_PAIRS];
     size_t n = 0;
     int threads = ht_pool_threads(ctx->pool);
+    bool blocks = ht_quant_wants_blocks(j);
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
-        if (j->plan->tensors[i].in != NULL && ht_plan_is_weight(&j->plan->tensors[i])) {
-            add_to_pair(pairs, &n, &j->plan->tensors[i]);
+        struct ht_plan_tensor *t = &j->plan->tensors[i];
+        if (t->in != NULL && ht_plan_is_weight(t) && !(blocks && t->layer >= 0)) {
+            add_to_pair(pairs, &n, t);
         }
     }
     const struct ht_stream_options options = {.measure = true, .allow_nonfinite = j->o->allow_nonfinite};
@@ -103,5 +115,5 @@ ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *j, ht_e
     }
     j->predicted_s = seconds / threads + (ht_sys_now() - j->started_s);
     j->predicted_rss_bytes = ht_sys_peak_rss_bytes() + ht_stream_memory(j->plan, threads);
-    return ht_quant_wants_blocks(j) ? add_blocks(ctx, j, err) : HT_OK;
+    return blocks ? add_blocks(ctx, j, err) : HT_OK;
 }
