@@ -124,10 +124,12 @@ static ht_status check_place(enum ht_place place, const struct ht_place_recipe *
     for (size_t i = 0; i < p->n_transforms; i++) {
         HT_TRY(check_part(place, &p->transforms[i], p->format, grids, err));
     }
-    bool apart = p->outlier.part->run != NULL && strcmp(p->round.part->name, "feedback") != 0;
-    if (place == HT_PLACE_WEIGHTS && apart) {
+    /* What is kept apart goes where only the others are rounded; terms that are added go with any rounding. */
+    bool apart = p->outlier.part->run != NULL && p->outlier.part->grids == HT_GRIDS_CODE;
+    bool rounds = strcmp(p->round.part->name, "feedback") == 0 || strcmp(p->round.part->name, "nearest") == 0;
+    if (place == HT_PLACE_WEIGHTS && apart && !rounds) {
         return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS,
-                       "outlier part %s goes with round: feedback, which rounds the other weights; found %s",
+                       "outlier part %s goes with round: feedback or nearest, which round the other weights; found %s",
                        p->outlier.part->name, p->round.part->name);
     }
     HT_TRY(check_part(place, &p->range, p->format, grids, err));
@@ -164,6 +166,36 @@ static ht_status check_learning(const struct ht_recipe *recipe, ht_err *err) {
                        "round part %s sees the inputs' rounding but not: %s; take round: feedback for such a recipe",
                        first->part->name, ht_leaves_text(leaves, more));
     }
+    const struct ht_place_recipe *w = &recipe->places[HT_PLACE_WEIGHTS];
+    for (size_t i = 0; i < w->n_transforms && first != NULL; i++) {
+        if (strcmp(w->transforms[i].part->name, "center-biases") == 0) {
+            return ht_fail(err, HT_UNSUPPORTED, "weights", HT_NO_POS,
+                           "round part %s is done behind the layer, and transform center-biases before that; take "
+                           "round: feedback for such a recipe",
+                           first->part->name);
+        }
+    }
+    return HT_OK;
+}
+
+/* Clusters are ranges of activations: there must be activations that are rounded, and no other ranges. */
+static ht_status check_clusters(const struct ht_recipe *recipe, ht_err *err) {
+    const struct ht_place_recipe *w = &recipe->places[HT_PLACE_WEIGHTS];
+    const char *format = recipe->places[HT_PLACE_ACTIVATIONS].format;
+    struct ht_scheme scheme = {.granularity = HT_PER_GROUP};
+    bool clusters = false;
+    for (size_t i = 0; i < w->n_transforms; i++) {
+        clusters |= (w->transforms[i].part->leaves & HT_LEAVES_CLUSTERS) != 0;
+    }
+    if (clusters && format[0] != '\0') {
+        HT_TRY(ht_scheme_parse(format, &scheme, err));
+    }
+    if (clusters && scheme.granularity == HT_PER_GROUP) {
+        return ht_fail(err, HT_INVAL, "activations", HT_NO_POS,
+                       "transform cluster gives activations their ranges: it wants a format with one scale for all or "
+                       "per token, as in int8:tensor; found %s",
+                       format[0] != '\0' ? format : "none");
+    }
     return HT_OK;
 }
 
@@ -183,6 +215,7 @@ ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
         HT_TRY(check_place(HT_PLACE_WEIGHTS, &p, err));
     }
     HT_TRY(check_learning(recipe, err));
+    HT_TRY(check_clusters(recipe, err));
     const struct ht_recipe_calibration *c = &recipe->calibration;
     if (c->drift > 0 && !c->sequential) {
         return ht_fail(err, HT_INVAL, "calibration", HT_NO_POS,

@@ -86,11 +86,6 @@ ht_status ht_fold_job_equalize(struct ht_fold_job *job, const struct ht_choice *
 
 /* ---- trials: what the rest of the recipe makes of a matrix, rounded to nearest ---- */
 
-struct trial {
-    struct ht_fold_job *job;
-    struct ht_place_recipe how; /* of the role in work */
-};
-
 #define DECODE_ROWS 16u
 
 struct decoding {
@@ -106,9 +101,9 @@ static void decode_task(void *ctx, size_t task, int thread) {
 }
 
 /* x [rows, cols] through the grid of the role, by the job of one linear without its feedback. */
-static ht_status try_weights(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,
-                             const float *s, float *out, ht_err *err) {
-    struct trial *t = ctx;
+ht_status ht_fold_try_weights(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,
+                              const float *s, float *out, ht_err *err) {
+    struct ht_fold_trial *t = ctx;
     const struct ht_stats *seen = t->job->stats(t->job->ctx, role);
     struct ht_stats stats = {.cols = cols, .tokens = seen != NULL ? seen->tokens : 0};
     uint64_t threads = (uint64_t)ht_pool_threads(t->job->pool);
@@ -146,8 +141,8 @@ static ht_status try_weights(void *ctx, enum ht_role role, const float *x, uint6
 static ht_status search(struct ht_fold_job *job, const struct ht_foldsite *site,
                         const struct ht_choice *choice, float *s, struct ht_transform_report *report,
                         ht_err *err) {
-    struct trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
-    const struct ht_trial trial = {.weights = try_weights,
+    struct ht_fold_trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
+    const struct ht_trial trial = {.weights = ht_fold_try_weights,
                                    .ctx = &t,
                                    .pool = job->pool,
                                    .max_rows = (uint64_t)ht_choice_value(choice, "rows")};
@@ -168,8 +163,8 @@ static uint64_t group_of(const struct ht_format *block, const struct ht_scheme *
 
 ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
     job->stale = false; /* a first step of rounding: statistics are those of the layer before it */
-    struct trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
-    const struct ht_trial trial = {.weights = try_weights, .ctx = &t, .pool = job->pool};
+    struct ht_fold_trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
+    const struct ht_trial trial = {.weights = ht_fold_try_weights, .ctx = &t, .pool = job->pool};
     for (int i = 0; i < HT_ROLES; i++) {
         enum ht_role role = (enum ht_role)i;
         const struct ht_stats *stats = job->stats(job->ctx, role);

@@ -36,5 +36,16 @@ ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choi
 ht_status ht_fold_job_equalize(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_rotate(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_rotate_inputs(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_fold_job_shift(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_fold_job_cluster(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+/* What the rest of the recipe makes of matrices and tokens of the role in work: ctx is a struct ht_fold_trial. */
+struct ht_fold_trial {
+    struct ht_fold_job *job;
+    struct ht_place_recipe how; /* of the role in work */
+};
+ht_status ht_fold_try_weights(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,
+                              const float *s, float *out, ht_err *err);
+ht_status ht_fold_try_inputs(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,
+                             const float *s, float *out, ht_err *err);
 
 #endif

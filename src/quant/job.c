@@ -67,8 +67,22 @@ static ht_status code_range(const struct ht_job *job, struct ht_range_scheme *ro
     return ht_range_scheme_init(room, &range, &job->scheme, err);
 }
 
+/* What was kept apart is 0 in the codes, whose grids then cover the others alone. */
+static ht_status store_kept(struct ht_job *job, ht_err *err) {
+    return job->keep != NULL ? ht_outlier_store(&job->q, job->keep, job->target, 0, &job->side, err) : HT_OK;
+}
+
+static ht_status take_kept(struct ht_job *job, ht_err *err) {
+    HT_TRY(ht_job_keep_target(job, err));
+    for (uint64_t i = 0; i < job->rows * job->cols; i++) {
+        job->w[i] = job->keep[i] != HT_KEEP_GRID ? 0 : job->w[i];
+    }
+    return HT_OK;
+}
+
 static ht_status encode_codes(struct ht_job *job, const float *importance, enum ht_rounding rounding,
                               ht_err *err) {
+    HT_TRY(job->keep != NULL ? take_kept(job, err) : HT_OK);
     struct ht_qtensor_counts counts = {0};
     struct ht_range_scheme *range = ht_mem_calloc(1, sizeof *range);
     struct ht_qtensor_options o = {.name = job->name,
@@ -84,6 +98,9 @@ static ht_status encode_codes(struct ht_job *job, const float *importance, enum 
     }
     if (status == HT_OK) {
         status = ht_qtensor_encode(&job->q, job->w, &o, &counts, err);
+    }
+    if (status == HT_OK) {
+        status = store_kept(job, err);
     }
     job->report.saturated = counts.saturated;
     ht_mem_free(range);
@@ -210,43 +227,6 @@ ht_status ht_job_round_start(struct ht_job *job, const struct ht_choice *choice,
     struct ht_round_options o;
     ht_round_defaults(&o);
     return ht_choice_value(choice, "start") == 0 ? feedback(job, &o, err) : round_plain(job, HT_ROUND_EVEN, err);
-}
-
-/* ---- what leaves the grid ---- */
-
-static ht_status new_keep(struct ht_job *job, ht_err *err) {
-    job->keep = ht_mem_calloc(job->rows, job->cols);
-    return job->keep != NULL ? HT_OK : ht_fail_nomem(err, job->rows * job->cols);
-}
-
-ht_status ht_job_keep_columns(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
-    double fraction = ht_choice_value(choice, "fraction");
-    const struct ht_columns_options o = {.fraction = fraction,
-                                         .bits = fraction > 0 ? 0 : ht_choice_value(choice, "bits")};
-    HT_TRY(new_keep(job, err));
-    return ht_keep_columns(job->pool, &job->scheme, job->w, job->rows, job->cols, job->stats->gram, &o,
-                           job->keep, &job->report.columns, err);
-}
-
-ht_status ht_job_keep_sparse(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
-    const struct ht_sparse_options o = {.fraction = ht_choice_value(choice, "fraction"),
-                                        .tau = ht_choice_value(choice, "tau"),
-                                        .damping = ht_choice_value(choice, "damping")};
-    HT_TRY(new_keep(job, err));
-    return ht_keep_sparse(job->pool, &job->scheme, job->w, job->rows, job->cols, job->stats->gram, &o,
-                          job->keep, &job->report.sparse, err);
-}
-
-ht_status ht_job_prune(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
-    double fraction = ht_choice_value(choice, "fraction");
-    const struct ht_prune_options o = {.score = (enum ht_prune_score)ht_choice_value(choice, "score"),
-                                       .n = (uint32_t)ht_choice_value(choice, "n"),
-                                       .m = fraction > 0 ? 0 : (uint32_t)ht_choice_value(choice, "m"),
-                                       .fraction = fraction,
-                                       .damping = ht_choice_value(choice, "damping")};
-    HT_TRY(new_keep(job, err));
-    return ht_keep_pruned(job->pool, job->w, job->rows, job->cols, job->stats->gram, &o, job->keep,
-                          &job->report.pruned, err);
 }
 
 /* ---- drift ---- */
@@ -566,6 +546,7 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     }
     memcpy(original, job->w, job->rows * job->cols * sizeof *original);
     ht_status status = HT_OK;
+    job->lowrank = HT_LOWRANK_NONE;
     job->report = (struct ht_job_report){.tokens = job->stats != NULL ? job->stats->tokens : 0};
     job->side = (struct ht_sidecar){.rows = job->rows, .cols = job->cols};
     if (job->drift > 0 && job->stats != NULL && job->stats->cross != NULL) {
@@ -577,6 +558,7 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
         HT_TRY_DONE(quantize_inputs(job, err));
     }
     plan_front(job);
+    job->side.leaves |= job->center == HT_CENTER_BESIDE ? HT_LEAVES_OUT_BIAS : 0;
     if (how->outlier.part->run != NULL) {
         HT_TRY_DONE(how->outlier.part->run(job, &how->outlier, err));
     }
@@ -586,18 +568,26 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     HT_TRY_DONE(how->round.part->run(job, &how->round, err));
     copy_front(job);
     HT_TRY_DONE(fix_scales(job, err));
+    if (job->lowrank != HT_LOWRANK_NONE) { /* its factors are 0 so far: what is lost without them */
+        HT_TRY_DONE(ht_job_measure(job, original, err));
+    }
+    HT_TRY_DONE(ht_job_make_up(job, original, err));
     HT_TRY_DONE(ht_job_measure(job, original, err));
     job->report.seconds = ht_sys_now() - started;
 done:
     ht_mem_free_aligned(original);
     ht_mem_free(job->keep);
+    ht_mem_free_aligned(job->target);
     job->keep = NULL;
+    job->target = NULL;
     return status;
 }
 
 void ht_job_release(struct ht_job *job) {
     ht_mem_free_aligned(job->bytes);
+    ht_mem_free(job->bias);
     job->bytes = NULL;
+    job->bias = NULL;
     ht_qtensor_deinit(&job->q);
     ht_sidecar_deinit(&job->side);
 }

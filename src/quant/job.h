@@ -48,6 +48,21 @@ ht_status ht_front_add(struct ht_front *front, uint64_t rows, uint64_t cols, uns
                        ht_err *err);
 void ht_front_deinit(struct ht_front *front);
 
+/* Of a low-rank term: what its error is weighed with. */
+enum ht_lowrank {
+    HT_LOWRANK_NONE,
+    HT_LOWRANK_PLAIN,  /* nothing */
+    HT_LOWRANK_SCALED, /* the mean square of each input */
+    HT_LOWRANK_MOMENTS /* the second moments */
+};
+
+/* Where the mean error of each output goes. */
+enum ht_center {
+    HT_CENTER_NONE,
+    HT_CENTER_BIAS,  /* to job->bias: what the file's own bias gains */
+    HT_CENTER_BESIDE /* to out_bias */
+};
+
 struct ht_job {
     struct ht_pool *pool;
     const char *name; /* for messages */
@@ -60,12 +75,16 @@ struct ht_job {
     const struct ht_front *front; /* or NULL */
     const struct ht_stats *stats; /* what the recipe needs; NULL: nothing was collected */
     uint8_t *keep; /* [rows, cols] enum ht_keep: what outlier parts took off the grid; NULL: nothing */
+    float *target; /* [rows, cols] the weights before rounding, where a part wants them; NULL: not kept */
+    enum ht_lowrank lowrank; /* set by a part */
+    enum ht_center center;   /* with stats->mean */
     double drift;  /* 0..1, with stats->cross */
     uint64_t seed;
     /* results; the caller's to release with ht_job_release */
     unsigned char *bytes;   /* block: [rows] rows of the format */
     struct ht_qtensor q;    /* codes */
     struct ht_sidecar side; /* leaves 0: nothing beside */
+    float *bias;            /* [rows] with HT_CENTER_BIAS */
     struct ht_job_report report;
 };
 
@@ -90,12 +109,21 @@ ht_status ht_job_round_nearest(struct ht_job *job, const struct ht_choice *choic
 ht_status ht_job_round_stochastic(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_keep_columns(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_keep_sparse(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_job_keep_salient(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_job_lowrank(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_job_lowrank_scaled(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_job_lowrank_moments(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_prune(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_round_greedy(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_round_feedback(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_job_round_relax(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 /* The codes that learning on a block starts from. */
 ht_status ht_job_round_start(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
+
+/* A copy of w in target, for parts that want it behind the rounding. HT_NOMEM. */
+ht_status ht_job_keep_target(struct ht_job *job, ht_err *err);
+/* Behind the rounding: factors of the low-rank term, then the bias. original: the weights as they came. */
+ht_status ht_job_make_up(struct ht_job *job, const float *original, ht_err *err);
 
 /* W <- W + drift (W G (H + damping)^-1 - W), G = E[y x^T], y the inputs of the unquantized model: the weights
  * that give the unquantized outputs on inputs as they are now (QEP, Arai and Ichikawa 2025, arXiv 2504.09629,

@@ -51,6 +51,27 @@ static const struct ht_part transforms[] = {
      "inputs that nothing before can turn are turned at run time: those of the feed-forward's last matrix",
      "y = (W H) (H x)", "Ashkboos et al. 2024, arXiv 2404.00456, section 4", NULL, ht_fold_job_rotate_inputs,
      {FLAG("output", 0, "those of the attention's output projection too")}},
+    {"shift", HT_AXIS_TRANSFORM, HT_ON_WEIGHTS, HT_GRIDS_ALL, HT_NEEDS_MINMAX | HT_NEEDS_SAMPLE,
+     HT_LEAVES_IN_SHIFT | HT_LEAVES_OUT_BIAS,
+     "inputs moved to lie around 0, then the widest scaled to a threshold that is found by trial; scales are folded, "
+     "shifts where biases are, else subtracted at run time",
+     "z_j = (max x_j + min x_j) / 2,  s_j = max(1, max|x_j - z_j| / t),  y = W diag(s) ((x - z) / s) + W z",
+     "Wei et al. 2023, arXiv 2304.09145, sections 4.1 and 4.2", NULL, ht_fold_job_shift,
+     {FLAG("all", 1, "also values into the output projection and up into down"),
+      FLAG("always", 0, "a shift also where a threshold alone loses less"),
+      FLAG("relative", 1, "tokens count by 1 / |x|^2 when losses are compared, so that few huge ones do not decide"),
+      WHOLE("grid", 20, 1, 100, "thresholds tried"),
+      WHOLE("rows", 0, 0, 65536, "rows of each linear that are tried; 0: all")}},
+    {"cluster", HT_AXIS_TRANSFORM, HT_ON_WEIGHTS, HT_GRIDS_ALL, HT_NEEDS_MINMAX, HT_LEAVES_PERM | HT_LEAVES_CLUSTERS,
+     "inputs reordered so that those of similar range are neighbours, each cluster with a scale of its own; orders of "
+     "the feed-forward's channels are folded, others made at run time",
+     "K-means on (min x_j, max x_j)", "Yuan et al. 2023, arXiv 2304.01089, section 4.1", NULL, ht_fold_job_cluster,
+     {WHOLE("k", 32, 1, 1024, "clusters of each input")}},
+    {"center", HT_AXIS_TRANSFORM, HT_ON_WEIGHTS, HT_GRIDS_ALL, HT_NEEDS_MEAN, HT_LEAVES_OUT_BIAS,
+     "each output's mean error is taken off by a bias: the model's own where it has one, else one beside the codes",
+     "b' = b - (W^ - W) E[x]", "Nagel et al. 2019, arXiv 1906.04721, section 4.2", NULL, NULL, NO_OPTIONS},
+    FOLD("center-biases", HT_NEEDS_MEAN, "the same where the model has biases, and nowhere else",
+         "b' = b - (W^ - W) E[x]", "Nagel et al. 2019, arXiv 1906.04721, section 4.2", NULL, NO_OPTIONS),
 };
 
 #define RANGE(name, grids, needs, summary, formula, source)                                                        \
@@ -112,6 +133,11 @@ static const struct ht_part rounds[] = {
       WHOLE("descents", 0, 0, 64, "sweeps of coordinate descent behind it")}},
 };
 
+#define LOWRANK(name, needs, summary, formula, source, run)                                                       \
+    {name, HT_AXIS_OUTLIER, HT_ON_WEIGHTS, HT_GRIDS_ALL, needs, HT_LEAVES_LOWRANK, summary, formula, source, run, \
+     NULL,                                                                                                        \
+     {WHOLE("rank", 32, 1, 1024, "columns of the one matrix, rows of the other")}}
+
 static const struct ht_part outliers[] = {
     {"none", HT_AXIS_OUTLIER, HT_ON_WEIGHTS | HT_ON_ACTIVATIONS | HT_ON_KV, HT_GRIDS_ALL, HT_NEEDS_NOTHING,
      HT_LEAVES_NOTHING, "everything stays on the grid", "W'' = W'", "-", NULL, NULL, NO_OPTIONS},
@@ -125,6 +151,10 @@ static const struct ht_part outliers[] = {
      "Lee et al. 2023, arXiv 2306.02272, section 3.2", ht_job_keep_columns, NULL,
      {REAL("bits", 0.1, 0, 4, "bits per weight that they may cost, at least one column; when fraction is 0"),
       REAL("fraction", 0, 0, 0.5, "of the columns; 0: by bits")}},
+    {"salient", HT_AXIS_OUTLIER, HT_ON_WEIGHTS, HT_GRIDS_CODE, HT_NEEDS_MEAN_ABS, HT_LEAVES_COLUMNS,
+     "the inputs of the largest mean magnitude keep their weights in f16", "the largest of mean|x_j|",
+     "Lin et al. 2023, arXiv 2306.00978, section 3.1", ht_job_keep_salient, NULL,
+     {REAL("fraction", 0.01, 0, 0.5, "of the columns, rounded up")}},
     {"sparse", HT_AXIS_OUTLIER, HT_ON_WEIGHTS, HT_GRIDS_CODE, HT_NEEDS_GRAM, HT_LEAVES_SPARSE,
      "the single weights whose rounding costs most get what their codes lack in f16", "(w - q)^2 / (2 [H^-1]_jj) > tau",
      "Dettmers et al. 2023, arXiv 2306.03078, section 3.1", ht_job_keep_sparse, NULL,
@@ -138,6 +168,14 @@ static const struct ht_part outliers[] = {
       REAL("fraction", 0, 0, 0.99, "of the weights that go, wherever they are; 0: n of every m stay"),
       WORD("score", 2, 2, "what is least", "magnitude|activation|hessian"),
       REAL("damping", 0.01, 0, 10, "of H in its inverse, times the mean of its diagonal")}},
+    LOWRANK("lowrank", HT_NEEDS_NOTHING, "the best product of two thin f16 matrices is added for the error of rounding",
+            "B A ~ W - Q,  least |E - B A|^2", "Yao et al. 2023, arXiv 2303.08302, section 5", ht_job_lowrank),
+    LOWRANK("lowrank-scaled", HT_NEEDS_MEAN_SQUARE, "the same, each column weighted by the mean square of its input",
+            "B A ~ W - Q,  least |(E - B A) diag(E[x_j^2])^1/2|^2", "Zhang et al. 2024, arXiv 2402.02446, section 3.2",
+            ht_job_lowrank_scaled),
+    LOWRANK("lowrank-moments", HT_NEEDS_GRAM, "the same for the error of the outputs",
+            "B A ~ W - Q,  least tr((E - B A) H (E - B A)^T)", "Liu et al. 2024, arXiv 2410.21271",
+            ht_job_lowrank_moments),
 };
 
 static const struct ht_part *range_at(size_t i) {

@@ -106,6 +106,33 @@ static const struct ht_method methods[] = {
      {{.transforms = {"rotate", "rotate-inputs"}, .range = "weighted", .format = "int4:channel", .round = "feedback"},
       {.range = "absmax", .format = "int4:token"},
       {.range = "minmax", .format = "uint4:token+hadamard"}}},
+    {"os+",         "inputs moved to lie around 0 and the widest scaled to a threshold; then 8-bit weights and "
+          "activations",
+          "Wei et al. 2023, arXiv 2304.09145",
+     "a threshold without a shift is tried too, and tokens count by 1 / |x|^2 when losses are compared; activations "
+     "have a scale per token",
+     {{.transforms = {"shift"}, .range = "absmax", .format = "int8:channel"},
+      {.range = "absmax", .format = "int8:token"}}},
+    {"rptq",         "inputs reordered into clusters of similar range, each with a fixed scale and zero; 4-bit weights",
+          "Yuan et al. 2023, arXiv 2304.01089",
+     "every input has up to 32 clusters (the paper: 1 to 32 by place); orders behind norms are made at run time; keys "
+     "and values stay float",
+     {{.transforms = {"cluster:k=32"}, .range = "weighted", .format = "int4:channel", .round = "feedback"},
+      {.range = "minmax", .format = "uint8:tensor"}}},
+    {"awq-mixed",         "the inputs of the largest mean magnitude keep their weights in f16, the others have 4 bits",
+          "Lin et al. 2023, arXiv 2306.00978, section 3.1",
+     NULL,
+     {{.range = "own", .format = "uint4:g128", .outlier = "salient:fraction=0.01"}}},
+    {"lorc",         "rounding to nearest, and the best product of two thin matrices for its error; needs no data",
+          "Yao et al. 2023, arXiv 2303.08302",
+     "the two matrices are f16 (the paper: 8 bits)",
+     {{.range = "own", .format = "uint4:g128", .outlier = "lowrank:rank=8"}}},
+    {"lqer",         "the same, the error weighted by the size of inputs; 8-bit activations",
+          "Zhang et al. 2024, arXiv 2402.02446",
+     "columns are weighted by the root of the mean square of their input (the paper: the mean magnitude, normalized); "
+     "integer groups of 64 instead of MXINT of 16; the two matrices are f16",
+     {{.range = "own", .format = "int4:g64", .outlier = "lowrank-scaled:rank=32"},
+      {.range = "absmax", .format = "int8:token"}}},
 };
 enum { N_METHODS = sizeof methods / sizeof methods[0] };
 

@@ -58,6 +58,9 @@ static const struct {
     {TINY, "weights: {transform: [rotate, {part: rotate-inputs, output: 1}], format: f32}", "c", false},
     {GOLDEN "llama3rope-rand", "weights: {transform: [rotate, rotate-inputs], format: f32}", "d", false},
     {GOLDEN "qwen2-rand", "weights: {transform: [rotate, rotate-inputs], format: f32}", "e", false},
+    {TINY, "weights: {transform: [\"shift:always=1\"], format: f32}", "g", true},
+    {TINY, "weights: {transform: [\"shift:always=1\", {part: rotate-inputs, output: 1}, cluster], format: f32}\n"
+           "activations: {format: \"int16:token\"}", "h", true},
     {GOLDEN "qwen3-rand", "weights: {transform: [rotate, rotate-inputs], format: f32}", "f", false},
 };
 
@@ -96,6 +99,10 @@ static const struct {
     {"x.gguf", "weights: {transform: [rotate, rotate-inputs], format: q4_0}", "halftone folder"},
     {"x", "weights: {transform: [equalize, rotate], format: \"int4:g64\"}", "comes before equalize"},
     {"x", "weights: {transform: [rotate, rotate], format: \"int4:g64\"}", "twice"},
+    {"x", "weights: {transform: [cluster], format: \"int4:g64\"}", "gives activations their ranges"},
+    {"x", "weights: {transform: [rotate-inputs, shift], format: \"int4:g64\"}", "comes before rotate-inputs"},
+    {"x.gguf", "weights: {outlier: lowrank, format: q4_0}", "halftone folder"},
+    {"x", "weights: {format: \"int4:g64\", round: stochastic, outlier: salient}", "feedback or nearest"},
     {"x", "weights: {format: \"int4:g64\"}\nkv: {format: \"int4:channel+hadamard\"}", "per token or group"},
 };
 

@@ -134,7 +134,7 @@ static void test_loss(void **state) {
     for (int c = 0; c < COLS; c++) {
         s[c] = 0.5f + (float)(c % 5);
     }
-    struct ht_trial trial = {int3_groups, NULL, &d, 0, pool};
+    struct ht_trial trial = {.weights = int3_groups, .inputs = NULL, .ctx = &d, .pool = pool};
     ASSERT_OK(ht_trial_loss(&trial, &d.block, &site, &d.stats, s, NULL, &loss, &err), &err);
     assert_float_equal(loss, plain_loss(&d, s, false), 1e-4 * loss);
     /* the sample in place of the gram; one thread */
@@ -188,7 +188,7 @@ static void search(ht_factors_fn *factors, bool inputs, const float *expected_be
     struct ht_transform_report report;
     float s[COLS], t[COLS];
     data_init(&d);
-    struct ht_trial trial = {int3_groups, inputs ? int8_tensor : NULL, &d, 0, NULL};
+    struct ht_trial trial = {.weights = int3_groups, .inputs = inputs ? int8_tensor : NULL, .ctx = &d, .pool = NULL};
     ASSERT_OK(ht_transform_search(factors, &trial, &d.block, &site, &d.stats, 20, s, &report, &err), &err);
     assert_int_equal(report.trials, 22);
     assert_int_equal(d.calls, 44);
@@ -233,7 +233,7 @@ static void test_search_keeps_ones(void **state) {
     struct ht_transform_report report;
     float s[COLS];
     data_init(&d);
-    struct ht_trial trial = {exact, NULL, &d, 0, NULL};
+    struct ht_trial trial = {.weights = exact, .inputs = NULL, .ctx = &d, .pool = NULL};
     ASSERT_OK(ht_transform_search(ht_transform_magnitude, &trial, &d.block, &site, &d.stats, 20, s, &report, &err), &err);
     assert_true(report.alpha == -1 && report.loss == 0 && s[3] == 1 && s[4] == 1);
     assert_int_equal(ht_transform_search(ht_transform_magnitude, &trial, &d.block, &site, &d.stats, 0, s, &report, &err),
@@ -248,7 +248,7 @@ static void test_max_rows(void **state) {
     ht_err err = {0};
     double all = 0, half = 0;
     data_init(&d);
-    struct ht_trial trial = {int3_groups, NULL, &d, 0, NULL};
+    struct ht_trial trial = {.weights = int3_groups, .inputs = NULL, .ctx = &d, .pool = NULL};
     ASSERT_OK(ht_trial_loss(&trial, &d.block, &site, &d.stats, NULL, NULL, &all, &err), &err);
     trial.max_rows = 6;
     ASSERT_OK(ht_trial_loss(&trial, &d.block, &site, &d.stats, NULL, NULL, &half, &err), &err);
@@ -279,7 +279,7 @@ static void test_clip(void **state) {
     struct ht_fold_matrix *m = &d.block.matrices[HT_ROLE_ATTN_Q];
     float w[ROWS * COLS], q[ROWS * COLS], best[8];
     memcpy(w, m->w, sizeof w);
-    struct ht_trial trial = {int3_groups, NULL, &d, 0, NULL};
+    struct ht_trial trial = {.weights = int3_groups, .inputs = NULL, .ctx = &d, .pool = NULL};
     ASSERT_OK(ht_transform_clip(&trial, &d.block, HT_ROLE_ATTN_Q, &d.stats, 8, 20, &report, &err), &err);
     assert_int_equal(report.channels, ROWS * 4);
     assert_int_equal(report.trials, 11);

@@ -54,7 +54,7 @@ static void test_shift_and_threshold(void **state) {
     for (int c = 0; c < COLS; c++) {
         assert_float_equal(z[c], (min[c] + max[c]) / 2, 1e-5);
     }
-    struct ht_trial trial = {int8_tensor, int8_tensor, NULL, 0, NULL};
+    struct ht_trial trial = {.weights = int8_tensor, .inputs = int8_tensor, .ctx = NULL, .pool = NULL};
     double plain = 0, shifted = 0;
     ASSERT_OK(ht_trial_loss(&trial, &b, &site, &stats, NULL, NULL, &plain, &err), &err);
     ASSERT_OK(ht_trial_loss(&trial, &b, &site, &stats, NULL, z, &shifted, &err), &err);

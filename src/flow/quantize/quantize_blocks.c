@@ -183,6 +183,43 @@ static void plain_choices(struct ht_place_recipe *how) {
     how->outlier = plain.places[HT_PLACE_WEIGHTS].outlier;
 }
 
+/* Collected in this run, or from a file; NULL: the recipe needs none. */
+static const struct ht_stats *stats_for(const struct blocks *b, const struct ht_linear *linear) {
+    if (b->job->stats != NULL) {
+        return ht_quant_stats_of(b->job->stats, linear);
+    }
+    return b->calib != NULL ? ht_calib_layers_stats(b->calib, linear) : NULL;
+}
+
+/* Where the mean error of this linear's outputs goes, if the recipe wants it off. */
+static enum ht_center center_of(const struct blocks *b, const struct ht_linear *linear) {
+    const struct ht_place_recipe *w = &b->job->recipe.places[HT_PLACE_WEIGHTS];
+    for (size_t i = 0; i < w->n_transforms; i++) {
+        const char *name = w->transforms[i].part->name;
+        if (strcmp(name, "center") == 0 || strcmp(name, "center-biases") == 0) {
+            return linear->bias != NULL            ? HT_CENTER_BIAS
+                   : strcmp(name, "center") == 0 ? HT_CENTER_BESIDE
+                                                 : HT_CENTER_NONE;
+        }
+    }
+    return HT_CENTER_NONE;
+}
+
+/* The model's bias gains what the job has found. */
+static ht_status put_bias(struct blocks *b, struct ht_work *work, const struct ht_linear *linear,
+                          const struct ht_job *job, ht_err *err) {
+    uint32_t index;
+    const enum ht_role role = ht_role_bias(linear->role);
+    if (job->bias == NULL || tensor_of(b->job, role, linear->layer, &index) == NULL) {
+        return HT_OK;
+    }
+    float *bias = (float *)(uintptr_t)linear->bias; /* the model's own copy, or the layer's in work */
+    for (uint64_t r = 0; r < job->rows; r++) {
+        bias[r] += job->bias[r];
+    }
+    return ht_work_put_vector(work, index, linear->layer, bias, job->rows, err);
+}
+
 /* The result of a linear is final. */
 static ht_status keep_result(struct blocks *b, struct ht_work *work, struct ht_linear *linear, uint32_t index,
                              struct ht_job *job, ht_err *err) {
@@ -192,17 +229,10 @@ static ht_status keep_result(struct blocks *b, struct ht_work *work, struct ht_l
     if (work == NULL) { /* a rehearsal */
         return HT_OK;
     }
+    HT_TRY(put_bias(b, work, linear, job, err));
     HT_TRY(ht_work_put(work, index, t->layer, job, err));
     b->done += ht_tensor_elems(&t->out);
     return ht_meter_tell(&b->meter, b->done, 0, linear->name, err);
-}
-
-/* Collected in this run, or from a file; NULL: the recipe needs none. */
-static const struct ht_stats *stats_for(const struct blocks *b, const struct ht_linear *linear) {
-    if (b->job->stats != NULL) {
-        return ht_quant_stats_of(b->job->stats, linear);
-    }
-    return b->calib != NULL ? ht_calib_layers_stats(b->calib, linear) : NULL;
 }
 
 static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear *linear,
@@ -228,6 +258,7 @@ static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear 
                            .cols = linear->w.cols,
                            .front = &b->fronts[t->role],
                            .stats = stats_for(b, linear),
+                           .center = is_float ? HT_CENTER_NONE : center_of(b, linear),
                            .drift = is_float ? 0 : j->recipe.calibration.drift,
                            .seed = j->o->seed + index};
     if (t->scheme != NULL) {

@@ -27,6 +27,11 @@ ht_status ht_keep_columns(struct ht_pool *pool, const struct ht_scheme *scheme, 
                           uint64_t cols, const float *hessian, const struct ht_columns_options *options, uint8_t *keep,
                           uint64_t *n, ht_err *err);
 
+/* The ceil(fraction * cols) inputs of the largest mean magnitude become HT_KEEP_VALUE in every row; ties by column. *n:
+ * how many. Source: Lin et al. 2023, arXiv 2306.00978, section 3.1. mean_abs [cols]. */
+ht_status ht_keep_salient(const float *mean_abs, uint64_t rows, uint64_t cols, double fraction, uint8_t *keep,
+                          uint64_t *n, ht_err *err);
+
 /* Sensitivity of weight (i, j): (w - q(w))^2 / (2 [H^-1]_jj), H damped, q on grids weighted by diag(H). Those above
  * tau become HT_KEEP_REST; tau 0: the `fraction` of all weights with the largest. Weights marked already are left
  * alone. *n: how many.
@@ -65,8 +70,9 @@ ht_status ht_outlier_store(const struct ht_qtensor *q, const uint8_t *keep, cons
 
 /* lr_b lr_a ~ E = W - V, of rank side->rank, with the least tr((E - BA) H (E - BA)^T). For H = S S^T that is the
  * truncated SVD of E S brought back by S^-1; since B A = U U^T E with U the leading left singular vectors of E S,
- * they are found as eigenvectors of E H E^T, and no root or inverse of H is needed. diagonal: only diag(H) counts
- * (LQER's scale). *before, *after: the loss without and with them as stored in f16.
+ * they are found as eigenvectors of E H E^T, and no root or inverse of H is needed. hessian: [cols, cols], or with
+ * diagonal its diagonal alone, [cols] (LQER's scale; NULL: ones, LoRC). *before, *after: the loss without and with them
+ * as stored in f16.
  * Sources: Zhang et al. 2024 (LQER, arXiv 2402.02446); Yao et al. 2023 (LoRC, arXiv 2303.08302: H = I); Liu et al.
  * 2024 (EoRA, arXiv 2410.21271: the root of H). */
 ht_status ht_outlier_lowrank(struct ht_pool *pool, const float *w, const float *values, uint64_t rows, uint64_t cols,

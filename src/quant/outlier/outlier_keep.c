@@ -67,6 +67,36 @@ static ht_status check_fraction(const char *what, double fraction, ht_err *err) 
     return HT_OK;
 }
 
+/* ---- columns by input ------------------------------------------------------------------------------------------ */
+
+ht_status ht_keep_salient(const float *mean_abs, uint64_t rows, uint64_t cols, double fraction, uint8_t *keep,
+                          uint64_t *n, ht_err *err) {
+    HT_TRY(check_fraction("salient", fraction, err));
+    struct scored *score = ht_mem_alloc_array(cols, sizeof *score);
+    if (score == NULL) {
+        return ht_fail_nomem(err, cols * sizeof *score);
+    }
+    ht_status status = HT_OK;
+    for (uint64_t j = 0; j < cols; j++) {
+        score[j] = (struct scored){mean_abs[j], j};
+        if (!isfinite(mean_abs[j])) {
+            status = ht_fail(err, HT_NUMERIC, "salient", j, "the mean magnitude of input %llu is not finite",
+                             (unsigned long long)j);
+            goto done;
+        }
+    }
+    qsort(score, (size_t)cols, sizeof *score, by_falling_score);
+    *n = (uint64_t)ceil(fraction * (double)cols);
+    for (uint64_t k = 0; k < *n; k++) {
+        for (uint64_t i = 0; i < rows; i++) {
+            keep[i * cols + score[k].at] = HT_KEEP_VALUE;
+        }
+    }
+done:
+    ht_mem_free(score);
+    return status;
+}
+
 /* ---- columns ------------------------------------------------------------------------------------------------- */
 
 ht_status ht_keep_columns(struct ht_pool *pool, const struct ht_scheme *scheme, const float *w, uint64_t rows,

@@ -16,7 +16,7 @@
 struct lowrank {
     struct ht_pool *pool;
     uint64_t rows, cols, k;
-    const float *h; /* [cols, cols] */
+    const float *h; /* [cols, cols]; diagonal: [cols] or NULL */
     bool diagonal;
     float *e, *eh;  /* [rows, cols] */
     float *g;       /* [rows, rows] */
@@ -30,8 +30,7 @@ static double loss_of(struct lowrank *l) {
     double sum = 0;
     if (l->diagonal) {
         for (uint64_t i = 0; i < l->rows * l->cols; i++) {
-            uint64_t j = i % l->cols;
-            l->eh[i] = l->e[i] * l->h[j * l->cols + j];
+            l->eh[i] = l->h != NULL ? l->e[i] * l->h[i % l->cols] : l->e[i];
         }
     } else {
         ht_dense_product(l->pool, l->e, l->rows, l->cols, l->h, l->cols, l->cols, l->eh, l->scratch);

@@ -63,6 +63,7 @@ struct ht_trial {
     ht_trial_fn *weights;
     ht_trial_fn *inputs; /* NULL: activations are not quantized */
     void *ctx;
+    bool relative;       /* of a sample: each token's loss counts by 1 / |x|^2, so that few huge ones do not decide */
     uint64_t max_rows;   /* of each linear, evenly spaced; 0: all */
     struct ht_pool *pool; /* may be NULL */
 };

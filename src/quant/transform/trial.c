@@ -19,6 +19,7 @@ struct trial {
     float *x, *xq;       /* [tokens, cols] */
     float *y, *yq;       /* by the gram: [rows, cols] E H; else [tokens, rows] each */
     double *sums;        /* per task */
+    double *weights;     /* [tokens] or NULL: ones */
     void *scratch;
 };
 
@@ -95,7 +96,7 @@ static void sample_task(void *ctx, size_t task, int thread) {
     for (uint64_t i = task * TASK_ROWS * t->rows; i < t->tokens * t->rows && i < (task + 1) * TASK_ROWS * t->rows;
          i++) {
         double d = (double)t->y[i] - (double)t->yq[i];
-        sum += d * d;
+        sum += d * d * (t->weights != NULL ? t->weights[i / t->rows] : 1.0);
     }
     t->sums[task] = sum;
 }
@@ -150,6 +151,17 @@ static ht_status prepare_inputs(struct trial *t, enum ht_role role, ht_err *err)
     return HT_OK;
 }
 
+static void weigh_tokens(struct trial *t) {
+    for (uint64_t i = 0; t->weights != NULL && i < t->tokens; i++) {
+        double sum = 0;
+        for (uint64_t c = 0; c < t->cols; c++) {
+            double x = t->stats->sample[i * t->cols + c];
+            sum += x * x;
+        }
+        t->weights[i] = sum > 0 ? 1 / sum : 0;
+    }
+}
+
 static double by_sample(struct trial *t) {
     ht_dense_product(t->t->pool, t->x, t->tokens, t->cols, t->w, t->cols, t->rows, t->y, t->scratch);
     ht_dense_product(t->t->pool, t->xq, t->tokens, t->cols, t->q, t->cols, t->rows, t->yq, t->scratch);
@@ -174,7 +186,8 @@ static ht_status allocate(struct trial *t, uint64_t rows, ht_err *err) {
         t->x = ht_mem_alloc_aligned(t->tokens * t->cols, sizeof *t->x);
         t->xq = ht_mem_alloc_aligned(t->tokens * t->cols, sizeof *t->xq);
         t->yq = ht_mem_alloc_aligned(t->tokens * rows, sizeof *t->yq);
-        ok = ok && t->x != NULL && t->xq != NULL && t->yq != NULL;
+        t->weights = t->t->relative ? ht_mem_alloc_array(t->tokens, sizeof *t->weights) : NULL;
+        ok = ok && (t->weights != NULL || !t->t->relative) && t->x != NULL && t->xq != NULL && t->yq != NULL;
     }
     return ok ? HT_OK : ht_fail_nomem(err, (2 * rows * t->cols + wide) * sizeof *t->w);
 }
@@ -188,6 +201,7 @@ static void release(struct trial *t) {
     ht_mem_free_aligned(t->yq);
     ht_mem_free_aligned(t->scratch);
     ht_mem_free(t->sums);
+    ht_mem_free(t->weights);
 }
 
 ht_status ht_trial_loss(const struct ht_trial *trial, const struct ht_fold_block *block, const struct ht_foldsite *site,
@@ -206,6 +220,7 @@ ht_status ht_trial_loss(const struct ht_trial *trial, const struct ht_fold_block
     ht_status status = HT_OK;
     *loss = 0;
     HT_TRY_DONE(allocate(&t, rows, err));
+    weigh_tokens(&t);
     for (const enum ht_role *role = site->consumers; *role != HT_ROLE_OTHER; role++) {
         const struct ht_fold_matrix *m = &block->matrices[*role];
         t.rows = rows_of(trial, m->rows);
