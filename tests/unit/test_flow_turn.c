@@ -58,8 +58,8 @@ static const struct {
     {TINY, "weights: {transform: [rotate, {part: rotate-inputs, output: 1}], format: f32}", "c", false},
     {GOLDEN "llama3rope-rand", "weights: {transform: [rotate, rotate-inputs], format: f32}", "d", false},
     {GOLDEN "qwen2-rand", "weights: {transform: [rotate, rotate-inputs], format: f32}", "e", false},
-    {TINY, "weights: {transform: [\"shift:always=1\"], format: f32}", "g", true},
-    {TINY, "weights: {transform: [\"shift:always=1\", {part: rotate-inputs, output: 1}, cluster], format: f32}\n"
+    {TINY, "weights: {transform: [\"shift:always=1,grid=1\"], format: f32}", "g", true},
+    {TINY, "weights: {transform: [\"shift:always=1,grid=1\", {part: rotate-inputs, output: 1}, cluster], format: \"int16:g32:scale=f32\"}\n"
            "activations: {format: \"int16:token\"}", "h", true},
     {GOLDEN "qwen3-rand", "weights: {transform: [rotate, rotate-inputs], format: f32}", "f", false},
 };
