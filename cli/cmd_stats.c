@@ -3,7 +3,8 @@
 
 struct args {
     ht_stats_options o;
-    struct strlist calib, methods;
+    struct strlist calib, methods, not_in;
+    struct u32list weights;
 };
 
 #define AT(field) offsetof(struct args, o.field)
@@ -11,15 +12,25 @@ struct args {
 static const struct option_row options[] = {
     {"output", 'o', OPT_STR, AT(output), "FILE", "@file", "collect, merge: safetensors file to write"},
     {"calib", 0, OPT_LIST, offsetof(struct args, calib), "TEXT", "@file",
-     "collect: calibration text; may be repeated"},
+     "collect: calibration text, .jsonl, token ids (.npy, .safetensors), or self; may be repeated"},
     {"calib-tokens", 0, OPT_U64, AT(tokens), "N", NULL, "collect: calibration tokens; 0: all of the text [65536]"},
     {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "collect: calibration window [512]"},
+    {"calib-weights", 0, OPT_U32S, offsetof(struct args, weights), "W,W", NULL,
+     "collect: share of each --calib, such as 3,1 [equal]"},
+    {"sampling", 0, OPT_STR, AT(sampling), "S", "sequential|random|diverse",
+     "collect: which windows of the text [sequential]"},
+    {"no-filters", 0, OPT_FLAG, AT(no_filters), NULL, NULL,
+     "collect: keep windows that are no text, repetitive, or seen before"},
+    {"not-in", 0, OPT_LIST, offsetof(struct args, not_in), "TEXT", "@file",
+     "collect: refuse calibration text that shares windows with this one; may be repeated"},
+    {"drop-overlap", 0, OPT_FLAG, AT(drop_overlap), NULL, NULL, "collect: leave such windows out instead"},
     {"method", 'm', OPT_LIST, offsetof(struct args, methods), "M", "@methods",
      "collect: what this method, or this recipe file, needs; may be repeated [all but gram]"},
     {"gram", 0, OPT_FLAG, AT(gram), NULL, NULL,
      "collect: second moments of all pairs of inputs too, which gptq and awq need: cols^2 / 2 numbers each"},
     {"memory", 0, OPT_BYTES, AT(memory_bytes), "SIZE", NULL,
      "collect: keep hidden states in a file when more memory would be taken"},
+    {"seed", 0, OPT_U64, AT(seed), "N", NULL, "collect: of sampling and of what the model writes [0]"},
     {"force", 0, OPT_FLAG, AT(force), NULL, NULL, "replace an existing output"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };
@@ -81,6 +92,10 @@ static int collect(struct cli *cli, struct args *a, char **json, ht_err *err, ht
     a->o.model = cli->positional[1];
     a->o.calib = a->calib.items;
     a->o.n_calib = a->calib.n;
+    a->o.calib_weights = a->weights.items;
+    a->o.n_calib_weights = a->weights.n;
+    a->o.not_in = a->not_in.items;
+    a->o.n_not_in = a->not_in.n;
     a->o.methods = a->methods.items;
     a->o.n_methods = a->methods.n;
     *status = ht_stats_collect(cli->ctx, &a->o, json, err);

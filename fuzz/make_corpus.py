@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the seeds of the file parsers' fuzz targets: small valid files of each kind, and near misses.
 
-    python3 fuzz/make_corpus.py        writes fuzz/corpus/fuzz_{gguf,safetensors,imatrix,stats,hf_config,json}/
+    python3 fuzz/make_corpus.py        writes fuzz/corpus/fuzz_{gguf,safetensors,imatrix,stats,calib_data,hf_config,json}/
 Only the standard library is needed.
 """
 import json
@@ -110,6 +110,11 @@ def main():
     text += b" " * (-len(text) % 8)
     put("fuzz_stats", "all", struct.pack("<Q", len(text)) + text + struct.pack("<%df" % (at // 4), *range(at // 4)))
     put("fuzz_stats", "nan", struct.pack("<Q", len(text)) + text + b"\xff" * at)
+
+    put("fuzz_calib_data", "jsonl", b'{"text": "a"}\n\n"b"\r\n{"messages": [{"role": "user", "content": "c"}]}\n[1, 2]\n{"input_ids": [3]}')
+    for descr, n in (("<i4", 4), ("<u2", 2), ("<i8", 8)):
+        text = ("{'descr': '%s', 'fortran_order': False, 'shape': (2, 3), }\n" % descr).encode()
+        put("fuzz_calib_data", "npy%d" % n, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(range(6 * n)))
 
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "rope_theta": 1e4,
               "tie_word_embeddings": True, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}

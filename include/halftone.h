@@ -209,6 +209,14 @@ typedef struct ht_quantize_options {
     bool restart;          /* do not go on from what an interrupted run has left */
     bool record;           /* also write the result as OUTPUT.record.json and, as a page, OUTPUT.record.html */
     const char *stats;     /* file of ht_stats_collect in place of calib; NULL: none */
+    /* Calibration data, docs/calibration.md. calib: texts, .jsonl, .npy and .safetensors of ids, "self". */
+    const uint32_t *calib_weights; /* share of each of calib; n_calib_weights 0 (default): equal */
+    size_t n_calib_weights;
+    const char *sampling;       /* "sequential" (default), "random", "diverse" */
+    bool no_filters;            /* keep windows that are no text, repetitive, or seen before */
+    const char *const *not_in;  /* texts, as for evaluation, that calibration may not share windows with: HT_INVAL */
+    size_t n_not_in;
+    bool drop_overlap;          /* leave such windows out instead */
 } ht_quantize_options;
 
 HT_API void ht_quantize_options_defaults(ht_quantize_options *options);
@@ -243,7 +251,7 @@ typedef struct ht_stats_options {
     const char *output;          /* safetensors file (docs/calibration.md) */
     const char *const *calib;    /* texts */
     size_t n_calib;
-    uint64_t tokens;             /* 0: all of the texts; default 65,536 */
+    uint64_t tokens;             /* 0: all of the texts; UINT64_MAX (default): 65,536 */
     uint32_t ctx;                /* window, default 512 */
     const char *const *methods;  /* methods and recipe files whose needs are collected; none: all but the second moments
                                   * of pairs, which take by far the most room */
@@ -251,6 +259,14 @@ typedef struct ht_stats_options {
     bool gram;                   /* those too */
     uint64_t memory_bytes;       /* as in ht_quantize_options */
     bool force;
+    uint64_t seed;
+    const uint32_t *calib_weights; /* share of each of calib; n_calib_weights 0 (default): equal */
+    size_t n_calib_weights;
+    const char *sampling;       /* "sequential" (default), "random", "diverse" */
+    bool no_filters;            /* keep windows that are no text, repetitive, or seen before */
+    const char *const *not_in;  /* texts, as for evaluation, that calibration may not share windows with: HT_INVAL */
+    size_t n_not_in;
+    bool drop_overlap;          /* leave such windows out instead */
 } ht_stats_options;
 
 HT_API void ht_stats_options_defaults(ht_stats_options *options);

@@ -52,7 +52,7 @@ void ht_imatrix_options_defaults(ht_imatrix_options *o) {
 }
 
 void ht_stats_options_defaults(ht_stats_options *o) {
-    *o = (ht_stats_options){.size = sizeof *o, .tokens = 65536, .ctx = 512};
+    *o = (ht_stats_options){.size = sizeof *o, .tokens = UINT64_MAX, .ctx = 512};
 }
 
 void ht_eval_options_defaults(ht_eval_options *o) {

@@ -53,6 +53,11 @@ ht_status ht_calib_imatrix(struct ht_context *ctx, const struct ht_model *model,
                            size_t n_texts, uint64_t tokens, uint32_t window, enum ht_math math,
                            struct ht_imatrix **imatrix, ht_err *err);
 
+/* The same on windows that are there already; texts: their names, for the file. */
+ht_status ht_calib_imatrix_of(struct ht_context *ctx, const struct ht_model *model,
+                              const struct ht_calib_windows *windows, const char *const *texts, size_t n_texts,
+                              enum ht_math math, struct ht_imatrix **imatrix, ht_err *err);
+
 /* ---- layer by layer ---------------------------------------------------------------------------------- */
 
 /* All calibration text on its way through a model, one layer at a time, so that weights of earlier layers can be

@@ -180,12 +180,11 @@ done:
     return status;
 }
 
-ht_status ht_calib_imatrix(struct ht_context *ctx, const struct ht_model *model, const char *const *texts,
-                           size_t n_texts, uint64_t tokens, uint32_t window, enum ht_math math,
-                           struct ht_imatrix **imatrix, ht_err *err) {
-    struct ht_calib_windows windows;
+ht_status ht_calib_imatrix_of(struct ht_context *ctx, const struct ht_model *model,
+                              const struct ht_calib_windows *windows, const char *const *texts, size_t n_texts,
+                              enum ht_math math, struct ht_imatrix **imatrix, ht_err *err) {
+    uint32_t window = windows->window;
     *imatrix = NULL;
-    HT_TRY(ht_calib_windows(model, texts, n_texts, tokens, window, &windows, err));
     struct collector c = {.pool = ctx->pool};
     ht_map_init(&c.index);
     ht_arena_init(&c.arena, 0);
@@ -195,15 +194,25 @@ ht_status ht_calib_imatrix(struct ht_context *ctx, const struct ht_model *model,
         .ctx = window, .math = math, .f32_cache = math == HT_MATH_EXACT, .hook = on_linear, .hook_user = &c};
     HT_TRY_DONE(ht_run_new(ctx->pool, model, &options, &run, err));
     struct ht_meter meter;
-    ht_meter_init(&meter, ctx, "calibrate", "tokens", windows.n * window);
+    ht_meter_init(&meter, ctx, "calibrate", "tokens", windows->n * window);
     ht_run_watch(run, ht_run_watch_meter, &meter);
-    HT_TRY_DONE(run_windows(run, &windows, &c, &meter, err));
-    HT_TRY_DONE(to_imatrix(&c, texts, n_texts, window, windows.n, imatrix, err));
+    HT_TRY_DONE(run_windows(run, windows, &c, &meter, err));
+    HT_TRY_DONE(to_imatrix(&c, texts, n_texts, window, windows->n, imatrix, err));
 done:
     ht_run_free(run);
-    ht_calib_windows_deinit(&windows);
     ht_mem_free(c.slots);
     ht_arena_deinit(&c.arena);
     ht_map_deinit(&c.index);
+    return status;
+}
+
+ht_status ht_calib_imatrix(struct ht_context *ctx, const struct ht_model *model, const char *const *texts,
+                           size_t n_texts, uint64_t tokens, uint32_t window, enum ht_math math,
+                           struct ht_imatrix **imatrix, ht_err *err) {
+    struct ht_calib_windows windows;
+    *imatrix = NULL;
+    HT_TRY(ht_calib_windows(model, texts, n_texts, tokens, window, &windows, err));
+    ht_status status = ht_calib_imatrix_of(ctx, model, &windows, texts, n_texts, math, imatrix, err);
+    ht_calib_windows_deinit(&windows);
     return status;
 }

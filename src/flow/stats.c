@@ -7,6 +7,7 @@
 #include "calib/calib.h"
 #include "calib/stats_file.h"
 #include "flow/flow.h"
+#include "flow/flow_calib.h"
 #include "flow/flow_doc.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_hash.h"
@@ -40,22 +41,8 @@ static ht_status needs_of(const ht_stats_options *o, unsigned *needs, ht_err *er
 
 /* ---- what the file says of itself ------------------------------------------------------------------------------ */
 
-static ht_status add_text(struct ht_doc *d, json_t *texts, const char *path, ht_err *err) {
-    struct ht_calib_text text;
-    char name[256];
-    HT_TRY(ht_calib_text_read(path, &text, err));
-    json_t *o = json_object();
-    ht_flow_base_name(path, name, sizeof name);
-    ht_doc_set(d, o, "path", ht_doc_text(name, strlen(name)));
-    ht_doc_set(d, o, "sha256", json_string(text.sha256));
-    ht_doc_set(d, o, "bytes", json_integer((json_int_t)text.file_bytes));
-    ht_doc_append(d, texts, o);
-    ht_calib_text_deinit(&text);
-    return HT_OK;
-}
-
-static ht_status make_doc(struct ht_context *ctx, const ht_stats_options *o, const struct ht_model *model,
-                          const struct ht_calib_windows *windows, struct ht_doc *d, ht_err *err) {
+static ht_status make_doc(struct ht_context *ctx, const struct ht_model *model, const json_t *data,
+                          struct ht_doc *d, ht_err *err) {
     const struct ht_source *source = model->source;
     char name[256], hex[17];
     json_t *m = ht_doc_object(d, d->root, "model");
@@ -66,18 +53,10 @@ static ht_status make_doc(struct ht_context *ctx, const ht_stats_options *o, con
     ht_doc_set(d, m, "xxh3", json_string(hex));
     HT_TRY(ht_flow_hash_norms(source, model->bindings, hex, err));
     ht_doc_set(d, m, "norms", json_string(hex));
-    json_t *runs = ht_doc_array(d, d->root, "runs"), *run = json_object();
-    ht_doc_set(d, run, "tokens", json_integer((json_int_t)(windows->n * windows->window)));
-    ht_doc_set(d, run, "windows", json_integer((json_int_t)windows->n));
-    ht_doc_set(d, run, "window", json_integer(windows->window));
+    json_t *run = json_deep_copy(data);
     ht_doc_set(d, run, "math", json_string("exact"));
-    json_t *texts = ht_doc_array(d, run, "texts");
-    ht_status status = HT_OK;
-    for (size_t i = 0; i < o->n_calib && status == HT_OK; i++) {
-        status = add_text(d, texts, o->calib[i], err);
-    }
-    ht_doc_append(d, runs, run);
-    return status != HT_OK ? status : d->failed ? ht_fail_nomem(err, 0) : HT_OK;
+    ht_doc_append(d, ht_doc_array(d, d->root, "runs"), run);
+    return d->failed ? ht_fail_nomem(err, 0) : HT_OK;
 }
 
 /* ---- records --------------------------------------------------------------------------------------------------- */
@@ -116,10 +95,12 @@ static const char *spill_of(struct ht_context *ctx, const ht_stats_options *o, c
 ht_status ht_flow_stats(struct ht_context *ctx, const ht_stats_options *o, char **json, ht_err *err) {
     struct ht_model *model = NULL;
     struct ht_calib_windows windows = {0};
+    json_t *data = NULL;
     struct ht_doc doc = {0}, record;
     double start = ht_sys_now(), cpu = ht_sys_cpu_seconds();
     uint64_t n_groups;
     unsigned needs;
+    uint64_t tokens = o->tokens != UINT64_MAX ? o->tokens : 65536;
     HT_TRY(needs_of(o, &needs, err));
     HT_TRY(ht_flow_check_place(o->output, false, o->force, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
@@ -128,16 +109,24 @@ ht_status ht_flow_stats(struct ht_context *ctx, const ht_stats_options *o, char 
     ht_status status;
     HT_TRY_DONE(ht_model_load(o->model, &model, err));
     HT_TRY_DONE(ht_flow_check_output(model->source, o->output, err));
-    HT_TRY_DONE(ht_calib_windows(model, o->calib, o->n_calib, o->tokens, o->ctx, &windows, err));
-    HT_TRY_DONE(make_doc(ctx, o, model, &windows, &doc, err));
+    const struct ht_calib_data_options how = HT_FLOW_CALIB(o, tokens, o->ctx);
+    HT_TRY_DONE(ht_calib_data(ctx, model, &how, &windows, &data, err));
+    HT_TRY_DONE(make_doc(ctx, model, data, &doc, err));
     HT_TRY_DONE(ht_calib_stats(ctx, model, &windows, needs, spill_of(ctx, o, model, &windows), doc.root, o->output,
                                o->force, &n_groups, err));
     HT_TRY_DONE(record_of("output", o->output, &record, err));
+    json_t *warnings = ht_doc_array(&record, record.root, "warnings");
+    char words[160];
+    if (ht_flow_calib_short(data, words, sizeof words)) {
+        ht_log(ctx, o->tokens != UINT64_MAX ? HT_LOG_WARN : HT_LOG_INFO, "%s", words);
+        ht_doc_append(&record, warnings, json_string(words));
+    }
     ht_flow_record_cost(&record, ctx, start, cpu);
     status = ht_doc_finish(&record, json, err);
 done:
     ht_doc_deinit(&record);
     ht_doc_deinit(&doc);
+    json_decref(data);
     ht_calib_windows_deinit(&windows);
     ht_model_unload(model);
     return status;
@@ -148,7 +137,7 @@ static void warn_doubles(struct ht_context *ctx, const json_t *runs, json_t *war
     json_t *seen = json_object(), *run, *text;
     size_t i, k;
     json_array_foreach(runs, i, run) {
-        json_array_foreach(json_object_get(run, "texts"), k, text) {
+        json_array_foreach(json_object_get(run, "sources"), k, text) {
             const char *sha = json_string_value(json_object_get(text, "sha256"));
             const char *path = json_string_value(json_object_get(text, "path"));
             const json_t *at = sha != NULL ? json_object_get(seen, sha) : NULL;

@@ -33,6 +33,7 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     HT_TRY(ht_flow_check_inputs(o->output, &o->imatrix, 1, err));
     HT_TRY(ht_flow_check_inputs(o->output, &o->stats, 1, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
+    HT_TRY(ht_flow_check_inputs(o->output, o->not_in, o->n_not_in, err));
     HT_TRY(ht_quant_choose(j, weighted, err));
     HT_TRY(ht_quant_check_recipe(ctx, j, err));
     HT_TRY(ht_quant_check_learning(j, err));
@@ -135,6 +136,7 @@ ht_status ht_flow_quantize(struct ht_context *ctx, const ht_quantize_options *o,
     json_decref(j.warnings);
     ht_imatrix_free(j.imatrix);
     ht_quant_stats_close(j.stats);
+    json_decref(j.data);
     ht_mem_free(j.rules);
     ht_flow_plan_close(j.plan);
     ht_quant_turn_free(j.turn);

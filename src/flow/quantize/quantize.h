@@ -12,6 +12,7 @@
 #include "quant/mix.h"
 #include "quant/transform/rotation.h"
 
+struct ht_calib_windows;
 struct ht_quant_stats;
 struct ht_work;
 
@@ -42,6 +43,7 @@ struct ht_quant_job {
     struct ht_quant_rule *rules;
     struct ht_imatrix *imatrix;          /* NULL: none */
     struct ht_quant_stats *stats;        /* of --stats; NULL: none */
+    json_t *data;                        /* what calibration text was taken; NULL: none */
     size_t n_unweighted;                 /* weights without an entry */
     uint64_t tokens;                     /* of calibration that are wanted: the options', else the recipe's */
     uint32_t window;
@@ -75,6 +77,9 @@ ht_status ht_quant_check_recipe(struct ht_context *ctx, struct ht_quant_job *job
 /* quantize_weights.c: reads the matrix of --imatrix; and, for --calib, collects one. Both give each tensor its row. */
 ht_status ht_quant_load_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_collect_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+/* The windows of --calib; job->data says which. */
+ht_status ht_quant_windows(struct ht_context *ctx, struct ht_quant_job *job, const struct ht_model *model,
+                           struct ht_calib_windows *windows, ht_err *err);
 
 /* quantize_stats.c: --stats. open: HT_INVAL, HT_UNSUPPORTED when the file is of another model, or lacks what the recipe
  * needs; nothing without --stats. */

@@ -681,12 +681,11 @@ static const char *spill_path(const struct blocks *b) {
 }
 
 static ht_status start_calibration(struct blocks *b, ht_err *err) {
-    const ht_quantize_options *o = b->job->o;
     b->needs = ht_recipe_needs(&b->job->recipe);
     if (b->needs == HT_NEEDS_NOTHING || b->job->stats != NULL) {
         return HT_OK;
     }
-    HT_TRY(ht_calib_windows(b->model, o->calib, o->n_calib, b->job->tokens, b->job->window, &b->windows, err));
+    HT_TRY(ht_quant_windows(b->ctx, b->job, b->model, &b->windows, err));
     const struct ht_calib_layers_options options = {
         .needs = b->needs, .math = HT_MATH_EXACT, .spill = spill_path(b)};
     b->job->spilled = options.spill != NULL;

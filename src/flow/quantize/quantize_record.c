@@ -224,6 +224,11 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
         ht_doc_set(d, o, "hidden_states_in_file", json_boolean(j->spilled));
         ht_doc_set(d, o, "resumed_layers", json_integer(j->resumed_layers));
     }
+    if (j->data != NULL) {
+        json_t *o = json_object_get(d->root, "calibration");
+        o = o != NULL ? o : ht_doc_object(d, d->root, "calibration");
+        ht_doc_set(d, o, "data", json_deep_copy(j->data));
+    }
     if (j->folded_sites != 0) {
         json_t *o = ht_doc_object(d, d->root, "folded");
         ht_doc_set(d, o, "sites", json_integer((json_int_t)j->folded_sites));

@@ -236,7 +236,7 @@ static ht_status add_datasets(const struct ht_stats_file *f, struct ht_imatrix *
         HT_TRY(ht_json_get_u64(run, "window", UINT32_MAX, f->what, &window, err));
         m->chunk_count += (uint32_t)windows;
         m->chunk_size = i == 0 || m->chunk_size == window ? (uint32_t)window : 0; /* 0: several */
-        json_array_foreach(json_object_get(run, "texts"), k, text) {
+        json_array_foreach(json_object_get(run, "sources"), k, text) {
             const char *path = json_string_value(json_object_get(text, "path"));
             HT_TRY(path != NULL ? ht_imatrix_dataset(m, path, err) : HT_OK);
         }

@@ -1,22 +1,42 @@
 /* Importance: one weight per column of each matrix, the mean square of that input on calibration text. */
 #include "calib/calib.h"
+#include "flow/flow_calib.h"
 #include "flow/flow_finite.h"
 #include "flow/quantize/quantize.h"
 #include "model/model.h"
 
+ht_status ht_quant_windows(struct ht_context *ctx, struct ht_quant_job *j, const struct ht_model *model,
+                           struct ht_calib_windows *windows, ht_err *err) {
+    const struct ht_calib_data_options data = HT_FLOW_CALIB(j->o, j->tokens, j->window);
+    char words[160];
+    HT_TRY(ht_calib_data(ctx, model, &data, windows, &j->data, err));
+    if (ht_flow_calib_short(j->data, words, sizeof words)) {
+        if (j->o->calib_tokens != UINT64_MAX) {
+            ht_quant_warn(ctx, j, "%s", words);
+        } else {
+            ht_log(ctx, HT_LOG_INFO, "%s", words);
+        }
+    }
+    return HT_OK;
+}
+
 static ht_status collect(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
+    struct ht_calib_windows windows = {0};
     struct ht_model *model = NULL;
     struct ht_finite mended = {0};
     HT_TRY(ht_model_load(o->input, &model, err));
     ht_status status = ht_finite_mend(&mended, j->plan, model, err);
     if (status == HT_OK) {
-        status = ht_calib_imatrix(ctx, model, o->calib, o->n_calib, j->tokens, j->window, HT_MATH_EXACT, &j->imatrix,
-                                  err);
+        status = ht_quant_windows(ctx, j, model, &windows, err);
+    }
+    if (status == HT_OK) {
+        status = ht_calib_imatrix_of(ctx, model, &windows, o->calib, o->n_calib, HT_MATH_EXACT, &j->imatrix, err);
     }
     if (status == HT_OK) {
         status = ht_source_check(model->source, err);
     }
+    ht_calib_windows_deinit(&windows);
     ht_model_unload(model);
     ht_finite_deinit(&mended);
     for (size_t i = 0; i < j->plan->n_tensors; i++) { /* the stream counts them again */

@@ -3,8 +3,8 @@
 small_text a.txt 3000
 tail -c 3000 "$story" >b.txt
 t 0 stats collect "$tiny" --calib a.txt --ctx 64 -o a.st --json
-json 'd["schema"] == "halftone.stats/1" and d["groups"] == 20 and d["runs"][0]["texts"][0]["path"] == "a.txt"'
-json 'len(d["runs"][0]["texts"][0]["sha256"]) == 64 and "gram" not in d["statistics"]'
+json 'd["schema"] == "halftone.stats/1" and d["groups"] == 20 and d["runs"][0]["sources"][0]["path"] == "a.txt"'
+json 'len(d["runs"][0]["sources"][0]["sha256"]) == 64 and "gram" not in d["statistics"]'
 t 0 stats collect "$tiny" --calib b.txt --ctx 64 -m smoothquant -m imatrix -o b.st; out 'mean square, absmax of [0-9]+ tokens'
 t 0 stats show a.st; out '^blk.0.attn_q.weight \.\.\. +256 '; out 'of tiny \(llama\)'
 t 0 stats merge a.st b.st -o both.st; out '2 runs'; err 'not all files have these'

@@ -1,0 +1,19 @@
+/* Calibration data as the commands' options ask for it. */
+#ifndef HT_FLOW_FLOW_CALIB_H
+#define HT_FLOW_FLOW_CALIB_H
+
+#include "calib/data.h"
+
+/* The fields that ht_quantize_options and ht_stats_options share. */
+#define HT_FLOW_CALIB(o, n_tokens, n_window)                                                                          \
+    (struct ht_calib_data_options) {                                                                                  \
+        .sources = (o)->calib, .n_sources = (o)->n_calib, .weights = (o)->calib_weights,                              \
+        .n_weights = (o)->n_calib_weights, .tokens = (n_tokens), .window = (n_window), .sampling = (o)->sampling,      \
+        .no_filters = (o)->no_filters, .not_in = (o)->not_in, .n_not_in = (o)->n_not_in,                              \
+        .drop_overlap = (o)->drop_overlap, .seed = (o)->seed                                                          \
+    }
+
+/* Words for a record whose text is shorter than what was asked for; false: it is not. */
+bool ht_flow_calib_short(const json_t *record, char *words, size_t len);
+
+#endif
