@@ -61,8 +61,8 @@ ht_status ht_token_at(const struct ht_token_array *array, uint64_t i, uint32_t v
 /* Which of n windows [n, window] to take: *picked [k] rising. k <= n. */
 ht_status ht_pick_random(uint64_t n, uint64_t k, uint64_t seed, uint64_t *picked, ht_err *err);
 /* Far apart: greedy k-center on the Hellinger distance of token counts, from one at random (Gonzalez 1985; as a
- * core-set Sener and Savarese 2018, arXiv 1708.00489): the next is argmax_i min_{j taken} sqrt(1 - sum_t sqrt(p_it p_jt)), of
- * equals the first. */
+ * core-set Sener and Savarese 2018, arXiv 1708.00489): the next is
+ * argmax_i min_{j taken} sqrt(1 - sum_t sqrt(p_it p_jt)), of equals the first. */
 ht_status ht_pick_diverse(struct ht_pool *pool, const int32_t *windows, uint64_t n, uint32_t window, uint64_t k,
                           uint64_t seed, uint64_t *picked, ht_err *err);
 
