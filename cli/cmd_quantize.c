@@ -76,9 +76,18 @@ static void defaults(void *p) {
     a->o.record = true;
 }
 
+static void decibel_cell(struct text_table *t, const json_t *db) {
+    if (json_is_number(db)) {
+        table_cell(t, "%.1f dB", json_number_value(db));
+    } else {
+        table_cell(t, "%s", "");
+    }
+}
+
+/* Errors of the weights where these were compared, and of the matrix's output where calibration saw its inputs. */
 static void show_tensors(const struct cli *cli, const json_t *d) {
-    static const char *const headers[] = {"tensor", "format", "wanted", "size", "error"};
-    struct text_table *t = table_new(headers, 5, "lllrr");
+    static const char *const headers[] = {"tensor", "format", "wanted", "size", "error", "of output"};
+    struct text_table *t = table_new(headers, 6, "lllrrr");
     size_t i;
     json_t *row;
     json_array_foreach(json_object_get(d, "tensors"), i, row) {
@@ -87,12 +96,8 @@ static void show_tensors(const struct cli *cli, const json_t *d) {
         table_cell(t, "%s", json_str(row, "format", "?"));
         table_cell(t, "%s", json_str(row, "wanted", ""));
         table_cell(t, "%s", human_bytes(json_num(row, "bytes", 0), b));
-        const json_t *db = json_at(row, "rel_error_db");
-        if (json_is_number(db)) {
-            table_cell(t, "%.1f dB", json_number_value(db));
-        } else {
-            table_cell(t, "%s", "");
-        }
+        decibel_cell(t, json_at(row, "rel_error_db"));
+        decibel_cell(t, json_at(row, "round.output_error_db"));
     }
     table_print(t, cli, stdout);
     putchar('\n');

@@ -109,6 +109,31 @@ static ht_status check_order(enum ht_place place, const struct ht_place_recipe *
     return HT_OK;
 }
 
+/* What the run time can round inputs to (tensor/sidecar.h). */
+static ht_status check_inputs(const struct ht_recipe *recipe, ht_err *err) {
+    const char *what = ht_place_name(HT_PLACE_ACTIVATIONS);
+    const char *format = recipe->places[HT_PLACE_ACTIVATIONS].format;
+    struct ht_scheme s;
+    if (format[0] == '\0') {
+        return HT_OK;
+    }
+    HT_TRY(ht_scheme_parse(format, &s, err));
+    const struct ht_code *c = s.format->code;
+    if (s.granularity == HT_PER_CHANNEL) {
+        return ht_fail(err, HT_INVAL, what, HT_NO_POS,
+                       "%s gives each output channel of a weight a scale, and inputs have none: take %s:token, "
+                       "%s:tensor (fixed by calibration), or groups as in %s:g64",
+                       format, s.format->name, s.format->name, s.format->name);
+    }
+    if (s.zero == HT_ZERO_OFFSET || s.nested || c->fitted != HT_FITTED_NOT || c->hi - c->lo > 65535) {
+        return ht_fail(err, HT_INVAL, what, HT_NO_POS,
+                       "inputs are rounded to formats of at most 16 bits, without offset, nested scales and fitted "
+                       "levels, as in int8:token; found %s",
+                       format);
+    }
+    return HT_OK;
+}
+
 static ht_status check_place(enum ht_place place, const struct ht_place_recipe *p, ht_err *err) {
     unsigned grids = HT_GRIDS_CODE;
     struct ht_kv kv;
@@ -203,6 +228,7 @@ ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
     for (int i = 0; i < HT_PLACES; i++) {
         HT_TRY(check_place((enum ht_place)i, &recipe->places[i], err));
     }
+    HT_TRY(check_inputs(recipe, err));
     for (size_t i = 0; i < recipe->n_rules; i++) {
         const struct ht_recipe_rule *r = &recipe->rules[i];
         struct ht_place_recipe p = recipe->places[HT_PLACE_WEIGHTS];

@@ -18,6 +18,7 @@ static void add_report(struct ht_fold_job *job, const struct ht_transform_report
     job->channels += report->channels;
     job->dead += report->dead;
     job->clamped += report->clamped;
+    job->cut += report->cut;
     job->trials += report->trials;
 }
 

@@ -27,7 +27,7 @@ struct ht_fold_job {
     void *ctx;
     bool stale; /* stats are not those of the block any more: true before each part, which clears it where they are */
     /* what happened, added up over sites */
-    uint64_t n_sites, channels, dead, clamped, trials;
+    uint64_t n_sites, channels, dead, clamped, cut, trials;
 };
 
 ht_status ht_fold_job_migrate(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);

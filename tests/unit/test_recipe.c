@@ -136,11 +136,33 @@ static void test_refused_recipes(void **state) {
                                  "store that: write a halftone folder: -o OUT without .gguf");
 }
 
+/* Inputs know no output channels, and the run time has no grids of other kinds for them. */
+static void test_refused_inputs(void **state) {
+    (void)state;
+    static const struct {
+        const char *format, *said;
+    } bad[] = {
+        {"int8:channel", "take int8:token, int8:tensor"},
+        {"int8:g64:nested", "nested"},
+        {"int8:token:offset", "offset"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct ht_recipe r;
+        ht_err err = {0};
+        ht_recipe_defaults(&r);
+        snprintf(r.places[HT_PLACE_ACTIVATIONS].format, HT_RECIPE_FORMAT, "%s", bad[i].format);
+        assert_int_equal(ht_recipe_check(&r, &err), HT_INVAL);
+        if (strcmp(err.what, "activations") != 0 || strstr(err.msg, bad[i].said) == NULL) {
+            fail_msg("%s: %s: '%s' says nothing of '%s'", bad[i].format, err.what, err.msg, bad[i].said);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_part),      cmocka_unit_test(test_every_method),
         cmocka_unit_test(test_refused_choices), cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_refused_recipes),
+        cmocka_unit_test(test_refused_recipes), cmocka_unit_test(test_refused_inputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,7 +37,7 @@ struct ht_quant_job {
     struct ht_work *work;                /* finished tensors of the plan point into it; NULL: none */
     bool spilled;                        /* hidden states lay in a file */
     uint32_t resumed_layers;             /* that an earlier run had finished */
-    uint64_t folded_sites, folded_dead, folded_clamped; /* by transforms */
+    uint64_t folded_sites, folded_dead, folded_clamped, folded_cut; /* by transforms */
     struct ht_quant_turn *turn;          /* the residual stream is turned; NULL: it is not */
     struct ht_quant_type embd, head;     /* overrides */
     struct ht_quant_rule *rules;

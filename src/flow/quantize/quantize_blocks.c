@@ -464,6 +464,7 @@ ht_status ht_blocks_transform(struct blocks *b, int32_t layer, bool early, ht_er
     b->job->folded_sites += fold.n_sites;
     b->job->folded_dead += fold.dead;
     b->job->folded_clamped += fold.clamped;
+    b->job->folded_cut += fold.cut;
     return HT_OK;
 }
 

@@ -8,6 +8,7 @@
 #include "flow/flow_paths.h"
 #include "flow/quantize/quantize.h"
 #include "quant/recipe_yaml.h"
+#include "tensor/act.h"
 
 void ht_quant_warn(struct ht_context *ctx, struct ht_quant_job *j, const char *fmt, ...) {
     char text[512];
@@ -82,15 +83,20 @@ ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
 
 /* ---- record ------------------------------------------------------------------------------------------ */
 
-/* How a linear came to be: losses are mean squared errors of its output, summed over outputs: tr(E H E^T). */
+static json_t *error_db(double error, double signal) {
+    return error > 0 && signal > 0 ? ht_doc_real(10.0 * log10(error / signal)) : json_null();
+}
+
+/* How a linear came to be: losses are mean squared errors of its output, summed over outputs: tr(E H E^T); with moments
+ * none, squared errors of the weights. */
 static void add_report(struct ht_doc *d, json_t *o, const struct ht_job_report *report) {
     static const char *const moments[] = {"none", "mean square", "gram"};
     json_t *r = ht_doc_object(d, o, "round");
     ht_doc_set(d, r, "loss_nearest", ht_doc_real(report->loss_nearest));
     ht_doc_set(d, r, "loss", ht_doc_real(report->loss));
     ht_doc_set(d, r, "moments", json_string(moments[report->moments <= 2 ? report->moments : 0]));
-    if (report->signal > 0) {
-        ht_doc_set(d, r, "output_error_db", ht_doc_real(10.0 * log10(report->loss / report->signal)));
+    if (report->signal > 0 && report->moments != 0) {
+        ht_doc_set(d, r, "output_error_db", error_db(report->loss, report->signal));
     }
     ht_doc_set(d, r, "tokens", json_integer((json_int_t)report->tokens));
     ht_doc_set(d, r, "damping", ht_doc_real(report->damping));
@@ -123,6 +129,44 @@ static void add_report(struct ht_doc *d, json_t *o, const struct ht_job_report *
     ht_doc_set(d, r, "seconds", ht_doc_real(report->seconds));
 }
 
+/* Smallest and largest level of codes. */
+static void levels_of(const struct ht_scheme *s, float *least, float *most) {
+    const struct ht_affine unit = {.scale = 1};
+    *least = *most = 0;
+    for (int32_t code = ht_scheme_lo(s); code <= ht_scheme_hi(s); code++) {
+        float v = ht_scheme_value(s, NULL, &unit, code);
+        *least = v < *least && isfinite(v) ? v : *least; /* small floats have codes for NaN and Inf */
+        *most = v > *most && isfinite(v) ? v : *most;
+    }
+}
+
+/* How its inputs are rounded; fixed scales, and the values that their grids reach. */
+static void add_inputs(struct ht_doc *d, json_t *o, const struct ht_sidecar *side) {
+    char text[HT_SCHEME_TEXT];
+    json_t *a = ht_doc_object(d, o, "activations");
+    uint64_t n = ht_act_segments(side);
+    ht_doc_set(d, a, "format", json_string(ht_scheme_text(&side->act, text)));
+    if ((side->leaves & HT_LEAVES_ACT_SCALE) == 0) {
+        return; /* each token's own */
+    }
+    float least = INFINITY, most = 0, low = 0, high = 0, first, last;
+    levels_of(&side->act, &first, &last);
+    for (uint64_t i = 0; i < n; i++) {
+        float zero = side->act.zero == HT_ZERO_CODE ? (float)side->act_zero[i] : 0;
+        least = fminf(least, side->act_scale[i]);
+        most = fmaxf(most, side->act_scale[i]);
+        low = fminf(low, side->act_scale[i] * (first - zero));
+        high = fmaxf(high, side->act_scale[i] * (last - zero));
+    }
+    if (n > 1) { /* clusters */
+        ht_doc_set(d, a, "scales", json_integer((json_int_t)n));
+        ht_doc_set(d, a, "least_scale", ht_doc_real(least));
+    }
+    ht_doc_set(d, a, n > 1 ? "largest_scale" : "scale", ht_doc_real(most));
+    ht_doc_set(d, a, "low", ht_doc_real(low));
+    ht_doc_set(d, a, "high", ht_doc_real(high));
+}
+
 static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tensor *t, bool measured) {
     char text[HT_SCHEME_TEXT];
     json_t *o = json_object();
@@ -149,11 +193,15 @@ static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tenso
         ht_doc_set(d, o, "mse", ht_doc_real(t->err_sq / (double)ht_tensor_elems(&t->out)));
         ht_doc_set(d, o, "weighted_mse",
                    t->weight_sum > 0 ? ht_doc_real(t->weight_err / t->weight_sum) : json_null());
-        ht_doc_set(d, o, "rel_error_db",
-                   t->err_sq > 0 ? ht_doc_real(10.0 * log10(t->err_sq / t->sum_sq)) : json_null());
+        ht_doc_set(d, o, "rel_error_db", error_db(t->err_sq, t->sum_sq));
+    } else if (t->report != NULL && t->report->moments == 0) { /* of the weights that the codes stand for */
+        ht_doc_set(d, o, "rel_error_db", error_db(t->report->loss, t->report->signal));
     }
     if (t->report != NULL) {
         add_report(d, o, t->report);
+    }
+    if (t->side != NULL && (t->side->leaves & HT_LEAVES_ACT) != 0) {
+        add_inputs(d, o, t->side);
     }
     ht_doc_append(d, all, o);
 }
@@ -234,6 +282,7 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
         ht_doc_set(d, o, "sites", json_integer((json_int_t)j->folded_sites));
         ht_doc_set(d, o, "dead_channels", json_integer((json_int_t)j->folded_dead));
         ht_doc_set(d, o, "clamped_factors", json_integer((json_int_t)j->folded_clamped));
+        ht_doc_set(d, o, "clipped_groups", json_integer((json_int_t)j->folded_cut));
     }
 }
 
@@ -293,9 +342,11 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     ht_doc_set(&d, d.root, "warnings", json_deep_copy(j->warnings));
     json_t *all = ht_doc_array(&d, d.root, "tensors");
     for (size_t i = 0; i < p->n_tensors; i++) {
-        /* What a transform has moved is not to be compared with the input, weight by weight. */
-        bool moved = p->tensors[i].report != NULL && j->folded_sites != 0;
-        add_tensor(&d, all, &p->tensors[i], !j->o->dry_run && !moved);
+        /* What a transform has moved is not to be compared with the input, weight by weight: matrices, and the vectors
+         * that they were folded with. */
+        const struct ht_plan_tensor *t = &p->tensors[i];
+        bool moved = (t->report != NULL || t->stored != NULL) && j->recipe.places[HT_PLACE_WEIGHTS].n_transforms != 0;
+        add_tensor(&d, all, t, !j->o->dry_run && !moved);
     }
     return ht_doc_finish(&d, json, err);
 }

@@ -184,7 +184,7 @@ static void take_cuts(const struct clip *c, struct ht_fold_matrix *m, struct ht_
         float *w = m->w + i / c->n_groups * m->cols + from, bound = reach(w, len) * c->bounds[i];
         report->loss_before += c->first[i];
         report->loss += c->best[i];
-        report->clamped += c->bounds[i] < 1;
+        report->cut += c->bounds[i] < 1;
         report->least = fminf(report->least, c->bounds[i]);
         if (c->bounds[i] < 1) {
             cut_to(w, len, bound, w);

@@ -44,6 +44,7 @@ struct ht_transform_report {
     uint64_t channels;
     uint64_t dead;     /* channels whose input or weights are all 0: factor 1 */
     uint64_t clamped;  /* factors moved into [1e-4, 1e4] */
+    uint64_t cut;      /* groups whose weights were clipped */
     float least, most; /* factors taken */
     /* Parts that try: */
     double alpha;      /* of the factors taken; -1: none beat factors of 1, which were taken */
@@ -128,7 +129,7 @@ ht_status ht_order_cluster(const float *min, const float *max, uint32_t n, uint3
 /* Weights of one linear are cut to m * max|w| of their group of a row, m = 1 - k / grid for k = 0 .. grid / 2,
  * whichever loses least through trial->weights: e^T H_gg e over the group, e = W - Q(cut W). The function changes, so
  * this comes last of all. Source: AWQ's authors, llm-awq auto_clip.py (their grid 20). Groups of `group` columns (0:
- * the row), the last may be shorter. stats->gram. report: channels are groups, clamped those that were cut. */
+ * the row), the last may be shorter. stats->gram. report: channels are groups. */
 ht_status ht_transform_clip(const struct ht_trial *trial, struct ht_fold_block *block, enum ht_role role,
                             const struct ht_stats *stats, uint64_t group, uint32_t grid,
                             struct ht_transform_report *report, ht_err *err);
