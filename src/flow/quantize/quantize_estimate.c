@@ -67,17 +67,19 @@ static ht_status add_seconds(struct ht_context *ctx, struct ht_quant_job *j, ht_
     return HT_OK;
 }
 
-/* What a run of blocks takes beside: hidden states, statistics of a layer, and the largest linear on its way. */
+/* What a run of blocks takes beside: the source, which stays mapped once it was read, hidden states, statistics of a
+ * layer, and the largest linear on its way. */
 static ht_status add_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     struct ht_model_options options = {.pre = j->o->pre, .tokenizer_optional = true};
     struct ht_model *model;
-    uint64_t largest = 0, calib = 0, tokens = j->tokens;
+    uint64_t largest = 0, mapped = 0, calib = 0, tokens = j->tokens;
     int threads = ht_pool_threads(ctx->pool);
     HT_TRY(ht_model_load_with(j->o->input, &options, &model, err));
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
         const struct ht_plan_tensor *t = &j->plan->tensors[i];
         uint64_t elems = ht_plan_is_weight(t) && t->layer >= 0 ? ht_tensor_elems(&t->out) : 0;
         largest = elems > largest ? elems : largest;
+        mapped += t->in != NULL ? t->in->bytes : 0;
     }
     if (ht_recipe_needs(&j->recipe) != HT_NEEDS_NOTHING && j->stats == NULL) {
         uint64_t stream = tokens * ht_act_width(model, HT_ACT_RESIDUAL) * sizeof(float);
@@ -89,7 +91,7 @@ static ht_status add_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_e
         }
     }
     /* weights, copies before and after, targets, errors */
-    j->predicted_rss_bytes += calib + 5 * largest * sizeof(float);
+    j->predicted_rss_bytes += mapped + calib + 5 * largest * sizeof(float);
     ht_model_unload(model);
     return add_seconds(ctx, j, err);
 }
