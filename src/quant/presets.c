@@ -87,11 +87,14 @@ static const struct ht_method methods[] = {
      {{.range = "weighted", .round = "relax"}}},
     {"autoround", "rounding and scales of a whole layer learned by signed gradients of its output's error",
           "Cheng et al. 2023, arXiv 2309.05516",
-     NULL,
+     "starts from the codes of error feedback, with a quarter of the paper's rate, instead of from nearest; 128 steps "
+     "of one window; a token's error counts by the size of its target; one window of six is kept from learning and "
+     "tells the best step",
      {{.range = "weighted", .round = "learn:by=sign"}}},
     {"zeroquant", "group weights and token activations in integers; each layer learns from the unquantized one",
           "Yao et al. 2022, arXiv 2206.01861",
-     NULL,
+     "all weights have 4 bits (in the paper those of attention 8) and are learned from the codes of error feedback, the "
+     "loss seeing rounded activations; scales are symmetric, weighted least squares",
      {{.range = "weighted", .format = "int4:g64", .round = "learn:by=adam"},
       {.range = "absmax", .format = "int8:token"}}},
     {"sparse-2-4",         "two of every four weights become 0, the others 4 bits by error feedback",

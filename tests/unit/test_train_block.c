@@ -196,6 +196,70 @@ static void forward_as_run(struct ht_rng *rng, const char *path, struct ht_pool 
     ht_model_unload(m);
 }
 
+/* Inputs rounded as the run time rounds them: a layer of codes with activations, against the same in training. */
+static void rounded_as_run(struct ht_rng *rng, struct ht_pool *pool, const char *scheme, float threshold) {
+    enum { N = 40 };
+    struct ht_model *m = load(MODELS "qwen3-rand");
+    struct ht_qtensor q[HT_ROLES] = {{.rows = 0}};
+    struct ht_sidecar side[HT_ROLES] = {{.rows = 0}};
+    struct ht_scheme weights;
+    struct ht_run *run;
+    ht_err err = {0};
+    struct ht_run_options o = {.ctx = N, .batch = N, .math = HT_MATH_EXACT, .f32_cache = true};
+    struct ht_train_block *b = block_of(pool, m, 1, 1, N);
+    size_t n = N * (size_t)m->hp.width;
+    float *x = normal(rng, n, 1);
+    for (size_t i = 0; i < n; i += 17) {
+        x[i] *= 20;
+    }
+    const float *plain = ht_train_block_forward(b, x, 1, N);
+    double apart = 0;
+    float *was = normal(rng, n, 1);
+    memcpy(was, plain, n * sizeof *was);
+    ASSERT_OK(ht_scheme_parse("int8:channel", &weights, &err), &err);
+    for (int role = 0; role < HT_ROLES; role++) {
+        struct ht_train_param *p = &b->params[role];
+        struct ht_linear *linear = m->layers[1].linears[role];
+        if (p->cols == 0) {
+            continue;
+        }
+        ASSERT_OK(ht_qtensor_init(&q[role], &weights, p->rows, p->cols, NULL, &err), &err);
+        ASSERT_OK(ht_qtensor_encode(&q[role], p->w, NULL, NULL, &err), &err);
+        ht_qtensor_decode(&q[role], 0, p->rows, p->w);
+        struct ht_sidecar *s = &side[role];
+        *s = (struct ht_sidecar){.rows = p->rows, .cols = p->cols, .leaves = HT_LEAVES_ACT};
+        ASSERT_OK(ht_scheme_parse(scheme, &s->act, &err), &err);
+        s->leaves |= threshold > 0 ? HT_LEAVES_THRESHOLD : 0;
+        s->threshold = threshold;
+        ASSERT_OK(ht_sidecar_init(s, NULL, &err), &err);
+        ASSERT_OK(ht_train_block_round_inputs(b, (enum ht_role)role, s, &err), &err);
+        *linear = (struct ht_linear){.name = linear->name, .layer = linear->layer, .q = &q[role], .side = s,
+                                     .w = {.rows = p->rows, .cols = p->cols}};
+    }
+    const float *y = ht_train_block_forward(b, x, 1, N);
+    ASSERT_OK(ht_run_new(pool, m, &o, &run, &err), &err);
+    ht_run_layer(run, 1, NULL, N, x);
+    double top = 0, off = 0;
+    for (size_t i = 0; i < n; i++) {
+        top = fmax(top, fabs((double)x[i]));
+        off = fmax(off, fabs((double)x[i] - (double)y[i]));
+        apart = fmax(apart, fabs((double)was[i] - (double)y[i]));
+    }
+    /* A value at the edge of two codes may take the other one: that moves an output by a step of one input. */
+    if (!(off <= 0.1 * apart && apart > 1e-3 * top)) {
+        fail_msg("%s: %.3g off, %.3g from the layer without rounding, largest %.3g", scheme, off, apart, top);
+    }
+    ht_run_free(run);
+    for (int role = 0; role < HT_ROLES; role++) {
+        ht_qtensor_deinit(&q[role]);
+        ht_sidecar_deinit(&side[role]);
+    }
+    ht_mem_free(was);
+    ht_mem_free(x);
+    ht_train_block_free(b);
+    ht_model_unload(m);
+}
+
 static struct ht_pool *pool_of(int threads) {
     struct ht_pool *pool;
     ht_err err = {0};
@@ -353,8 +417,21 @@ static void refusals(void **state) {
     ht_model_unload(m);
 }
 
+static void rounded_inputs(void **state) {
+    (void)state;
+    struct ht_rng rng;
+    ht_rng_init(&rng, 36);
+    struct ht_pool *pool = pool_of(2);
+    rounded_as_run(&rng, pool, "int8:token", 0);
+    rounded_as_run(&rng, pool, "int8:token", 6);
+    rounded_as_run(&rng, pool, "int4:g32", 0);
+    rounded_as_run(&rng, pool, "fp8_e4m3:token", 0);
+    ht_pool_free(pool);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rounded_inputs),
         cmocka_unit_test(steps),  cmocka_unit_test(layers), cmocka_unit_test(forward), cmocka_unit_test(threads),
         cmocka_unit_test(wanted), cmocka_unit_test(loss),   cmocka_unit_test(refusals),
     };

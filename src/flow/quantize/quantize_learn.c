@@ -57,6 +57,8 @@ uint64_t ht_quant_learn_memory(const struct ht_recipe *recipe, const struct ht_m
 
 /* ---- one layer ---- */
 
+#define ADAM_LR 0.004 /* in steps of the grid */
+
 static int step_done(void *user) {
     struct ht_quant_learner *l = user;
     ht_err err = {0};
@@ -76,11 +78,12 @@ static void options_of(struct ht_quant_learner *l, struct ht_learn_options *o) {
     o->steps = (uint32_t)ht_choice_value(c, "steps");
     o->batch = (uint32_t)(batch < l->windows->n ? batch : l->windows->n);
     o->checks = (uint32_t)ht_choice_value(c, "checks");
-    if (o->method == HT_LEARN_SIGN) {
-        o->lr = o->lr_range = 1.0 / o->steps;
-    }
-    o->lr = lr > 0 ? lr : o->lr;
-    o->lr_range = lr_range > 0 ? lr_range : o->lr_range;
+    /* Signs move every weight by the same: from nearest by half a step in all, which reaches both neighbours; codes of
+     * feedback make up for each other, and noise would undo that, so they get a quarter. */
+    bool near = ht_choice_value(c, "start") == 0;
+    double own = (near ? 0.25 : 1.0) / o->steps;
+    o->lr = lr > 0 ? lr : o->method == HT_LEARN_SIGN ? own : ADAM_LR;
+    o->lr_range = lr_range > 0 ? lr_range : o->lr / 4;
     o->relative = ht_choice_value(c, "error") == 0;
     o->seed = l->seed + (uint64_t)l->layer;
     o->cancel = step_done;
