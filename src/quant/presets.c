@@ -93,8 +93,8 @@ static const struct ht_method methods[] = {
      {{.range = "weighted", .round = "learn:by=sign"}}},
     {"zeroquant", "group weights and token activations in integers; each layer learns from the unquantized one",
           "Yao et al. 2022, arXiv 2206.01861",
-     "all weights have 4 bits (in the paper those of attention 8) and are learned from the codes of error feedback, the "
-     "loss seeing rounded activations; scales are symmetric, weighted least squares",
+     "all weights have 4 bits (in the paper those of attention 8) and are learned from the codes of error feedback, "
+     "the loss seeing rounded activations; scales are symmetric, weighted least squares",
      {{.range = "weighted", .format = "int4:g64", .round = "learn:by=adam"},
       {.range = "absmax", .format = "int8:token"}}},
     {"sparse-2-4",         "two of every four weights become 0, the others 4 bits by error feedback",
