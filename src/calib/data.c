@@ -179,7 +179,12 @@ static ht_status make_record(const struct ht_data *d, enum sampling how, const s
                   ht_json_u64(o->seed), "window", (json_int_t)w->window, "windows", (json_int_t)w->n,
                   "tokens", (json_int_t)tokens, "asked_tokens", (json_int_t)o->tokens, "windows_xxh3", hash,
                   "filters", (int)!o->no_filters, "sources");
-    bool ok = r != NULL;
+    struct ht_sketch sketch;
+    ht_sketch_init(&sketch);
+    for (uint64_t i = 0; i < w->n; i++) { /* windows are no neighbours: sequences do not cross them */
+        ht_sketch_add(&sketch, w->ids + i * w->window, w->window);
+    }
+    bool ok = r != NULL && json_object_set_new(r, "grams", ht_sketch_json(&sketch)) == 0;
     for (size_t i = 0; ok && i < o->n_sources; i++) {
         json_t *s = source_json(&d->sources[i], o->n_weights != 0 ? o->weights[i] : 1);
         ok = s != NULL && json_array_append_new(json_object_get(r, "sources"), s) == 0;

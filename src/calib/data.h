@@ -31,9 +31,10 @@ struct ht_calib_data_options {
     uint64_t seed;
 };
 
-/* *record: a new object: sampling, seed, tokens, and each source with its hash, windows, and what was dropped why.
- * HT_INVAL: no window is left, weights that do not fit, a text that overlaps; HT_FORMAT names file, line or offset of
- * what is not what its name says; HT_CANCELLED. Both outputs are the caller's to release. */
+/* *record: a new object: sampling, seed, tokens, each source with its hash, windows, and what was dropped why, and
+ * "grams", a sketch of what was taken (sketch.h). HT_INVAL: no window is left, weights that do not fit, a text that
+ * overlaps; HT_FORMAT names file, line or offset of what is not what its name says; HT_CANCELLED. Both outputs are the
+ * caller's to release. */
 ht_status ht_calib_data(struct ht_context *ctx, const struct ht_model *model,
                         const struct ht_calib_data_options *options, struct ht_calib_windows *windows,
                         json_t **record, ht_err *err);

@@ -105,7 +105,7 @@ static ht_status add_not_in(struct ht_data *d, const char *path, ht_err *err) {
 }
 
 ht_status ht_data_load_not_in(struct ht_data *d, ht_err *err) {
-    d->gram = d->o->window < HT_NOT_IN_GRAM + 1 ? d->o->window - 1 : HT_NOT_IN_GRAM;
+    d->gram = d->o->window < HT_GRAM + 1 ? d->o->window - 1 : HT_GRAM;
     for (size_t i = 0; i < d->o->n_not_in; i++) {
         HT_TRY(add_not_in(d, d->o->not_in[i], err));
     }

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "calib/data.h"
+#include "calib/sketch.h"
 #include "token/chat.h"
 
 /* X(NAME, key in the record) */
@@ -19,7 +20,6 @@ enum ht_drop {
 };
 extern const char *const ht_drop_keys[HT_DROPS];
 
-#define HT_NOT_IN_GRAM 13u       /* tokens in a row: Brown et al. 2020, arXiv 2005.14165, appendix C */
 #define HT_NOT_IN_SHARE 0.05     /* of a window's, above which it overlaps */
 #define HT_REPEATED_GRAM 4u
 #define HT_REPEATED_SHARE 0.5    /* of a window's, that stood in it before */

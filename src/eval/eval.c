@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "calib/sketch.h"
 #include "eval/eval_json.h"
 
 #define RESAMPLES_MIN 100u
@@ -53,6 +54,17 @@ static ht_status same_ids(const struct ht_lockstep *ls, const struct ht_calib_te
     return status;
 }
 
+/* Files of ours carry a sketch of what they were calibrated on. */
+static double calibrated_share(const struct ht_model *model, const int32_t *ids, uint64_t n) {
+    struct ht_sketch sketch;
+    uint64_t looked, shared;
+    if (!ht_sketch_from_meta(&model->source->meta, &sketch)) {
+        return -1;
+    }
+    double share = ht_sketch_share(&sketch, ids, n, &looked, &shared);
+    return shared > 1 ? share : 0; /* one of few says nothing */
+}
+
 static ht_status load_text(const struct ht_lockstep *ls, const ht_eval_options *o, const char *path,
                            struct ht_eval_text *text, struct ht_ids *ids, ht_err *err) {
     struct ht_calib_text file;
@@ -74,6 +86,7 @@ static ht_status load_text(const struct ht_lockstep *ls, const ht_eval_options *
                        "the text has %zu tokens, one window needs %u; use a longer text or a smaller window",
                        ids->n, o->ctx);
     }
+    text->calibrated = calibrated_share(ls->model.model, ids->ids, (uint64_t)text->windows * o->ctx);
     return HT_OK;
 }
 

@@ -120,6 +120,11 @@ static json_t *warnings(const struct ht_eval_report *r) {
         if (t->n_invalid > 0) {
             warn(array, t->path, "%llu bytes are not UTF-8 and were replaced", (unsigned long long)t->n_invalid);
         }
+        if (t->calibrated >= 0.05) {
+            warn(array, t->path,
+                 "about %.0f %% of it is text that the model was calibrated on: its loss looks smaller than it is",
+                 100 * t->calibrated);
+        }
     }
     uint32_t trained = r->lockstep->model.model->hp.context;
     if (trained != 0 && r->options->ctx > trained) {
@@ -140,7 +145,10 @@ json_t *ht_eval_record(const struct ht_eval_report *r) {
     const ht_eval_options *o = r->options;
     json_t *texts = json_array();
     for (size_t i = 0; i < o->n_texts; i++) {
-        json_array_append_new(texts, text_record(&r->texts[i], r));
+        json_t *text = text_record(&r->texts[i], r);
+        double share = r->texts[i].calibrated;
+        json_object_set_new(text, "calibration_overlap", share < 0 ? json_null() : json_real(share));
+        json_array_append_new(texts, text);
     }
     char cpu[128];
     json_t *record = json_pack(

@@ -12,6 +12,7 @@ struct ht_eval_text {
     uint64_t file_bytes, tokens; /* tokens: of the whole text */
     uint64_t n_invalid;          /* bytes that were not UTF-8 */
     size_t first, windows;       /* windows of the tally */
+    double calibrated;           /* share that the model's calibration text has too; below 0: not known */
     struct ht_summary summary;
 };
 

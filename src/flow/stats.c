@@ -73,7 +73,12 @@ static void add_file(struct ht_doc *d, const char *key, const char *path, const 
     ht_doc_set(d, d->root, "groups", json_integer((json_int_t)f->n));
     ht_doc_set(d, d->root, "tokens", json_integer((json_int_t)f->groups[0].tokens));
     ht_doc_set(d, d->root, "model", json_deep_copy(json_object_get(f->doc, "model")));
-    ht_doc_set(d, d->root, "runs", json_deep_copy(json_object_get(f->doc, "runs")));
+    json_t *runs = json_deep_copy(json_object_get(f->doc, "runs")), *run;
+    size_t i;
+    json_array_foreach(runs, i, run) {
+        json_object_del(run, "grams"); /* numbers for programs */
+    }
+    ht_doc_set(d, d->root, "runs", runs);
 }
 
 static ht_status record_of(const char *schema_key, const char *path, struct ht_doc *d, ht_err *err) {

@@ -325,6 +325,45 @@ static void test_not_in(void **state) {
     drop(&r);
 }
 
+/* A file carries a sketch of its calibration text; evaluating on that text is told, on other text it is not.
+ */
+static void test_calibrated_text_is_told(void **state) {
+    const struct fixture *f = *state;
+    const char *calib = put_story(f, "calib.txt", 0, 12000), *far = put_story(f, "far.txt", 100000, 12000);
+    const char *half = put_story(f, "half.txt", 6000, 12000), *out = in_dir(f, "out.gguf");
+    ht_err err = {0};
+    ht_quantize_options q;
+    ht_quantize_options_defaults(&q);
+    q.input = TINY;
+    q.output = out;
+    q.format = "q4_0";
+    q.calib = &calib;
+    q.n_calib = 1;
+    q.ctx = WINDOW;
+    q.calib_tokens = 0;
+    ASSERT_OK(ht_quantize(f->ctx, &q, NULL, &err), &err);
+    const char *texts[] = {calib, half, far};
+    double share[3];
+    for (int i = 0; i < 3; i++) {
+        ht_eval_options e;
+        char *json = NULL;
+        ht_eval_options_defaults(&e);
+        e.model = out;
+        e.texts = &texts[i];
+        e.n_texts = 1;
+        e.ctx = WINDOW;
+        ASSERT_OK(ht_eval(f->ctx, &e, NULL, &json, &err), &err);
+        json_t *record = parse(json), *row = json_array_get(json_object_get(record, "texts"), 0);
+        share[i] = json_number_value(json_object_get(row, "calibration_overlap"));
+        const char *last = json_string_value(json_array_get(
+            json_object_get(record, "warnings"), json_array_size(json_object_get(record, "warnings")) - 1));
+        assert_true((last != NULL && strstr(last, "calibrated on") != NULL) == (i < 2));
+        json_decref(record);
+    }
+    /* Windows cut sequences at their edges: 51 of 64 are whole. */
+    assert_true(share[0] > 0.6 && share[1] > 0.25 && share[1] < 0.6 && share[2] == 0);
+}
+
 /* ---- shares and sampling ---- */
 
 static void test_shares(void **state) {
@@ -448,9 +487,16 @@ static void test_self(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),      cmocka_unit_test(test_rows),     cmocka_unit_test(test_chats),
-        cmocka_unit_test(test_bad_input), cmocka_unit_test(test_filters),  cmocka_unit_test(test_not_in),
-        cmocka_unit_test(test_shares),    cmocka_unit_test(test_sampling), cmocka_unit_test(test_self),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_chats),
+        cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_not_in),
+        cmocka_unit_test(test_calibrated_text_is_told),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_self),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "calib/sketch.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_paths.h"
 #include "flow/quantize/quantize.h"
@@ -62,6 +63,24 @@ static ht_status set_imatrix_meta(struct ht_quant_job *j, ht_err *err) {
     return set_u32(m, keys[3], im != NULL ? im->chunk_count : 0, err);
 }
 
+/* What the file was calibrated on, for who evaluates it. Of --imatrix nothing is known. */
+static ht_status set_sketch(struct ht_quant_job *j, ht_err *err) {
+    struct ht_sketch sketch, one;
+    json_t *run;
+    size_t i;
+    bool known = j->data != NULL && ht_sketch_from_json(json_object_get(j->data, "grams"), &sketch);
+    if (j->stats != NULL) {
+        ht_sketch_init(&sketch);
+        json_array_foreach(json_object_get(ht_quant_stats_doc(j->stats), "runs"), i, run) {
+            if (ht_sketch_from_json(json_object_get(run, "grams"), &one)) {
+                ht_sketch_merge(&sketch, &one);
+                known = true;
+            }
+        }
+    }
+    return known || j->o->n_calib > 0 ? ht_sketch_to_meta(known ? &sketch : NULL, &j->plan->meta, err) : HT_OK;
+}
+
 ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
     struct ht_meta *m = &j->plan->meta;
     const struct ht_mix *mix = j->mix != NULL ? j->mix : ht_mix_find(j->type.format->name);
@@ -78,6 +97,7 @@ ht_status ht_quant_set_meta(struct ht_quant_job *j, ht_err *err) {
     HT_TRY(set_text(m, "halftone.source.name", source, err));
     const char *xxh3 = j->source_xxh3[0] != '\0' ? j->source_xxh3 : "0000000000000000";
     HT_TRY(set_text(m, "halftone.source.xxh3", xxh3, err));
+    HT_TRY(set_sketch(j, err));
     return ht_flow_reserve_checksums(j->plan, err);
 }
 
@@ -262,7 +282,12 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
         ht_doc_set(d, o, "stats", ht_doc_text(name, strlen(name)));
         ht_doc_set(d, o, "tokens", json_integer((json_int_t)ht_quant_stats_tokens(j->stats)));
         ht_doc_set(d, o, "sequential", json_false());
-        ht_doc_set(d, o, "runs", json_deep_copy(json_object_get(ht_quant_stats_doc(j->stats), "runs")));
+        json_t *runs = json_deep_copy(json_object_get(ht_quant_stats_doc(j->stats), "runs")), *run;
+        size_t i;
+        json_array_foreach(runs, i, run) {
+            json_object_del(run, "grams");
+        }
+        ht_doc_set(d, o, "runs", runs);
         ht_doc_set(d, o, "resumed_layers", json_integer(j->resumed_layers));
     } else if (j->calib_tokens != 0) {
         json_t *o = ht_doc_object(d, d->root, "calibration");
@@ -275,7 +300,9 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
     if (j->data != NULL) {
         json_t *o = json_object_get(d->root, "calibration");
         o = o != NULL ? o : ht_doc_object(d, d->root, "calibration");
-        ht_doc_set(d, o, "data", json_deep_copy(j->data));
+        json_t *data = json_deep_copy(j->data);
+        json_object_del(data, "grams"); /* in the file */
+        ht_doc_set(d, o, "data", data);
     }
     if (j->folded_sites != 0) {
         json_t *o = ht_doc_object(d, d->root, "folded");
