@@ -18,6 +18,9 @@ static const struct option_row options[] = {
     {"method", 'm', OPT_STR, AT(method), "M", "@methods",
      "a published method, as 'halftone list methods' shows them [imatrix with importance, else rtn]"},
     {"recipe", 0, OPT_STR, AT(recipe), "FILE", "@file", "recipe in YAML in place of a method; see 'halftone show'"},
+    {"range", 0, OPT_STR, AT(range), "PART", "@ranges",
+     "where the weights' grids sit, in place of the recipe's part: minmax, percentile:99.9, as 'halftone list parts' "
+     "shows them"},
     {"imatrix", 0, OPT_STR, AT(imatrix), "FILE", "@file", "importance matrix, GGUF or .dat"},
     {"calib", 0, OPT_LIST, offsetof(struct args, calib), "TEXT", "@file",
      "calibration text, .jsonl, token ids (.npy, .safetensors), or self: what the model writes; may be repeated"},

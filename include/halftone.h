@@ -217,6 +217,7 @@ typedef struct ht_quantize_options {
     const char *const *not_in;  /* texts, as for evaluation, that calibration may not share windows with: HT_INVAL */
     size_t n_not_in;
     bool drop_overlap;          /* leave such windows out instead */
+    const char *range; /* range part of the weights in place of the recipe's ("percentile:99.9"); NULL: as it is */
 } ht_quantize_options;
 
 HT_API void ht_quantize_options_defaults(ht_quantize_options *options);

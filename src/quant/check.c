@@ -239,6 +239,11 @@ ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
             snprintf(p.format, sizeof p.format, "%s", r->format);
         }
         HT_TRY(check_place(HT_PLACE_WEIGHTS, &p, err));
+        p = recipe->places[HT_PLACE_ACTIVATIONS];
+        if (r->activations[0] != '\0' && strcasecmp(r->activations, "keep") != 0) {
+            snprintf(p.format, sizeof p.format, "%s", r->activations);
+            HT_TRY(check_place(HT_PLACE_ACTIVATIONS, &p, err));
+        }
     }
     HT_TRY(check_learning(recipe, err));
     HT_TRY(check_clusters(recipe, err));

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 void ht_recipe_defaults(struct ht_recipe *recipe) {
     *recipe = (struct ht_recipe){.calibration = {.tokens = 65536, .window = 512, .sequential = true}};
@@ -33,6 +34,20 @@ void ht_recipe_weights(const struct ht_recipe *recipe, enum ht_role role, int32_
         out->range = r->range.part != NULL ? r->range : out->range;
         out->round = r->round.part != NULL ? r->round : out->round;
         out->outlier = r->outlier.part != NULL ? r->outlier : out->outlier;
+    }
+}
+
+void ht_recipe_activations(const struct ht_recipe *recipe, enum ht_role role, int32_t layer,
+                           struct ht_place_recipe *out) {
+    *out = recipe->places[HT_PLACE_ACTIVATIONS];
+    for (size_t i = 0; i < recipe->n_rules; i++) {
+        const struct ht_recipe_rule *r = &recipe->rules[i];
+        if (r->activations[0] != '\0' && ht_recipe_rule_applies(r, role, layer)) {
+            memcpy(out->format, r->activations, sizeof out->format);
+        }
+    }
+    if (strcasecmp(out->format, "keep") == 0) {
+        out->format[0] = '\0';
     }
 }
 
@@ -69,10 +84,26 @@ static unsigned leaves_of(const struct ht_part *part) {
 }
 
 /* Activations with one scale for all: it is fixed beforehand, from what calibration saw. */
-static bool fixed_activations(const struct ht_recipe *recipe) {
+static bool fixed(const char *format) {
     struct ht_scheme s;
-    const char *format = recipe->places[HT_PLACE_ACTIVATIONS].format;
-    return format[0] != '\0' && ht_scheme_parse(format, &s, NULL) == HT_OK && s.granularity == HT_PER_TENSOR;
+    return strchr(format, ':') != NULL && ht_scheme_parse(format, &s, NULL) == HT_OK &&
+           s.granularity == HT_PER_TENSOR;
+}
+
+static bool fixed_activations(const struct ht_recipe *recipe) {
+    bool any = fixed(recipe->places[HT_PLACE_ACTIVATIONS].format);
+    for (size_t i = 0; i < recipe->n_rules; i++) {
+        any |= fixed(recipe->rules[i].activations);
+    }
+    return any;
+}
+
+static bool rounded_activations(const struct ht_recipe *recipe) {
+    bool any = recipe->places[HT_PLACE_ACTIVATIONS].format[0] != '\0';
+    for (size_t i = 0; i < recipe->n_rules; i++) {
+        any |= strchr(recipe->rules[i].activations, ':') != NULL;
+    }
+    return any;
 }
 
 unsigned ht_recipe_needs(const struct ht_recipe *recipe) {
@@ -87,7 +118,7 @@ unsigned ht_recipe_needs(const struct ht_recipe *recipe) {
 
 unsigned ht_recipe_leaves(const struct ht_recipe *recipe) {
     return mask(recipe, leaves_of) | (fixed_activations(recipe) ? HT_LEAVES_ACT_SCALE : 0) |
-           (recipe->places[HT_PLACE_ACTIVATIONS].format[0] != '\0' ? HT_LEAVES_ACT : 0) |
+           (rounded_activations(recipe) ? HT_LEAVES_ACT : 0) |
            (recipe->places[HT_PLACE_KV].format[0] != '\0' ? HT_LEAVES_KV : 0);
 }
 
@@ -118,8 +149,8 @@ static bool same_place(const struct ht_place_recipe *a, const struct ht_place_re
 static bool same_rule(const struct ht_recipe_rule *a, const struct ht_recipe_rule *b) {
     return a->roles == b->roles && a->all_layers == b->all_layers &&
            (a->all_layers || (a->first == b->first && a->last == b->last)) && strcmp(a->format, b->format) == 0 &&
-           same_choice(&a->range, &b->range) && same_choice(&a->round, &b->round) &&
-           same_choice(&a->outlier, &b->outlier);
+           strcmp(a->activations, b->activations) == 0 && same_choice(&a->range, &b->range) &&
+           same_choice(&a->round, &b->round) && same_choice(&a->outlier, &b->outlier);
 }
 
 bool ht_recipe_equal(const struct ht_recipe *a, const struct ht_recipe *b) {

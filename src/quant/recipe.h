@@ -31,12 +31,13 @@ struct ht_place_recipe {
     char format[HT_RECIPE_FORMAT];
 };
 
-/* Overrides the weights' choices of some linears; later rules win. */
+/* Overrides the choices of some linears: those of their weights, and the format of their inputs; later rules win. */
 struct ht_recipe_rule {
     uint64_t roles;              /* 1ull << enum ht_role; 0: every role */
     uint32_t first, last;        /* layers, both included */
     bool all_layers;             /* first and last say nothing, and matrices outside of layers are meant too */
     char format[HT_RECIPE_FORMAT]; /* "": as it was; "keep": the input's own */
+    char activations[HT_RECIPE_FORMAT]; /* "": as it was; "keep": these linears' inputs stay float */
     struct ht_choice range, round, outlier; /* part NULL: as it was */
 };
 
@@ -62,6 +63,9 @@ void ht_recipe_defaults(struct ht_recipe *recipe);
 /* The choices for the weights of one tensor: the place with its rules applied. layer -1: outside of layers. */
 void ht_recipe_weights(const struct ht_recipe *recipe, enum ht_role role, int32_t layer, struct ht_place_recipe *out);
 
+/* Likewise for the inputs of one linear; without format they stay float. */
+void ht_recipe_activations(const struct ht_recipe *recipe, enum ht_role role, int32_t layer,
+                           struct ht_place_recipe *out);
 /* Whether the rule is meant for this tensor. */
 bool ht_recipe_rule_applies(const struct ht_recipe_rule *rule, enum ht_role role, int32_t layer);
 

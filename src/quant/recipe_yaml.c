@@ -232,6 +232,10 @@ static ht_status rule_format(const struct source *s, const struct ht_yaml *node,
     return read_text(s, node, ((struct ht_recipe_rule *)to)->format, HT_RECIPE_FORMAT, err);
 }
 
+static ht_status rule_activations(const struct source *s, const struct ht_yaml *node, void *to, ht_err *err) {
+    return read_text(s, node, ((struct ht_recipe_rule *)to)->activations, HT_RECIPE_FORMAT, err);
+}
+
 static ht_status rule_range(const struct source *s, const struct ht_yaml *node, void *to, ht_err *err) {
     return read_choice(s, node, HT_AXIS_RANGE, &((struct ht_recipe_rule *)to)->range, err);
 }
@@ -246,7 +250,8 @@ static ht_status rule_outlier(const struct source *s, const struct ht_yaml *node
 
 static ht_status read_rules(const struct source *s, const struct ht_yaml *node, void *to, ht_err *err) {
     static const struct key keys[] = {{"roles", rule_roles}, {"layers", rule_layers}, {"format", rule_format},
-                                      {"range", rule_range}, {"round", rule_round}, {"outlier", rule_outlier}};
+                                      {"activations", rule_activations}, {"range", rule_range},
+                                      {"round", rule_round}, {"outlier", rule_outlier}};
     (void)to;
     if (node->kind != HT_YAML_LIST) {
         return bad(s, node, "a list of rules", err);
@@ -260,8 +265,8 @@ static ht_status read_rules(const struct source *s, const struct ht_yaml *node, 
         *rule = (struct ht_recipe_rule){.all_layers = true};
         HT_TRY(read_keys(s, m, keys, sizeof keys / sizeof keys[0], rule, err));
         if (rule->format[0] == '\0' && rule->range.part == NULL && rule->round.part == NULL &&
-            rule->outlier.part == NULL) {
-            return bad(s, m, "a rule that changes format, range, round or outlier", err);
+            rule->outlier.part == NULL && rule->activations[0] == '\0') {
+            return bad(s, m, "a rule that changes format, activations, range, round or outlier", err);
         }
     }
     return HT_OK;
@@ -415,6 +420,11 @@ static void put_rule(struct ht_buf *out, const struct ht_recipe_rule *r) {
     any = false;
     if (r->format[0] != '\0') {
         put_text(out, "format", r->format);
+        any = true;
+    }
+    if (r->activations[0] != '\0') {
+        ht_buf_puts(out, any ? ", " : "");
+        put_text(out, "activations", r->activations);
         any = true;
     }
     for (size_t i = 0; i < 3; i++) {

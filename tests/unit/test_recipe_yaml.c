@@ -40,7 +40,9 @@ static const char full[] =
     "  - roles: [ffn_down, attn_v]\n"
     "    layers: 2-7\n"
     "    format: int8:channel\n"
+    "    activations: int4:token\n"
     "  - {roles: token_embd, format: keep}\n"
+    "  - {roles: ffn_up, activations: keep}\n"
     "  - {layers: 3, range: {part: percentile, p: 99, tails: 2}}\n"
     "calibration: {tokens: 1e3, window: 128, sequential: false}\n";
 
@@ -56,7 +58,7 @@ static void test_full(void **state) {
     assert_true(ht_choice_value(&r.places[HT_PLACE_WEIGHTS].range, "norm") == 2.4);
     assert_true(ht_choice_value(&r.places[HT_PLACE_ACTIVATIONS].range, "p") == 99.9);
     assert_string_equal(r.places[HT_PLACE_KV].format, "int8:g64");
-    assert_int_equal(r.n_rules, 3);
+    assert_int_equal(r.n_rules, 4);
     assert_int_equal(r.calibration.tokens, 1000);
     assert_false(r.calibration.sequential);
     ht_recipe_weights(&r, HT_ROLE_ATTN_V, 3, &w);
@@ -66,6 +68,12 @@ static void test_full(void **state) {
     assert_string_equal(w.format, "int4:g64");
     ht_recipe_weights(&r, HT_ROLE_TOKEN_EMBD, -1, &w);
     assert_string_equal(w.format, "keep");
+    ht_recipe_activations(&r, HT_ROLE_ATTN_V, 3, &w);
+    assert_string_equal(w.format, "int4:token");
+    ht_recipe_activations(&r, HT_ROLE_ATTN_Q, 3, &w);
+    assert_string_equal(w.format, "int8:token");
+    ht_recipe_activations(&r, HT_ROLE_FFN_UP, 3, &w);
+    assert_string_equal(w.format, "");
     ht_buf_init(&out, 0);
     ht_recipe_write(&r, &out);
     assert_true(ht_buf_ok(&out));
@@ -104,7 +112,7 @@ static const struct {
     {"name: x\nrules:\n- {roles: [ffn_donw], format: q4_k}\n", "line 3: 'ffn_donw' is no role of a matrix, did you mean"},
     {"name: x\nrules: [{roles: [attn_norm], format: q4_k}]\n", "no role of a matrix"},
     {"name: x\nrules: [{roles: [], format: q4_k}]\n", "at least one role"},
-    {"name: x\nrules: [{roles: [output]}]\n", "changes format"},
+    {"name: x\nrules: [{roles: [output]}]\n", "changes format, activations, range"},
     {"name: x\nrules: [{layers: 3-, format: q4_k}]\n", "3 or 0-3"},
     {"name: x\nrules: [{layers: 5-3, format: q4_k}]\n", "3 or 0-3"},
     {"name: x\nrules: [{layers: -1, format: q4_k}]\n", "3 or 0-3"},

@@ -238,13 +238,14 @@ static ht_status keep_result(struct blocks *b, struct ht_work *work, struct ht_l
 static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear *linear,
                        struct ht_plan_tensor *t, uint32_t index, ht_err *err) {
     struct ht_quant_job *j = b->job;
-    struct ht_place_recipe how;
+    struct ht_place_recipe how, inputs;
     if (b->n_results == MAX_LINEARS) {
         return ht_fail(err, HT_LIMIT, linear->name, HT_NO_POS, "a layer of more than %d matrices",
                        MAX_LINEARS);
     }
     struct ht_job *job = &b->results[b->n_results++];
     ht_recipe_weights(&j->recipe, t->role, t->layer, &how);
+    ht_recipe_activations(&j->recipe, t->role, t->layer, &inputs);
     bool is_float = t->scheme == NULL && t->out.format->kind == HT_KIND_FLOAT;
     if (is_float) {
         plain_choices(&how);
@@ -252,7 +253,7 @@ static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear 
     *job = (struct ht_job){.pool = b->ctx->pool,
                            .name = t->in->name, /* as the user's file calls it */
                            .weights = &how,
-                           .activations = is_float ? NULL : &j->recipe.places[HT_PLACE_ACTIVATIONS],
+                           .activations = is_float ? NULL : &inputs,
                            .block = t->scheme == NULL ? t->out.format : NULL,
                            .rows = linear->w.rows,
                            .cols = linear->w.cols,

@@ -9,17 +9,20 @@ static bool has_grid(const struct ht_plan_tensor *t) {
 static ht_status check_activations(const struct ht_quant_job *j, ht_err *err) {
     const char *format = j->recipe.places[HT_PLACE_ACTIVATIONS].format;
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
-        if (has_grid(&j->plan->tensors[i])) {
+        const struct ht_plan_tensor *t = &j->plan->tensors[i];
+        struct ht_place_recipe inputs;
+        ht_recipe_activations(&j->recipe, t->role, t->layer, &inputs);
+        if (has_grid(t) && inputs.format[0] != '\0') {
             return HT_OK;
         }
     }
-    if (format[0] == '\0') {
+    if ((ht_recipe_leaves(&j->recipe) & HT_LEAVES_ACT) == 0) {
         return HT_OK;
     }
     return ht_fail(err, HT_INVAL, "activations", HT_NO_POS,
                    "%s would round nothing: inputs are rounded in front of weights that have a grid, and every weight "
                    "stays floating point; give the weights a format, as in int8:channel",
-                   format);
+                   format[0] != '\0' ? format : "a rule's format");
 }
 
 static void warn_idle_rules(struct ht_context *ctx, struct ht_quant_job *j) {

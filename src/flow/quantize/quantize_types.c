@@ -171,6 +171,9 @@ static ht_status parse_method(struct ht_context *ctx, struct ht_quant_job *j, ht
     if (o->format != NULL) {
         snprintf(j->recipe.places[HT_PLACE_WEIGHTS].format, HT_RECIPE_FORMAT, "%s", o->format);
     }
+    if (o->range != NULL) {
+        HT_TRY(ht_choice_parse(HT_AXIS_RANGE, o->range, &j->recipe.places[HT_PLACE_WEIGHTS].range, err));
+    }
     HT_TRY(ht_recipe_check(&j->recipe, err));
     j->tokens = o->calib_tokens != UINT64_MAX ? o->calib_tokens : j->recipe.calibration.tokens;
     j->window = o->ctx != 0 ? o->ctx : j->recipe.calibration.window;

@@ -27,6 +27,21 @@ t 2 quantize "$tiny" -o a --recipe a.yaml; err 'int8:token would round nothing';
 printf 'name: mine\nweights: {format: "int4:g64"}\nrules: [{layers: 0-4, format: keep}]\n' >k.yaml
 t 0 quantize "$tiny" -o kept --recipe k.yaml
 t 0 eval kept --text "$story" --tokens 512 --ctx 128
+# The range part alone is changed.
+t 0 quantize "$tiny" -o range --format uint4:g64 --method rtn --range minmax --json
+out 'range: .*minmax'
+t 3 quantize "$tiny" -o x --format q4_0 --method rtn --range minmax; err 'minmax'
+t 2 quantize "$tiny" -o x --format uint4:g64 --range minimax; err 'minmax'
+# Rules for inputs: some stay float, some get a format of their own.
+printf 'name: mine\nweights: {format: "int8:channel"}\nactivations: {format: "int8:token"}\nrules: [{roles: [ffn_down], activations: keep}, {layers: 0, roles: [attn_q], activations: "int8:tensor"}]\n' >i.yaml
+t 3 quantize "$tiny" -o inputs.gguf --recipe i.yaml "${calib[@]}"
+t 0 quantize "$tiny" -o inputs --recipe i.yaml "${calib[@]}"
+t 0 verify inputs
+check [ "$(grep -o '"act": *"int8:token"' inputs/config.json | wc -l)" = 29 ]
+check [ "$(grep -o '"act": *"int8:tensor"' inputs/config.json | wc -l)" = 1 ]
+t 0 eval inputs --reference "$tiny" --text "$story" --tokens 512 --ctx 128 --fail-if-kld 0.05
+sed -i 's/activations: keep/activations: int8:channels/' i.yaml
+t 2 quantize "$tiny" -o x --recipe i.yaml "${calib[@]}"
 # Rules that meet no tensor are said.
 printf 'name: mine\nweights: {format: "int4:g64"}\nrules: [{layers: 50-60, format: keep}]\n' >r.yaml
 t 0 quantize "$tiny" -o r --recipe r.yaml --dry-run; err 'rule 1 of the recipe \(layers 50-60\) matches no tensor: the model has layers 0-4'
