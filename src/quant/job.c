@@ -333,7 +333,7 @@ static ht_status gather_sample(const struct ht_stats *s, uint64_t from, uint64_t
 }
 
 /* A fixed scale for inputs from .. to - 1, from what calibration saw. */
-static ht_status fixed_range(const struct ht_job *job, uint64_t from, uint64_t to, float *lo, float *hi, ht_err *err) {
+static ht_status fixed_range(struct ht_job *job, uint64_t from, uint64_t to, float *lo, float *hi, ht_err *err) {
     const struct ht_stats *s = job->stats;
     const struct ht_choice *c = &job->activations->range;
     bool bounds = strcmp(c->part->name, "absmax") == 0 || strcmp(c->part->name, "minmax") == 0;
@@ -355,7 +355,9 @@ static ht_status fixed_range(const struct ht_job *job, uint64_t from, uint64_t t
         status = gather_sample(s, from, to, &x, err);
     }
     if (status == HT_OK) {
-        status = ht_range_of_scheme(r, &job->side.act, x, NULL, s->n_sample * (to - from), lo, hi, err);
+        size_t n = (size_t)(s->n_sample * (to - from));
+        status = ht_range_of_scheme(r, &job->side.act, x, NULL, n, lo, hi, err);
+        job->report.searched += (uint32_t)ht_range_searched(&range, &r->grid, n);
     }
     ht_mem_free(x);
     ht_mem_free(r);

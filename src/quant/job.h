@@ -30,7 +30,7 @@ struct ht_job_report {
     uint32_t moments;                 /* 2: tr(E H E^T), 1: weighted, 0: plain */
     /* learned with the whole layer: all its linears have the same. Mean squared error of the layer's output */
     uint32_t steps, best_step;        /* steps 0: not learned; best 0: nothing did better than the start */
-    uint32_t reserved;
+    uint32_t searched;                /* values of the inputs that a search for their fixed range looked at */
     double layer_signal, layer_start, layer_loss;
 };
 

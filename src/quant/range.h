@@ -86,6 +86,11 @@ struct ht_range_choice {
  * what was not understood. */
 ht_status ht_range_parse(const char *text, struct ht_range_choice *choice, ht_err *err);
 
+/* Of how many of n values without importance the choice's trials take their errors: all, or a sample
+ * (range/range_sorted.c). Searches for the least squared error see up to HT_RANGE_SORTED of them, others 16,384. */
+#define HT_RANGE_SORTED (1u << 18)
+size_t ht_range_searched(const struct ht_range_choice *choice, const struct ht_range_grid *grid, size_t n);
+
 /* HT_NUMERIC: NaN or Inf among values or weights. HT_INVAL: no values, a grid without two levels, importance
  * missing where the part needs it, or negative. Zeros give scale 0; a constant is met exactly by asymmetric grids
  * with a real zero. */

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "base/mem.h"
 #include "base/rng.h"
 #include "quant/range.h"
 
@@ -379,6 +380,110 @@ static void test_half_quadratic(void **state) {
     assert_true(left / n < 1.15 && n / gain < 1);
 }
 
+/* ---- many values: sorted, thinned out, drawn ---- */
+
+static double quick_loss(const float *x, size_t n, const struct ht_range_grid *g, const struct ht_range *r, double norm) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        double e = fabs((double)x[i] - (double)ht_range_nearest(g, r, x[i]));
+        sum += norm == 2 ? e * e : pow(e, norm);
+    }
+    return sum;
+}
+
+/* Levels of E4M3: what fp8 activations are rounded to. */
+static const float *e4m3(struct ht_range_grid *g) {
+    static float levels[253];
+    int n = 0;
+    for (int sign = -1; sign <= 1; sign += 2) {
+        for (int i = sign < 0 ? 126 : 0; sign < 0 ? i > 0 : i <= 126; i += sign) {
+            double v = i < 8 ? ldexp(i, -9) : ldexp(8 + i % 8, i / 8 - 10);
+            levels[n++] = (float)(sign * v);
+        }
+    }
+    *g = (struct ht_range_grid){levels, 0, n - 1, true, false};
+    return levels;
+}
+
+#ifdef HT_SANITIZED
+enum { N_MANY = 2 };
+#else
+enum { N_MANY = 8 };
+#endif
+
+/* A search over a bounded number of values loses at most 1 % against one over all of them: with importance, of 1 each,
+ * every value is looked at in every trial. Columns differ in width, as inputs of a linear do. */
+static void test_search_over_many(void **state) {
+    (void)state;
+    struct ht_range_grid fp8;
+    e4m3(&fp8);
+    const struct ht_range_grid *const used[] = {&int8, &uint8_whole, &fp8, &int4};
+    const size_t sizes[] = {20000, 3 * HT_RANGE_SORTED / 2}, cols = 256;
+    size_t most = sizes[1];
+    float *x = ht_mem_alloc_array(most, sizeof *x), *ones = ht_mem_alloc_array(most, sizeof *ones);
+    for (int k = 0; k < N_MANY; k++) {
+        size_t n = sizes[k / 4];
+        double norm = k % 4 == 3 ? 2.4 : 2;
+        const struct ht_range_grid *g = used[k % 4];
+        char how[32];
+        draw(x, n, HEAVY, 500 + (uint64_t)k);
+        for (size_t i = 0; i < n; i++) {
+            x[i] *= i % cols == 17 ? 30.0f : i % cols < 9 ? 4.0f : 1.0f;
+            ones[i] = 1;
+        }
+        snprintf(how, sizeof how, "mse:norm=%g,grid=16", norm);
+        struct ht_range r = fit(how, x, NULL, n, g);
+        snprintf(how, sizeof how, "wmse:norm=%g,grid=16", norm);
+        struct ht_range all = fit(how, x, ones, n, g);
+        double ours = quick_loss(x, n, g, &r, norm), least = quick_loss(x, n, g, &all, norm);
+        if (!(ours <= 1.01 * least)) {
+            fail_msg("grid %d, %zu values: %.4f of the full search's error", k % 4, n, ours / least);
+        }
+    }
+    ht_mem_free(x);
+    ht_mem_free(ones);
+}
+
+/* The published iteration over all values, written out; a symmetric grid, whose scale it fits. */
+static void test_half_quadratic_over_many(void **state) {
+    (void)state;
+    enum { N = 60000 };
+    float *x = ht_mem_alloc_array(N, sizeof *x);
+    draw(x, N, HEAVY, 900);
+    struct ht_range start = fit("absmax", x, NULL, N, &int8), best = start;
+    double least = quick_loss(x, N, &int8, &start, 0.7), scale = start.scale, beta = 10;
+    for (int i = 0; i < 20; i++, beta *= 1.01) {
+        double up = 0, down = 0;
+        for (size_t k = 0; k < N; k++) {
+            double v = x[k] / scale, q = fmin(fmax(rint(v), -127), 127), e = v - q;
+            double kept = fabs(e) > 0 ? fabs(e) - pow(fabs(e), -0.3) / beta : 0;
+            up += (v - (kept > 0 ? copysign(kept, e) : 0)) * q;
+            down += q * q;
+        }
+        scale *= up / down;
+        struct ht_range r = {(float)scale, 0};
+        double now = quick_loss(x, N, &int8, &r, 0.7);
+        if (!(now < least)) {
+            break;
+        }
+        least = now;
+        best = r;
+    }
+    struct ht_range r = fit("half-quadratic", x, NULL, N, &int8);
+    assert_true(quick_loss(x, N, &int8, &r, 0.7) <= 1.01 * quick_loss(x, N, &int8, &best, 0.7));
+    struct ht_range_choice choice;
+    ht_err err = {0};
+    ASSERT_OK(ht_range_parse("half-quadratic", &choice, &err), &err);
+    assert_int_equal(ht_range_searched(&choice, &int8, N), 16384);
+    assert_int_equal(ht_range_searched(&choice, &int8, 100), 100);
+    ASSERT_OK(ht_range_parse("mse", &choice, &err), &err);
+    assert_int_equal(ht_range_searched(&choice, &int8, N), N);
+    assert_int_equal(ht_range_searched(&choice, &int8, 1u << 20), HT_RANGE_SORTED);
+    ASSERT_OK(ht_range_parse("percentile", &choice, &err), &err);
+    assert_int_equal(ht_range_searched(&choice, &int8, 1u << 20), 1u << 20);
+    ht_mem_free(x);
+}
+
 /* ---- streams ------------------------------------------------------------------------------------------ */
 
 static void test_state_forgets_order_and_cuts(void **state) {
@@ -597,7 +702,8 @@ int main(void) {
         cmocka_unit_test(test_bounds_hold_everything), cmocka_unit_test(test_percentile_by_counting),
         cmocka_unit_test(test_entropy_written_out),    cmocka_unit_test(test_mse_finds_the_least_scale),
         cmocka_unit_test(test_mse_asymmetric),         cmocka_unit_test(test_mse_other_norms),
-        cmocka_unit_test(test_half_quadratic),         cmocka_unit_test(test_state_forgets_order_and_cuts),
+        cmocka_unit_test(test_half_quadratic), cmocka_unit_test(test_search_over_many),
+        cmocka_unit_test(test_half_quadratic_over_many), cmocka_unit_test(test_state_forgets_order_and_cuts),
         cmocka_unit_test(test_moving_average),         cmocka_unit_test(test_state_against_values),
         cmocka_unit_test(test_degenerate_rows),        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_names_and_options),

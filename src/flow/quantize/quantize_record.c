@@ -161,7 +161,7 @@ static void levels_of(const struct ht_scheme *s, float *least, float *most) {
 }
 
 /* How its inputs are rounded; fixed scales, and the values that their grids reach. */
-static void add_inputs(struct ht_doc *d, json_t *o, const struct ht_sidecar *side) {
+static void add_inputs(struct ht_doc *d, json_t *o, const struct ht_sidecar *side, const struct ht_job_report *report) {
     char text[HT_SCHEME_TEXT];
     json_t *a = ht_doc_object(d, o, "activations");
     uint64_t n = ht_act_segments(side);
@@ -177,6 +177,9 @@ static void add_inputs(struct ht_doc *d, json_t *o, const struct ht_sidecar *sid
         most = fmaxf(most, side->act_scale[i]);
         low = fminf(low, side->act_scale[i] * (first - zero));
         high = fmaxf(high, side->act_scale[i] * (last - zero));
+    }
+    if (report != NULL && report->searched != 0) {
+        ht_doc_set(d, a, "searched_values", json_integer(report->searched));
     }
     if (n > 1) { /* clusters */
         ht_doc_set(d, a, "scales", json_integer((json_int_t)n));
@@ -221,7 +224,7 @@ static void add_tensor(struct ht_doc *d, json_t *all, const struct ht_plan_tenso
         add_report(d, o, t->report);
     }
     if (t->side != NULL && (t->side->leaves & HT_LEAVES_ACT) != 0) {
-        add_inputs(d, o, t->side);
+        add_inputs(d, o, t->side, t->report);
     }
     ht_doc_append(d, all, o);
 }

@@ -93,6 +93,12 @@ static double squares(const float *x, const float *mass, size_t n, float inverse
 double ht_range_loss(const struct ht_range_points *p, const struct ht_range_grid *grid,
                      const struct ht_range *range, double norm) {
     float inverse = ht_range_inverse(range->scale);
+    if (norm == 2 && p->sum != NULL) {
+        struct ht_range_sums u;
+        double s = range->scale, z = range->zero;
+        ht_range_moments(p, grid, range, z, &u);
+        return fmax(0, u.xx - 2 * s * u.xq + s * s * u.qq);
+    }
     if (norm == 2 && grid->levels == NULL) {
         return squares(p->x, p->mass, p->n, inverse, range->scale, range->zero, (float)grid->lo, (float)grid->hi);
     }

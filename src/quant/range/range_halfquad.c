@@ -44,7 +44,10 @@ ht_status ht_range_fit_halfquad(const struct ht_range_input *in, const struct ht
                                 const double *options, struct ht_range *out, ht_err *err) {
     double norm = options[0], beta = options[1], kappa = options[2];
     struct ht_range_points p;
-    HT_TRY(ht_range_points_init(&p, in, false, err));
+    ht_status status = ht_range_points_search(&p, in, false, grid, norm, err);
+    if (status != HT_OK) {
+        return status; /* nothing is owned yet */
+    }
     struct ht_range best = ht_range_bounds(grid, p.min, p.max);
     double least = ht_range_loss(&p, grid, &best, norm);
     if (best.scale > 0 && p.min < p.max) {

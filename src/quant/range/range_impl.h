@@ -17,12 +17,25 @@ struct ht_range_points {
     const float *mass; /* [n], or NULL: 1 each */
     size_t n;
     float min, max;    /* of the values, for streams the exact ones */
-    void *owned;
+    /* Of the first i of sorted x, [n + 1] each, or NULL: mass, mass * x, mass * x^2. */
+    const double *count, *sum, *square;
+    void *owned, *owned_aligned;
+};
+
+struct ht_range_sums { /* of mass times ... */
+    double m, q, qq, x, xq, xx;
 };
 
 /* weighted: importance is the mass of values. HT_NOMEM. */
 ht_status ht_range_points_init(struct ht_range_points *p, const struct ht_range_input *in, bool weighted,
                                ht_err *err);
+/* For parts that try many ranges by sum |x - x'|^norm. Many values are sorted, or thinned out: range_sorted.c.
+ * HT_NOMEM: nothing is owned. */
+ht_status ht_range_points_search(struct ht_range_points *p, const struct ht_range_input *in, bool weighted,
+                                 const struct ht_range_grid *grid, double norm, ht_err *err);
+/* Sums of sorted points with running sums, q the nearest levels - from. */
+void ht_range_moments(const struct ht_range_points *p, const struct ht_range_grid *grid, const struct ht_range *range,
+                      double from, struct ht_range_sums *sums);
 void ht_range_points_deinit(struct ht_range_points *p);
 
 /* Smallest value v of the points with at least `share` (0..1) of the mass at or below it: the inverse of the

@@ -34,14 +34,10 @@ struct search {
 
 enum side { BOTH, LOW, HIGH };
 
-struct sums { /* of mass times ... */
-    double m, q, qq, x, xq, xx;
-};
-
 /* Integers; four lanes each, summed in a fixed order. */
 HT_CLONES
 static void add_integers(const float *x, const float *mass, size_t n, float inverse, float zero, float from, float lo,
-                         float hi, struct sums *u) {
+                         float hi, struct ht_range_sums *u) {
     double m[4] = {0}, q[4] = {0}, qq[4] = {0}, sx[4] = {0}, xq[4] = {0}, xx[4] = {0};
     for (size_t i = 0; i < n; i++) {
         float c = rintf(x[i] * inverse + zero);
@@ -55,14 +51,19 @@ static void add_integers(const float *x, const float *mass, size_t n, float inve
         xq[i & 3] += w * v * code;
         xx[i & 3] += w * v * v;
     }
-    *u = (struct sums){m[0] + m[1] + m[2] + m[3],     q[0] + q[1] + q[2] + q[3],     qq[0] + qq[1] + qq[2] + qq[3],
-                       sx[0] + sx[1] + sx[2] + sx[3], xq[0] + xq[1] + xq[2] + xq[3], xx[0] + xx[1] + xx[2] + xx[3]};
+    *u = (struct ht_range_sums){
+        m[0] + m[1] + m[2] + m[3],     q[0] + q[1] + q[2] + q[3],     qq[0] + qq[1] + qq[2] + qq[3],
+        sx[0] + sx[1] + sx[2] + sx[3], xq[0] + xq[1] + xq[2] + xq[3], xx[0] + xx[1] + xx[2] + xx[3]};
 }
 
 /* q counts from `from`. */
 static void add_sums(const struct ht_range_points *p, const struct ht_range_grid *g, const struct ht_range *r,
-                     float from, struct sums *u) {
+                     float from, struct ht_range_sums *u) {
     float inverse = ht_range_inverse(r->scale);
+    if (p->sum != NULL) {
+        ht_range_moments(p, g, r, (double)from, u);
+        return;
+    }
     if (g->levels == NULL) {
         add_integers(p->x, p->mass, p->n, inverse, r->zero, from, (float)g->lo, (float)g->hi, u);
         return;
@@ -89,7 +90,7 @@ static struct ht_range range_at(const struct search *s, double t_low, double t_h
 static bool refit(const struct search *s, const struct ht_range *in, struct ht_range *out, double *loss) {
     const struct ht_range_grid *g = s->grid;
     bool affine = !g->symmetric && !g->integer_zero;
-    struct sums u = {0};
+    struct ht_range_sums u = {0};
     add_sums(s->points, g, in, affine ? 0 : in->zero, &u);
     if (!affine) {
         if (!(u.xq > 0)) {
@@ -220,10 +221,12 @@ static void search_range(const struct ht_range_points *p, const struct ht_range_
 static ht_status fit(const struct ht_range_input *in, const struct ht_range_grid *grid, const double *options,
                      bool weighted, struct ht_range *out, ht_err *err) {
     struct ht_range_points p;
-    HT_TRY(ht_range_points_init(&p, in, weighted, err));
-    search_range(&p, grid, options, out);
+    ht_status status = ht_range_points_search(&p, in, weighted, grid, options[0], err);
+    if (status == HT_OK) {
+        search_range(&p, grid, options, out);
+    }
     ht_range_points_deinit(&p);
-    return HT_OK;
+    return status;
 }
 
 ht_status ht_range_fit_mse(const struct ht_range_input *in, const struct ht_range_grid *grid, const double *options,

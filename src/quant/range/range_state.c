@@ -122,7 +122,7 @@ static ht_status points_of_state(struct ht_range_points *p, const struct ht_rang
             mass[n++] = (float)count;
         }
     }
-    *p = (struct ht_range_points){x, mass, n, s->min, s->max, x};
+    *p = (struct ht_range_points){.x = x, .mass = mass, .n = n, .min = s->min, .max = s->max, .owned = x};
     return HT_OK;
 }
 
@@ -131,7 +131,8 @@ ht_status ht_range_points_init(struct ht_range_points *p, const struct ht_range_
     if (in->x == NULL) {
         return points_of_state(p, in->state, err);
     }
-    *p = (struct ht_range_points){in->x, weighted ? in->weight : NULL, in->n, in->x[0], in->x[0], NULL};
+    *p = (struct ht_range_points){
+        .x = in->x, .mass = weighted ? in->weight : NULL, .n = in->n, .min = in->x[0], .max = in->x[0]};
     for (size_t i = 1; i < in->n; i++) {
         p->min = in->x[i] < p->min ? in->x[i] : p->min;
         p->max = in->x[i] > p->max ? in->x[i] : p->max;
@@ -141,7 +142,8 @@ ht_status ht_range_points_init(struct ht_range_points *p, const struct ht_range_
 
 void ht_range_points_deinit(struct ht_range_points *p) {
     ht_mem_free(p->owned);
-    p->owned = NULL;
+    ht_mem_free_aligned(p->owned_aligned);
+    p->owned = p->owned_aligned = NULL;
 }
 
 /* ---- quantiles: radix selection over the bits of floats, a byte at a time, without a copy -------------- */
