@@ -36,6 +36,9 @@ static void order_codes(const struct ht_chunk_shape *shape, const int8_t *q, int
         size_t v = i / 8, point = shape->group == 32 ? 4 * (i % 8) + v : 16 * (v / 2) + 2 * (i % 8) + v % 2;
         memcpy(out + 8 * i, q + 8 * point, 8);
     }
+    for (size_t i = 0; i < 256 && shape->order == HT_ORDER_NIBBLES; i++) {
+        out[i / 128 * 128 + i % 2 * 64 + i % 128 / 2] = q[i];
+    }
 }
 
 void ht_chunk_acts_fill(const struct ht_chunk_shape *shape, const struct ht_acts *acts, size_t token,

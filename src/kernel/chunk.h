@@ -17,7 +17,9 @@ enum ht_chunk_order {
     HT_ORDER_LANES4,
     /* Points of 8: qword i of vector v holds point v of group i of 32 (4 i + v), or point v % 2 of group 8 (v / 2) + i
      * of 16. */
-    HT_ORDER_EIGHTS
+    HT_ORDER_EIGHTS,
+    /* Low and high nibbles of 64 bytes: 128-bit lane l of vector 2 h + o holds elements 2 i + o of group 4 h + l. */
+    HT_ORDER_NIBBLES
 };
 
 struct ht_chunk_shape {

@@ -54,6 +54,7 @@ void ht_qform_init(struct ht_qform *f, const struct ht_qtensor *w, const struct 
     }
     f->shape = (struct ht_chunk_shape){
         .piece = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, .group = 32, .offset = -c->lo};
+    f->shape.order = f->bits == 4 ? HT_ORDER_NIBBLES : HT_ORDER_PIECES;
     f->kind = levels == NULL ? HT_Q_INTEGER : f->bits <= 4 ? HT_Q_TABLE16 : HT_Q_TABLE;
     const struct ht_real *r = format->real;
     if (f->kind == HT_Q_TABLE && r != NULL && r->sign_bits == 1 && r->exponent_bits <= 5 && r->mantissa_bits <= 10) {

@@ -32,13 +32,12 @@ HT_INLINE struct ht_fields ht_fields_make(const struct ht_qform *q) {
     f.bits = (int)b;
     f.table = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)q->byte_of));
 #if defined(__AVX512VBMI__)
-    HT_ALIGNED(64) uint8_t from[64], shift[64];
-    for (size_t i = 0; i < 64; i++) {
-        from[i] = (uint8_t)((i / 8 * b + i % 8) % 64);
-        shift[i] = (uint8_t)(i % 8 * b);
-    }
-    f.from = _mm512_load_si512(from);
-    f.shift = _mm512_load_si512(shift);
+    /* Byte i of 64: from i / 8 * b + i % 8, shift i % 8 * b; none is above 63. */
+    const __m512i eighth = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    const uint64_t count = 0x0706050403020100u;
+    f.from = _mm512_add_epi8(_mm512_mullo_epi32(eighth, _mm512_set1_epi32((int)(b * 0x01010101u))),
+                             _mm512_set1_epi64((int64_t)count));
+    f.shift = _mm512_set1_epi64((int64_t)(count * b));
     f.mask = _mm512_set1_epi8((char)((1u << b) - 1));
 #else
     HT_ALIGNED(64) uint16_t lane[32], up[2][32];
@@ -90,6 +89,21 @@ HT_INLINE void ht_fields_chunk(const struct ht_fields *f, bool lookup, const uin
         }
         c[v] = ht_fields64(f, p + v * step, there);
         c[v] = lookup ? _mm512_shuffle_epi8(f->table, c[v]) : c[v];
+    }
+}
+
+/* The same for 4 bits in HT_ORDER_NIBBLES. */
+HT_INLINE void ht_nibbles_chunk(const struct ht_fields *f, bool lookup, const uint8_t *p, size_t bytes, __m512i c[4]) {
+    const __m512i low = _mm512_set1_epi8(15);
+    for (size_t h = 0; h < 2; h++) {
+        size_t left = bytes > 64 * h ? bytes - 64 * h : 0;
+        __mmask64 there = ht_mask64(left);
+        __m512i v = bytes == 128 ? _mm512_loadu_si512(p + 64 * h) : _mm512_maskz_loadu_epi8(there, p + 64 * h);
+        c[2 * h] = _mm512_and_si512(v, low);
+        c[2 * h + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low);
+    }
+    for (size_t v = 0; v < 4 && lookup; v++) {
+        c[v] = _mm512_shuffle_epi8(f->table, c[v]);
     }
 }
 

@@ -2,6 +2,8 @@
 #include "kernel/x86/fields/fields_avx512.h"
 #include "kernel/x86/levels.h"
 
+#define PREFETCH_BYTES 8192 /* as in rows_q8_avx512.h */
+
 /* Levels of 16 fields. */
 HT_INLINE __m512 levels16(enum ht_qkind kind, const struct ht_qform *f, __m512 table, __m512i field) {
     if (kind == HT_Q_INTEGER) {
@@ -30,6 +32,19 @@ HT_INLINE __m512 value16(enum ht_zero zero, __m512 level, float scale, float shi
     return zero == HT_ZERO_OFFSET ? _mm512_add_ps(_mm512_mul_ps(s, level), z) : _mm512_mul_ps(s, level);
 }
 
+/* 64 fields of one group. */
+HT_INLINE void decode64(enum ht_qkind kind, enum ht_zero zero, const struct ht_qform *f, __m512 table, __m512i fields,
+                        float scale, float shift, float *x) {
+    for (int i = 0; i < 4; i++) {
+        __m128i part = i == 0   ? _mm512_castsi512_si128(fields)
+                       : i == 1 ? _mm512_extracti32x4_epi32(fields, 1)
+                       : i == 2 ? _mm512_extracti32x4_epi32(fields, 2)
+                                : _mm512_extracti32x4_epi32(fields, 3);
+        __m512 level = levels16(kind, f, table, _mm512_cvtepu8_epi32(part));
+        _mm512_storeu_ps(x + 16 * i, value16(zero, level, scale, shift));
+    }
+}
+
 HT_INLINE void decode(enum ht_qkind kind, enum ht_zero zero, const struct ht_qform *f, const struct ht_qgrids *g,
                       uint64_t row, uint64_t col0, size_t n, float *x) {
     const struct ht_qtensor *w = f->w;
@@ -41,6 +56,17 @@ HT_INLINE void decode(enum ht_qkind kind, enum ht_zero zero, const struct ht_qfo
     size_t left = w->groups == 1 ? SIZE_MAX : (size_t)(run - col0 % run); /* columns of the group */
     for (size_t k = 0; k < n; k += 64, p += 8 * f->bits) {
         size_t m = n - k < 64 ? n - k : 64;
+        _mm_prefetch((const char *)p + PREFETCH_BYTES, _MM_HINT_T0);
+        if (m == 64 && left >= 64) {
+            decode64(kind, zero, f, table, ht_fields64(&fields, p, fields.there), g->scale[group],
+                     zero == HT_ZERO_NONE ? 0.0f : g->shift[group], x + k);
+            left -= 64;
+            if (left == 0) {
+                group++;
+                left = run;
+            }
+            continue;
+        }
         __mmask64 there = m == 64 ? fields.there : ht_mask64((m * (size_t)f->bits + 7) / 8);
         HT_ALIGNED(64) uint8_t bytes[64];
         _mm512_store_si512(bytes, ht_fields64(&fields, p, there));

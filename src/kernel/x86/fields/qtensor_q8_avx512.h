@@ -9,6 +9,7 @@
 
 /* What ht_dot_chunk needs to know; the offset is in the activations already. */
 static const struct ht_chunk_shape ht_shape_fields = {HT_PIECES_NATURAL, 32, 1, false, 0, HT_ORDER_PIECES};
+static const struct ht_chunk_shape ht_shape_nibbles = {{0}, 32, 1, true, 0, HT_ORDER_NIBBLES};
 
 /* 8 scales, then 8 mins (or the scales again). */
 HT_INLINE __m512 ht_scales_of(const float *s, const float *m) {
@@ -29,13 +30,56 @@ HT_INLINE struct ht_row_scales ht_row_scales_place(const struct ht_qform *f, siz
     return r;
 }
 
-HT_INLINE void ht_q_rows(bool lookup, int NT, const struct ht_qform *f, uint64_t row0, size_t n_rows,
+/* Scales of a chunk straight from the tensor: f16, one for every 32, 64, 128 or 256 columns; mins from zero points of 4
+ * bits. */
+struct ht_near_grids {
+    const uint16_t *scales; /* NULL: not so */
+    const uint8_t *zeros;   /* NULL: none */
+    size_t groups, per_chunk, zero_bytes;
+    __m512i lane; /* which of a chunk's scales */
+};
+
+HT_INLINE struct ht_near_grids ht_near_grids_of(const struct ht_qform *f) {
+    const struct ht_qtensor *w = f->w;
+    const bool zeros = w->scheme.zero == HT_ZERO_CODE && f->bits == 4;
+    struct ht_near_grids s = {.groups = (size_t)w->groups, .zero_bytes = (size_t)w->zero_bytes};
+    if (w->groups > 1 && w->run % 32 == 0 && 256 % w->run == 0 && (zeros || w->scheme.zero == HT_ZERO_NONE) &&
+        !w->scheme.nested && strcmp(w->scheme.scale->name, "f16") == 0) {
+        const __m512i group = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+        s.scales = (const void *)w->scales;
+        s.zeros = zeros ? w->zeros : NULL;
+        s.per_chunk = (size_t)(256 / w->run);
+        s.lane = _mm512_srl_epi32(group, _mm_cvtsi32_si128(__builtin_ctz((unsigned)(w->run / 32))));
+    }
+    return s;
+}
+
+/* 8 scales, then 8 mins, which are scale * field of the zero point (or the scales again). */
+HT_INLINE __m512 ht_near_grids_at(const struct ht_near_grids *s, uint64_t row, size_t chunk) {
+    size_t first = chunk * s->per_chunk, n = s->groups - first < s->per_chunk ? s->groups - first : s->per_chunk;
+    __mmask8 there = (__mmask8)((1u << n) - 1u);
+    __m256 v = _mm256_cvtph_ps(_mm_maskz_loadu_epi16(there, s->scales + row * s->groups + first));
+    __m512 scale = _mm512_permutexvar_ps(s->lane, _mm512_castps256_ps512(v));
+    if (s->zeros == NULL) {
+        return scale;
+    }
+    __mmask16 bytes = (__mmask16)((1u << (first % 2 + n + 1) / 2) - 1u);
+    __m128i z = _mm_maskz_loadu_epi8(bytes, s->zeros + row * s->zero_bytes + first / 2);
+    __m512i at = _mm512_slli_epi32(_mm512_add_epi32(s->lane, _mm512_set1_epi32((int)(first % 2))), 2);
+    __m512i field = _mm512_and_si512(_mm512_srlv_epi32(_mm512_broadcastd_epi32(z), at), _mm512_set1_epi32(15));
+    return _mm512_mask_mul_ps(scale, 0xff00, scale, _mm512_cvtepi32_ps(field));
+}
+
+HT_INLINE void ht_q_rows(bool nibbles, bool lookup, int NT, const struct ht_qform *f, uint64_t row0, size_t n_rows,
                          const struct ht_chunk_acts *acts, size_t n_chunks, float *y, size_t y_stride, void *scratch) {
     const struct ht_qtensor *w = f->w;
     const struct ht_fields fields = ht_fields_make(f);
-    const struct ht_lanes l = ht_lanes_of(&ht_shape_fields);
+    const struct ht_chunk_shape *shape = nibbles ? &ht_shape_nibbles : &ht_shape_fields;
+    const struct ht_lanes l = ht_lanes_of(shape);
     const size_t bytes = 32 * (size_t)f->bits;
     struct ht_row_scales rs = ht_row_scales_place(f, 8 * n_chunks, w->groups, scratch);
+    const struct ht_near_grids near = ht_near_grids_of(f);
+    const size_t ahead = HT_ROWS_PREFETCH / (size_t)w->row_bytes + 1;
     for (size_t r0 = 0; r0 < n_rows; r0 += 16) {
         size_t count = n_rows - r0 < 16 ? n_rows - r0 : 16;
         __m512 sums[HT_ROWS_Q8_TOKENS][16];
@@ -46,17 +90,26 @@ HT_INLINE void ht_q_rows(bool lookup, int NT, const struct ht_qform *f, uint64_t
             for (int t = 0; t < NT; t++) {
                 acc[t][0] = acc[t][1] = _mm512_setzero_ps();
             }
-            ht_qgrids_row(f, row0 + r0 + r, 0, w->groups, &rs.grids);
-            ht_qgrids_expand(f, &rs.grids, 0, 8 * n_chunks, rs.s, rs.m);
+            if (near.scales != NULL) { /* asked for as far ahead as the codes */
+                _mm_prefetch((const char *)(near.scales + (row0 + r0 + r + ahead) * near.groups), _MM_HINT_T0);
+            } else {
+                ht_qgrids_row(f, row0 + r0 + r, 0, w->groups, &rs.grids);
+                ht_qgrids_expand(f, &rs.grids, 0, 8 * n_chunks, rs.s, rs.m);
+            }
             for (size_t i = 0; i < n_chunks; i++, p += bytes) {
                 for (size_t line = 0; line < bytes; line += 64) {
                     _mm_prefetch((const char *)p + HT_ROWS_PREFETCH + line, _MM_HINT_T0);
                 }
-                size_t left = (size_t)(end - p);
-                ht_fields_chunk(&fields, lookup, p, left < bytes ? left : bytes, c.c);
-                c.s = ht_scales_of(rs.s + 8 * i, rs.m + 8 * i);
+                size_t left = (size_t)(end - p) < bytes ? (size_t)(end - p) : bytes;
+                if (nibbles) {
+                    ht_nibbles_chunk(&fields, lookup, p, left, c.c);
+                } else {
+                    ht_fields_chunk(&fields, lookup, p, left, c.c);
+                }
+                c.s = near.scales != NULL ? ht_near_grids_at(&near, row0 + r0 + r, i)
+                                          : ht_scales_of(rs.s + 8 * i, rs.m + 8 * i);
                 for (int t = 0; t < NT; t++) {
-                    ht_dot_chunk(&ht_shape_fields, &l, &c, acts + (size_t)t * n_chunks + i, acc[t]);
+                    ht_dot_chunk(shape, &l, &c, acts + (size_t)t * n_chunks + i, acc[t]);
                 }
             }
             for (int t = 0; t < NT; t++) {
@@ -75,10 +128,15 @@ HT_INLINE void ht_q_rows(bool lookup, int NT, const struct ht_qform *f, uint64_t
 #define HT_Q_ROWS(NT)                                                                                        \
     static HT_NOINLINE void q_rows_##NT(const struct ht_qform *f, uint64_t row0, size_t n_rows,              \
                                         const struct ht_acts *a, float *y, size_t y_stride, void *scratch) { \
-        if (f->lookup) {                                                                                     \
-            ht_q_rows(true, NT, f, row0, n_rows, a->chunks, a->cols_padded / 256, y, y_stride, scratch);     \
+        size_t n = a->cols_padded / 256;                                                                     \
+        if (f->bits == 4 && f->lookup) {                                                                     \
+            ht_q_rows(true, true, NT, f, row0, n_rows, a->chunks, n, y, y_stride, scratch);                  \
+        } else if (f->bits == 4) {                                                                           \
+            ht_q_rows(true, false, NT, f, row0, n_rows, a->chunks, n, y, y_stride, scratch);                 \
+        } else if (f->lookup) {                                                                              \
+            ht_q_rows(false, true, NT, f, row0, n_rows, a->chunks, n, y, y_stride, scratch);                 \
         } else {                                                                                             \
-            ht_q_rows(false, NT, f, row0, n_rows, a->chunks, a->cols_padded / 256, y, y_stride, scratch);    \
+            ht_q_rows(false, false, NT, f, row0, n_rows, a->chunks, n, y, y_stride, scratch);                \
         }                                                                                                    \
     }
 HT_Q_ROWS(1)
