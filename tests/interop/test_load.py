@@ -40,6 +40,32 @@ def floats():
         check_file(ours.tiny(dtype), 1000 if dtype == "f16" else 30)
 
 
+RECIPE = """name: turned
+summary: "rotation alone"
+weights: {transform: [rotate], format: %s}
+"""
+
+
+def turned():
+    """A rotation that folds leaves a plain file: stock computes with it what it computes with the source."""
+    for dtype, limit in (("f32", 1e-3), ("f16", 2e-2)):
+        recipe = os.path.join(ours.WORK, "turned-%s.yaml" % dtype)
+        with open(recipe, "w", encoding="ascii") as f:
+            f.write(RECIPE % dtype)
+        path = ours.made("tiny-turned-%s.gguf" % dtype, "quantize", ours.tiny("f32"), "--recipe", recipe)
+        check_file(path, 30)
+        ids = ours.Model(path).tokenize(open(PROMPT).read())[:64]
+        tops = []
+        for file in (ours.tiny("f32"), path):
+            stock = Stock(file, f32_cache=True)
+            tops.append(dict(stock.top(ids, 50)))
+            stock.close()
+        both = [t for t in tops[0] if t in tops[1]]
+        most = max(abs(tops[0][t] - tops[1][t]) for t in both)
+        tap.ok(len(both) >= 45 and most < limit, "stock: %s turned predicts as its source" % dtype,
+               "%d of 50 tokens, at most %.2e nat apart" % (len(both), most))
+
+
 def presets():
     """Each preset of this build, with and without importance; those that need it refuse without."""
     for preset in ours.names("presets"):
@@ -102,4 +128,4 @@ def references():
             check_file(ours.quantized(source, name, preset), 10)
 
 
-tap.run(floats, presets, formats, splits, references)
+tap.run(floats, turned, presets, formats, splits, references)

@@ -13,6 +13,7 @@ enum { ROWS = 24, COLS = 96, TOKENS = 400 };
 
 struct data {
     float w[ROWS * COLS], y[TOKENS * COLS], x[TOKENS * COLS], h[COLS * COLS], g[COLS * COLS], min[COLS], max[COLS];
+    float mean[COLS], mean_abs[COLS], mean_square[COLS];
     struct ht_stats stats;
 };
 
@@ -32,6 +33,9 @@ static struct data *make(double noise) {
             float y = (float)last, x = y + (float)(noise * ht_rng_normal(&rng));
             d->y[t * COLS + j] = y;
             d->x[t * COLS + j] = x;
+            d->mean[j] += x / TOKENS;
+            d->mean_abs[j] += fabsf(x) / TOKENS;
+            d->mean_square[j] += x * x / TOKENS;
             d->min[j] = t == 0 || x < d->min[j] ? x : d->min[j];
             d->max[j] = t == 0 || x > d->max[j] ? x : d->max[j];
         }
@@ -48,7 +52,8 @@ static struct data *make(double noise) {
         }
     }
     d->stats = (struct ht_stats){
-        .cols = COLS, .tokens = TOKENS, .gram = d->h, .cross = d->g, .min = d->min, .max = d->max};
+        .cols = COLS, .tokens = TOKENS, .gram = d->h, .cross = d->g, .min = d->min, .max = d->max,
+        .mean = d->mean, .mean_abs = d->mean_abs, .mean_square = d->mean_square};
     return d;
 }
 
@@ -130,6 +135,97 @@ static void test_what_is_told(void **state) {
     ht_mem_free(d);
 }
 
+/* What is kept or added beside codes and blocks, in the order of what it gains; what a job tells is what is there. */
+static void test_beside(void **state) {
+    (void)state;
+    struct data *d = make(0);
+    float v[ROWS * COLS], scratch[COLS];
+    static const struct {
+        const char *part;
+        unsigned leaves;
+    } parts[] = {
+        {"none", 0},
+        {"lowrank:rank=8", HT_LEAVES_LOWRANK},
+        {"lowrank-scaled:rank=8", HT_LEAVES_LOWRANK},
+        {"lowrank-moments:rank=8", HT_LEAVES_LOWRANK},
+        {"salient:fraction=0.1", HT_LEAVES_COLUMNS},
+    };
+    for (size_t k = 0; k < 2; k++) {
+        double least = INFINITY, none = 0;
+        for (size_t i = 0; i < (k == 0 ? 5 : 4); i++) {
+            struct ht_recipe recipe;
+            struct ht_job job;
+            ht_err err = {0};
+            float *w = ht_mem_alloc_aligned(ROWS, COLS * sizeof *w);
+            memcpy(w, d->w, sizeof d->w);
+            ht_recipe_defaults(&recipe);
+            ASSERT_OK(ht_choice_parse(HT_AXIS_OUTLIER, parts[i].part, &recipe.places[HT_PLACE_WEIGHTS].outlier, &err),
+                      &err);
+            job = (struct ht_job){.name = "linear", .weights = &recipe.places[HT_PLACE_WEIGHTS], .w = w, .rows = ROWS,
+                                  .cols = COLS, .stats = &d->stats};
+            if (k == 0) {
+                ASSERT_OK(ht_scheme_parse("uint3:g32", &job.scheme, &err), &err);
+            } else {
+                job.block = ht_format_find("q4_0");
+            }
+            ASSERT_OK(ht_job_run(&job, &err), &err);
+            ht_job_decode(&job, 0, ROWS, v, scratch);
+            assert_int_equal(job.side.leaves, parts[i].leaves);
+            assert_true(fabs(miss(d, v) - job.report.loss) < 1e-3 * job.report.loss);
+            none = i == 0 ? job.report.loss : none;
+            if (i > 0 && i < 4) {
+                assert_true(job.report.loss < 0.7 * none && (i < 3 || job.report.loss < least));
+                assert_true(fabs(job.report.loss_nearest - none) < 1e-6 * none);
+            }
+            if (i == 4) { /* ceil(0.1 * 96) columns, as they were but for f16 */
+                assert_int_equal(job.side.n_out, 10);
+                assert_true(job.report.loss < 0.9 * none);
+                for (uint32_t c = 0; c < 10; c++) {
+                    assert_true(fabsf(v[job.side.out_idx[c]] - d->w[job.side.out_idx[c]]) < 2e-3f);
+                }
+            }
+            least = fmin(least, job.report.loss);
+            ht_job_release(&job);
+            ht_mem_free_aligned(w);
+        }
+    }
+    ht_mem_free(d);
+}
+
+/* The mean of what is lost, to a bias beside or to be added to the file's own. */
+static void test_center(void **state) {
+    (void)state;
+    struct data *d = make(0);
+    struct ht_recipe recipe;
+    float v[ROWS * COLS], scratch[COLS];
+    ht_err err = {0};
+    for (size_t j = 0; j < COLS; j++) {
+        d->mean[j] = (float)j;
+    }
+    ASSERT_OK(ht_method_recipe(ht_method_find("rtn"), &recipe, &err), &err);
+    for (int where = HT_CENTER_BIAS; where <= HT_CENTER_BESIDE; where++) {
+        float *w = ht_mem_alloc_aligned(ROWS, COLS * sizeof *w);
+        memcpy(w, d->w, sizeof d->w);
+        struct ht_job job = {.name = "linear", .weights = &recipe.places[HT_PLACE_WEIGHTS], .w = w, .rows = ROWS,
+                             .cols = COLS, .stats = &d->stats, .block = ht_format_find("q4_0"),
+                             .center = (enum ht_center)where};
+        ASSERT_OK(ht_job_run(&job, &err), &err);
+        ht_job_decode(&job, 0, ROWS, v, scratch);
+        assert_int_equal(job.side.leaves, where == HT_CENTER_BESIDE ? HT_LEAVES_OUT_BIAS : 0);
+        const float *bias = where == HT_CENTER_BESIDE ? job.side.out_bias : job.bias;
+        for (size_t r = 0; r < ROWS; r++) {
+            double lost = 0;
+            for (size_t j = 0; j < COLS; j++) {
+                lost += ((double)d->w[r * COLS + j] - v[r * COLS + j]) * j;
+            }
+            assert_true(fabs(bias[r] - lost) < 1e-4 * (1 + fabs(lost)));
+        }
+        ht_job_release(&job);
+        ht_mem_free_aligned(w);
+    }
+    ht_mem_free(d);
+}
+
 static void test_refused(void **state) {
     (void)state;
     struct data *d = make(0);
@@ -149,6 +245,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_drift),
         cmocka_unit_test(test_what_is_told),
+        cmocka_unit_test(test_beside),
+        cmocka_unit_test(test_center),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

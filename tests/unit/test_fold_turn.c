@@ -1,0 +1,152 @@
+/* Transforms that leave something to the run time, on whole models of every architecture, with and without biases:
+ * logits stay. Statistics are invented: whatever they say, the function may not change. */
+#include "fold_test.h"
+#include "quant/fold_job.h"
+
+#define GOLDEN HT_TEST_DIR "/golden/models/"
+#define MOST_COLS 4096
+#define SAMPLES 4
+
+struct invented {
+    const struct ht_fold_block *block;
+    struct ht_stats stats;
+    float low[MOST_COLS], high[MOST_COLS], sample[SAMPLES * MOST_COLS];
+};
+
+/* Channels around values of their own, some of them wide. */
+static const struct ht_stats *stats_of(void *ctx, enum ht_role role) {
+    struct invented *v = ctx;
+    uint64_t cols = v->block->matrices[role].cols;
+    struct ht_rng rng;
+    ht_rng_init(&rng, cols + (uint64_t)v->block->layer);
+    assert_true(cols > 0 && cols <= MOST_COLS);
+    for (uint64_t j = 0; j < cols; j++) {
+        float middle = (float)ht_rng_normal(&rng), reach = (float)exp2(4 * ht_rng_uniform(&rng) - 2);
+        v->low[j] = middle - reach;
+        v->high[j] = middle + reach;
+        for (uint64_t t = 0; t < SAMPLES; t++) {
+            v->sample[t * cols + j] = middle + reach * (float)(2 * ht_rng_uniform(&rng) - 1);
+        }
+    }
+    v->stats = (struct ht_stats){
+        .cols = cols, .tokens = 100, .min = v->low, .max = v->high, .sample = v->sample, .n_sample = SAMPLES};
+    return &v->stats;
+}
+
+static ht_status grid_of(void *ctx, enum ht_role role, const struct ht_format **block, struct ht_scheme *scheme,
+                         ht_err *err) {
+    (void)ctx;
+    (void)role;
+    *block = NULL;
+    return ht_scheme_parse("int4:channel", scheme, err);
+}
+
+static unsigned apply(struct folded *f, struct ht_front (*fronts)[HT_ROLES], const char *const *parts) {
+    static struct invented v;
+    struct ht_recipe recipe;
+    unsigned left = 0;
+    ht_err err = {0};
+    ht_recipe_defaults(&recipe);
+    for (size_t i = 0; i + 1 < f->n; i++) { /* layers */
+        struct ht_fold_job job = {.pool = f->pool,
+                                  .block = &f->blocks[i],
+                                  .sites = f->model->arch->folds,
+                                  .fronts = fronts[i],
+                                  .seed = 3,
+                                  .recipe = &recipe,
+                                  .stats = stats_of,
+                                  .grid = grid_of,
+                                  .ctx = &v};
+        v.block = &f->blocks[i];
+        for (const char *const *part = parts; *part != NULL; part++) {
+            struct ht_choice choice;
+            ASSERT_OK(ht_choice_parse(HT_AXIS_TRANSFORM, *part, &choice, &err), &err);
+            ASSERT_OK(choice.part->fold(&job, &choice, &err), &err);
+        }
+        assert_true(job.n_sites > 0);
+    }
+    folded_put(f);
+    for (size_t i = 0; i + 1 < f->n; i++) {
+        for (int role = 0; role < HT_ROLES; role++) {
+            struct ht_linear *linear = f->model->layers[i].linears[role];
+            left |= fronts[i][role].side.leaves | (fronts[i][role].n_clusters > 0 ? HT_LEAVES_CLUSTERS : 0);
+            if (linear != NULL && fronts[i][role].side.leaves != 0) {
+                linear->side = &fronts[i][role].side;
+            }
+        }
+    }
+    return left;
+}
+
+static const struct {
+    const char *parts[4];
+    unsigned leaves; /* some linear is left with them, where no bias is in the file */
+} chains[] = {
+    {{"rotate:stream=0", NULL}, 0},
+    {{"rotate-inputs:output=1", NULL}, HT_LEAVES_HADAMARD},
+    {{"shift:always=1,grid=4", NULL}, HT_LEAVES_IN_SHIFT | HT_LEAVES_OUT_BIAS},
+    {{"shift:grid=4", NULL}, 0},
+    {{"cluster:k=4", NULL}, HT_LEAVES_PERM | HT_LEAVES_CLUSTERS},
+    {{"shift:always=1,grid=2", "cluster:k=4", NULL}, HT_LEAVES_IN_SHIFT | HT_LEAVES_PERM},
+    {{"shift:always=1,grid=2", "rotate-inputs", "cluster:k=3", NULL}, HT_LEAVES_HADAMARD | HT_LEAVES_PERM},
+};
+
+static void walk(const char *path, bool biases) {
+    for (size_t i = 0; i < sizeof chains / sizeof chains[0]; i++) {
+        struct folded f;
+        folded_open(&f, path, biases);
+        struct ht_front(*fronts)[HT_ROLES] = ht_mem_calloc(f.n, sizeof *fronts);
+        assert_non_null(fronts);
+        float *before = folded_logits(&f);
+        unsigned left = apply(&f, fronts, chains[i].parts);
+        if (!biases) {
+            assert_int_equal(left & chains[i].leaves, chains[i].leaves);
+        }
+        double d = folded_difference(&f, before);
+        if (!(d < 1e-4)) {
+            fail_msg("%s, %s ...: logits differ by %g of the largest", path, chains[i].parts[0], d);
+        }
+        for (size_t l = 0; l < f.n; l++) {
+            for (int role = 0; role < HT_ROLES; role++) {
+                ht_front_deinit(&fronts[l][role]);
+            }
+        }
+        ht_mem_free(fronts);
+        ht_mem_free_aligned(before);
+        folded_close(&f);
+    }
+}
+
+static void test_function_stays(void **state) {
+    (void)state;
+    walk(GOLDEN "llama3rope-rand", false);
+    walk(GOLDEN "llama3rope-rand", true);
+    walk(GOLDEN "qwen2-rand", false);
+    walk(GOLDEN "qwen3-rand", false);
+}
+
+/* Parts that are added keep what was there. */
+static void test_front(void **state) {
+    (void)state;
+    struct ht_front front = {0};
+    ht_err err = {0};
+    ASSERT_OK(ht_front_add(&front, 3, 8, HT_LEAVES_IN_SHIFT, 0, &err), &err);
+    front.side.in_shift[7] = 5;
+    ASSERT_OK(ht_front_add(&front, 3, 8, HT_LEAVES_HADAMARD, 4, &err), &err);
+    ASSERT_OK(ht_front_add(&front, 3, 8, HT_LEAVES_PERM | HT_LEAVES_OUT_BIAS, 0, &err), &err);
+    assert_int_equal(front.side.leaves, HT_LEAVES_IN_SHIFT | HT_LEAVES_HADAMARD | HT_LEAVES_PERM | HT_LEAVES_OUT_BIAS);
+    assert_true(front.side.in_shift[7] == 5);
+    assert_int_equal(front.side.hadamard, 4);
+    assert_int_equal(front.side.perm[6], 6);
+    assert_int_equal(ht_front_add(&front, 3, 8, HT_LEAVES_HADAMARD, 3, &err), HT_INVAL);
+    assert_true(front.side.in_shift[7] == 5);
+    ht_front_deinit(&front);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_function_stays),
+        cmocka_unit_test(test_front),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
