@@ -101,7 +101,8 @@ static void decode_task(void *ctx, size_t task, int thread) {
     ht_job_decode(d->job, row, n, d->out + row * cols, d->scratch + (uint64_t)thread * cols);
 }
 
-/* x [rows, cols] through the grid of the role, by the job of one linear without its feedback. */
+/* x [rows, cols] through the grid of the role, by the job of one linear without its feedback; codes by the format's
+ * own range, whatever the recipe searches later. */
 ht_status ht_fold_try_weights(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,
                               const float *s, float *out, ht_err *err) {
     struct ht_fold_trial *t = ctx;
@@ -119,14 +120,18 @@ ht_status ht_fold_try_weights(void *ctx, enum ht_role role, const float *x, uint
         }
         stats.mean_square = square;
     }
+    struct ht_place_recipe how = t->how;
     struct ht_job one = {.pool = t->job->pool,
                          .name = ht_role_name(role),
-                         .weights = &t->how,
+                         .weights = &how,
                          .w = (float *)(uintptr_t)x,
                          .rows = rows,
                          .cols = cols,
                          .stats = &stats};
     ht_status status = t->job->grid(t->job->ctx, role, &one.block, &one.scheme, err);
+    if (status == HT_OK && one.block == NULL) { /* a search costs a hundred times as much; trials compare exponents */
+        status = ht_choice_parse(HT_AXIS_RANGE, "own", &how.range, err);
+    }
     if (status == HT_OK) {
         status = ht_job_round_nearest(&one, NULL, err);
     }
