@@ -76,6 +76,7 @@ struct job {
     const struct ht_format *dtype;
     uint64_t bytes; /* of the output's tensor files, exact */
     uint32_t n_files;
+    json_t *left_out, *warnings; /* arrays */
     double started_s, started_cpu_s;
 };
 
@@ -109,6 +110,42 @@ static ht_status write_output(struct ht_context *ctx, struct job *j, ht_err *err
     return ht_gguf_file_write(ctx, j->plan, &place, &options, err);
 }
 
+/* ---- what a folder of our own does at run time, and no plain weight can hold ---- */
+
+static void add_left_out(struct ht_context *ctx, struct job *j, unsigned leaves, uint64_t tensors) {
+    char what[160], text[320], in[48] = "";
+    ht_part_leaves_text(leaves, what, sizeof what);
+    if (tensors > 0) {
+        snprintf(in, sizeof in, " (%llu matrices)", (unsigned long long)tensors);
+    }
+    snprintf(text, sizeof text, "left out, because the output has no place for it: %s%s", what, in);
+    ht_log(ctx, HT_LOG_WARN, "%s", text);
+    json_array_append_new(j->warnings, json_string(text));
+    json_t *row = json_pack("{s:s, s:s, s:I}", "part", ht_leaves_text(leaves, what), "text", text, "tensors",
+                            (json_int_t)tensors);
+    json_array_append_new(j->left_out, row);
+}
+
+/* Weights come with everything that acts on them alone; the rest is named and counted. */
+static void find_left_out(struct ht_context *ctx, struct job *j) {
+    static const unsigned at_run_time[] = {HT_LEAVES_ACT, HT_LEAVES_IN_SHIFT, HT_LEAVES_OUT_BIAS};
+    const struct ht_flow_plan *p = j->plan;
+    for (size_t k = 0; k < sizeof at_run_time / sizeof at_run_time[0]; k++) {
+        uint64_t n = 0;
+        for (size_t i = 0; i < p->n_tensors; i++) {
+            const struct ht_packed *packed = p->tensors[i].packed;
+            n += packed != NULL && packed->has_side && (packed->side.leaves & at_run_time[k]) != 0;
+        }
+        if (n > 0) {
+            add_left_out(ctx, j, at_run_time[k], n);
+        }
+    }
+    const json_t *q = p->source->config != NULL ? json_object_get(p->source->config, "quantization_config") : NULL;
+    if (json_object_get(q, "kv_cache") != NULL) {
+        add_left_out(ctx, j, HT_LEAVES_KV, 0);
+    }
+}
+
 static ht_status record(struct ht_context *ctx, const struct job *j, char **json, ht_err *err) {
     const struct ht_flow_plan *p = j->plan;
     struct ht_doc doc;
@@ -121,6 +158,8 @@ static ht_status record(struct ht_context *ctx, const struct job *j, char **json
     for (size_t i = 0; i < p->n_skipped; i++) {
         ht_doc_append(&doc, skipped, ht_doc_text(p->skipped[i], strlen(p->skipped[i])));
     }
+    ht_doc_set(&doc, doc.root, "left_out", json_incref(j->left_out));
+    ht_doc_set(&doc, doc.root, "warnings", json_incref(j->warnings));
     ht_doc_set(&doc, doc.root, "dry_run", json_boolean(j->o->dry_run));
     ht_flow_record_cost(&doc, ctx, j->started_s, j->started_cpu_s);
     return ht_doc_finish(&doc, json, err);
@@ -134,8 +173,11 @@ ht_status ht_flow_convert(struct ht_context *ctx, const ht_convert_options *o, c
     HT_TRY(ht_flow_check_place(o->output, target == HT_TARGET_HF, o->force || o->dry_run || o->shard_bytes > 0, err));
     HT_TRY(ht_flow_plan_open(o->input, o->pre, target, &j.plan, err));
     ht_status status;
+    j.left_out = json_array();
+    j.warnings = json_array();
     HT_TRY_DONE(ht_flow_check_output(j.plan->source, o->output, err));
     HT_TRY_DONE(prepare(&j, err));
+    find_left_out(ctx, &j);
     if (!o->dry_run) {
         HT_TRY_DONE(ht_flow_check_space(o->output, j.bytes, err));
         HT_TRY_DONE(write_output(ctx, &j, err));
@@ -145,6 +187,8 @@ ht_status ht_flow_convert(struct ht_context *ctx, const ht_convert_options *o, c
     }
     status = record(ctx, &j, json, err);
 done:
+    json_decref(j.left_out);
+    json_decref(j.warnings);
     ht_flow_plan_close(j.plan);
     return status;
 }
