@@ -13,6 +13,9 @@
         .drop_overlap = (o)->drop_overlap, .seed = (o)->seed                                                          \
     }
 
+/* The fields say something without a text that they are about: HT_INVAL. options: of HT_FLOW_CALIB. */
+ht_status ht_flow_calib_check(const struct ht_calib_data_options *options, ht_err *err);
+
 /* Words for a record whose text is shorter than what was asked for; false: it is not. */
 bool ht_flow_calib_short(const json_t *record, char *words, size_t len);
 

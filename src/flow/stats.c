@@ -106,7 +106,9 @@ ht_status ht_flow_stats(struct ht_context *ctx, const ht_stats_options *o, char 
     uint64_t n_groups;
     unsigned needs;
     uint64_t tokens = o->tokens != UINT64_MAX ? o->tokens : 65536;
+    const struct ht_calib_data_options how = HT_FLOW_CALIB(o, tokens, o->ctx);
     HT_TRY(needs_of(o, &needs, err));
+    HT_TRY(ht_flow_calib_check(&how, err));
     HT_TRY(ht_flow_check_place(o->output, false, o->force, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
     ht_doc_init(&record, "halftone.stats/1");
@@ -114,7 +116,6 @@ ht_status ht_flow_stats(struct ht_context *ctx, const ht_stats_options *o, char 
     ht_status status;
     HT_TRY_DONE(ht_model_load(o->model, &model, err));
     HT_TRY_DONE(ht_flow_check_output(model->source, o->output, err));
-    const struct ht_calib_data_options how = HT_FLOW_CALIB(o, tokens, o->ctx);
     HT_TRY_DONE(ht_calib_data(ctx, model, &how, &windows, &data, err));
     HT_TRY_DONE(make_doc(ctx, model, data, &doc, err));
     HT_TRY_DONE(ht_calib_stats(ctx, model, &windows, needs, spill_of(ctx, o, model, &windows), doc.root, o->output,

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "flow/flow.h"
+#include "flow/flow_calib.h"
 #include "flow/flow_finite.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_folder.h"
@@ -19,6 +20,8 @@
 static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
     bool weighted = o->imatrix != NULL || o->n_calib > 0 || o->stats != NULL, replace = o->force || o->dry_run;
+    const struct ht_calib_data_options data = HT_FLOW_CALIB(o, 0, 2);
+    HT_TRY(ht_flow_calib_check(&data, err));
     HT_TRY(ht_quant_parse(ctx, j, err));
     /* The name of a split output is that of no file: its parts are checked when their number is known. */
     enum ht_target target = HT_TARGET_GGUF;

@@ -14,6 +14,9 @@ cp model-f16.gguf model.gguf
 t 0 imatrix collect model-f16.gguf --text train.txt -o imatrix.gguf
 cp imatrix.gguf a.gguf
 cp imatrix.gguf b.gguf
+t 0 stats collect model-f16.gguf --calib train.txt --gram -o stats.safetensors
+cp stats.safetensors a.safetensors
+cp stats.safetensors b.safetensors
 t 0 quantize model-f16.gguf -o model-Q4_K_M.gguf --format Q4_K_M
 for q in q4_0:q4 q8_0:q8; do
     "$HALFTONE" quantize model-f16.gguf -o ${q#*:}.gguf --format ${q%:*} --json >${q#*:}.quantize.json 2>/dev/null
