@@ -26,6 +26,7 @@ void ht_kernels_init_ref(struct ht_kernel_table *t) {
     t->gemm_f32 = ht_gemm_f32_ref;
     t->syrk_f32 = ht_syrk_f32_ref;
     t->q_decode = ht_q_decode_ref;
+    t->int_rows = t->int_tile = ht_int_ref;
     for (size_t i = 0; i < ht_format_count(); i++) {
         t->decode[i] = ht_format_at(i)->decode;
         t->rows_f32[i] = ht_rows_f32_ref;
@@ -137,6 +138,7 @@ static const struct op_row ops[] = {
     OP(f32_from_f16), OP(rms_norm),        OP(softmax),      OP(silu_mul),     OP(log_sum_exp),
     OP(attention),    MATMUL(quantize_q8), MATMUL(pack_f32), MATMUL(gemm_f32), MATMUL(gemm_q8),
     MATMUL(syrk_f32), MATMUL(q_decode),    MATMUL(q_rows_q8), MATMUL(q_panel_q8),
+    MATMUL(int_rows), MATMUL(int_tile),
 };
 /* Arrays over formats. */
 static const struct op_row format_ops[] = {

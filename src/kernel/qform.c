@@ -108,6 +108,20 @@ void ht_qgrids_row(const struct ht_qform *f, uint64_t row, uint64_t first, uint6
     }
 }
 
+void ht_qgrids_rows(const struct ht_qform *f, uint64_t row0, uint64_t n, struct ht_qgrids *g) {
+    const struct ht_qtensor *w = f->w;
+    g->first = 0;
+    if (w->scheme.granularity != HT_PER_TENSOR && !w->scheme.nested && w->scheme.zero == HT_ZERO_NONE) {
+        read_scales(f, w->scales, row0, (size_t)n, g->scale);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        struct ht_affine a = ht_qtensor_grid(w, row0 + i, 0);
+        g->scale[i] = a.scale;
+        g->shift[i] = w->scheme.zero == HT_ZERO_OFFSET ? a.min : (float)a.zero;
+    }
+}
+
 /* out[i] = x[(at + i) / per], i < n. */
 HT_CLONES
 static void repeat(const float *x, size_t at, size_t per, size_t n, float *out) {

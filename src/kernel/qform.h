@@ -48,6 +48,8 @@ struct ht_qgrids {
     int32_t *codes; /* scratch */
 };
 void ht_qgrids_row(const struct ht_qform *f, uint64_t row, uint64_t first, uint64_t n, struct ht_qgrids *g);
+/* Of a tensor with one group per row: the grids of n rows, entry by entry. */
+void ht_qgrids_rows(const struct ht_qform *f, uint64_t row0, uint64_t n, struct ht_qgrids *g);
 
 /* Scales and mins of the compute form, value = s * byte - m, one per 32 columns from column 32 * first on; 0 behind the
  * last column. m is written only for shapes with mins. g holds the groups of these columns; it is changed. */

@@ -98,6 +98,34 @@ typedef void ht_q_panel_q8_fn(const struct ht_qform *f, uint64_t row0, size_t n_
 struct ht_qtensor; /* tensor/qtensor.h */
 size_t ht_q_scratch_bytes(const struct ht_qtensor *w);
 
+/* ---- codes times codes (kernel/intmul.h) ----------------------------------------------------------------------- */
+
+struct ht_int_piece {
+    uint32_t from, to;       /* columns */
+    uint32_t group, segment; /* of the weight, of the activations */
+    uint32_t at;             /* where column `from` lies in q; a multiple of 4 */
+};
+
+struct ht_int_acts {
+    size_t n_tokens, cols, width, n_pieces; /* width: bytes of a row of q, a multiple of 64 */
+    struct ht_int_piece *pieces;
+    bool natural; /* at == from in all pieces */
+    bool vectors; /* and pieces begin at multiples of 64 */
+    bool zeros;   /* the weight or the activations have zero points */
+    int32_t shift;
+    int8_t *q;      /* [T, width], 0 where no column lies */
+    int8_t *ones;   /* [width], with zeros: 1 at every column */
+    int32_t *sum;   /* [T, n_pieces] sums of q; without zeros times the weight's lowest code */
+    float *scale;   /* [T, n_pieces] */
+    int32_t *zero;  /* [T, n_pieces] zero point - shift */
+};
+
+/* y [T, n_rows) for rows row0 .. row0 + n_rows - 1 with y at column row0; scratch is the thread's own. Bit for bit what
+ * kernel/intmul.h says. Levels other than ref take forms of kind HT_Q_INTEGER; int_rows up to HT_ROWS_Q8_TOKENS tokens
+ * and `vectors`, int_tile up to HT_PANEL_ROWS rows. */
+typedef void ht_int_fn(const struct ht_qform *f, const struct ht_int_acts *a, uint64_t row0, size_t n_rows, float *y,
+                       size_t y_stride, void *scratch);
+
 struct ht_kernel_table {
     struct ht_kernels ops;
     ht_quantize_fn *quantize_q8;
@@ -115,6 +143,7 @@ struct ht_kernel_table {
     ht_q_decode_fn *q_decode;
     ht_q_rows_q8_fn *q_rows_q8;   /* NULL: FAST is EXACT on rounded activations */
     ht_q_panel_q8_fn *q_panel_q8; /* set where q_rows_q8 is */
+    ht_int_fn *int_rows, *int_tile;
     int q_unsigned_bits;          /* widest fields these two take as unsigned bytes; 8 bits may be signed (-128) */
 };
 
@@ -185,6 +214,7 @@ ht_syrk_f32_fn ht_syrk_f32_ref;
 ht_rows_f32_fn ht_rows_f32_ref;
 ht_rows_q8_fn ht_rows_q8_ref;
 ht_q_decode_fn ht_q_decode_ref;
+ht_int_fn ht_int_ref;
 
 /* Elements decoded at a time by rows_f32 into its thread's scratch: 4 KiB, a multiple of every block length.
  * Partial sums of this length are added up, so a token's result does not depend on how many tokens there are.

@@ -24,29 +24,16 @@ static unsigned leaves_of(const struct ht_linear *l) {
     return l->side != NULL ? l->side->leaves : 0;
 }
 
-/* Levels fit int16 and are not offset by a real min. */
-static bool integer_weight(const struct ht_qtensor *q) {
-    const struct ht_code *c = q->scheme.format->code;
-    return c->levels == NULL && c->fitted == HT_FITTED_NOT && q->scheme.zero != HT_ZERO_OFFSET && c->lo >= INT16_MIN &&
-           c->hi <= INT16_MAX;
-}
-
+/* Codes times codes. */
 static bool integer_product(const struct ht_linear *l) {
-    return l->q != NULL && l->side != NULL && ht_act_is_integer(l->side) && integer_weight(l->q);
-}
-
-static uint64_t most_products(const struct ht_linear *l) {
-    return ht_int32_sum_limit(l->q->scheme.format, l->side->act.format);
-}
-
-static size_t count_pieces(const struct ht_linear *l) {
-    uint64_t limit = most_products(l);
-    return (size_t)(l->q->groups + ht_act_segments(l->side) + l->w.cols / limit + 1);
+    return l->q != NULL && l->side != NULL && ht_act_is_integer(l->side) &&
+           ht_int_is_served(&l->q->scheme, &l->side->act);
 }
 
 struct layout {
-    size_t u, m, kept, low, codes, grids, sums, pieces, large, shared;
-    size_t thread_bytes, total;
+    size_t u, m, kept, low, grids, first, large, ints, shared;
+    size_t codes, thread_bytes; /* of a thread: codes within */
+    size_t total;
 };
 
 static struct layout layout_of(const struct ht_linear *l, size_t T, int threads) {
@@ -64,18 +51,16 @@ static struct layout layout_of(const struct ht_linear *l, size_t T, int threads)
     if ((leaves & HT_LEAVES_ACT) != 0) {
         a.grids = take(&at, T * ht_act_segments(l->side) * sizeof(struct ht_affine));
     }
+    size_t dense = l->q == NULL ? ht_matmul_scratch_bytes(&l->w, T, threads) : 0;
     if (integer_product(l)) {
-        a.codes = take(&at, T * K * sizeof(int16_t));
-        a.pieces = take(&at, count_pieces(l) * sizeof(struct ht_piece));
-        a.sums = take(&at, T * count_pieces(l) * sizeof(int32_t));
-        take(&per_thread, HT_LINEAR_ROWS * K * sizeof(int16_t) + K * sizeof(int32_t));
-        take(&per_thread, HT_LINEAR_ROWS * count_pieces(l) * sizeof(int32_t));
-        take(&per_thread, HT_LINEAR_ROWS * l->q->groups * sizeof(struct ht_affine));
+        size_t n = (size_t)ht_act_segments(l->side);
+        a.first = take(&at, n * sizeof(uint32_t));
+        a.ints = take(&at, ht_int_scratch_bytes(l->q, n, &l->side->act, T, threads));
+        a.codes = take(&per_thread, K * sizeof(int16_t));
+    } else if (l->q != NULL) {
+        dense = ht_qmatmul_scratch_bytes(l->q, T, threads);
     }
     a.thread_bytes = per_thread;
-    size_t dense = l->q == NULL           ? ht_matmul_scratch_bytes(&l->w, T, threads)
-                   : !integer_product(l) ? ht_qmatmul_scratch_bytes(l->q, T, threads)
-                                          : 0;
     size_t mine = (size_t)threads * per_thread;
     a.shared = take(&at, dense > mine ? dense : mine);
     a.total = at;
@@ -102,22 +87,12 @@ static void mask(const struct ht_linear *l, const struct ht_linear_job *j, size_
     }
 }
 
-static void sum_codes(const struct ht_linear_job *j, size_t t) {
-    const int16_t *codes = j->codes + t * j->K;
-    for (size_t p = 0; p < j->n_pieces; p++) {
-        int32_t sum = 0;
-        for (uint32_t k = j->pieces[p].from; k < j->pieces[p].to; k++) {
-            sum += codes[k];
-        }
-        j->sums[t * j->n_pieces + p] = sum;
-    }
-}
-
 static void token_task(void *ctx, size_t t, int thread) {
     const struct ht_linear_job *j = ctx;
     const struct ht_sidecar *s = j->l->side;
     float *u = j->u + t * j->K, *m = j->m + t * j->K;
-    ht_sidecar_inputs(s, j->x + t * j->K, 1, u, (float *)(void *)(j->shared + (size_t)thread * j->thread_bytes));
+    unsigned char *mine = j->shared + (size_t)thread * j->thread_bytes;
+    ht_sidecar_inputs(s, j->x + t * j->K, 1, u, (float *)(void *)mine);
     mask(j->l, j, t);
     for (uint32_t k = 0; k < s->rank; k++) {
         float sum = 0;
@@ -132,9 +107,10 @@ static void token_task(void *ctx, size_t t, int thread) {
     }
     struct ht_affine *grids = j->grids + t * j->n_segments;
     ht_act_fit(s, m, grids);
-    if (j->codes != NULL) {
-        ht_act_codes(s, m, grids, j->codes + t * j->K);
-        sum_codes(j, t);
+    if (j->integer) {
+        int16_t *codes = (int16_t *)(void *)(mine + j->thread_codes);
+        ht_act_codes(s, m, grids, codes);
+        ht_int_token(&j->ints, t, codes, grids);
     } else {
         ht_act_values(s, m, grids);
         /* A column that skips the rounding counts nothing here, whatever the grid makes of 0. */
@@ -144,24 +120,6 @@ static void token_task(void *ctx, size_t t, int thread) {
         for (size_t k = 0; (s->leaves & HT_LEAVES_THRESHOLD) != 0 && k < j->K; k++) {
             m[k] = fabsf(u[k]) > s->threshold ? 0 : m[k];
         }
-    }
-}
-
-/* Runs of columns that share the scales of weight and activations, cut where an int32 sum could overflow. */
-static void cut_pieces(struct ht_linear_job *j) {
-    const struct ht_qtensor *q = j->l->q;
-    uint64_t limit = most_products(j->l), segment = 0, from, to;
-    ht_act_segment(j->l->side, 0, &from, &to);
-    j->n_pieces = 0;
-    for (uint64_t k = 0, end; k < j->K; k = end) {
-        if (k >= to) {
-            ht_act_segment(j->l->side, ++segment, &from, &to);
-        }
-        uint64_t group = k / q->run, group_end = (group + 1) * q->run;
-        end = group_end < to ? group_end : to;
-        end = end - k < limit ? end : k + limit;
-        end = end < j->K ? end : j->K;
-        j->pieces[j->n_pieces++] = (struct ht_piece){(uint32_t)k, (uint32_t)end, (uint32_t)group, (uint32_t)segment};
     }
 }
 
@@ -179,67 +137,6 @@ static void find_large(struct ht_linear_job *j) {
         }
         if (any) {
             j->large[j->n_large++] = (uint32_t)k;
-        }
-    }
-}
-
-/* ---- dense ------------------------------------------------------------------------------------------------- */
-
-/* One row and one token: grids [groups] and sums [n_pieces] of the row. */
-HT_CLONES
-static float dot_row(const struct ht_linear_job *j, const int16_t *w, const struct ht_affine *grids,
-                     const int32_t *sum_w, size_t t) {
-    const int16_t *codes = j->codes + t * j->K;
-    const struct ht_affine *acts = j->grids + t * j->n_segments;
-    const int32_t *sum_x = j->sums + t * j->n_pieces;
-    float y = 0;
-    for (size_t p = 0; p < j->n_pieces; p++) {
-        const struct ht_piece *c = &j->pieces[p];
-        const struct ht_affine *aw = &grids[c->group], *ax = &acts[c->segment];
-        int32_t dot = 0;
-        for (uint32_t k = c->from; k < c->to; k++) {
-            dot += (int32_t)w[k] * codes[k];
-        }
-        int64_t n = c->to - c->from;
-        int64_t exact = dot - (int64_t)aw->zero * sum_x[p] - (int64_t)ax->zero * sum_w[p] + n * aw->zero * ax->zero;
-        y += ax->scale * aw->scale * (float)exact;
-    }
-    return y;
-}
-
-/* Codes times codes. */
-static void integer_task(void *ctx, size_t task, int thread) {
-    const struct ht_linear_job *j = ctx;
-    uint64_t row0 = task * HT_LINEAR_ROWS, left = j->l->w.rows - row0;
-    uint64_t rows = left < HT_LINEAR_ROWS ? left : HT_LINEAR_ROWS;
-    unsigned char *mine = j->shared + (size_t)thread * j->thread_bytes;
-    size_t at = 0;
-    take(&at, j->K * sizeof(float));
-    size_t packed = HT_LINEAR_ROWS * j->K * sizeof(int16_t) + j->K * sizeof(int32_t);
-    int16_t *w = (int16_t *)(void *)(mine + take(&at, packed));
-    int32_t *codes = (int32_t *)(void *)(w + HT_LINEAR_ROWS * j->K);
-    int32_t *sums = (int32_t *)(void *)(mine + take(&at, HT_LINEAR_ROWS * j->n_pieces * sizeof *sums));
-    struct ht_affine *grids = (struct ht_affine *)(void *)(mine + at);
-    uint64_t groups = j->l->q->groups;
-    for (uint64_t r = 0; r < rows; r++) {
-        for (uint64_t g = 0; g < groups; g++) {
-            grids[r * groups + g] = ht_qtensor_grid(j->l->q, row0 + r, g);
-        }
-        ht_qtensor_codes(j->l->q, row0 + r, codes);
-        for (size_t k = 0; k < j->K; k++) {
-            w[r * j->K + k] = (int16_t)codes[k];
-        }
-        for (size_t p = 0; p < j->n_pieces; p++) {
-            int32_t sum = 0;
-            for (uint32_t k = j->pieces[p].from; k < j->pieces[p].to; k++) {
-                sum += codes[k];
-            }
-            sums[r * j->n_pieces + p] = sum;
-        }
-    }
-    for (size_t t = 0; t < j->T; t++) {
-        for (uint64_t r = 0; r < rows; r++) {
-            j->y[t * j->y_stride + row0 + r] = dot_row(j, w + r * j->K, grids + r * groups, sums + r * j->n_pieces, t);
         }
     }
 }
@@ -310,18 +207,26 @@ static void *at_or_null(unsigned char *base, size_t at, bool there) {
 
 static void place(struct ht_linear_job *j, const struct layout *a, unsigned char *base) {
     const struct ht_linear *l = j->l;
-    bool integer = integer_product(l);
+    j->integer = integer_product(l);
     j->u = at_or_null(base, a->u, l->side != NULL);
     j->m = at_or_null(base, a->m, l->side != NULL);
     j->kept = at_or_null(base, a->kept, l->side != NULL);
     j->low = at_or_null(base, a->low, l->side != NULL);
     j->large = at_or_null(base, a->large, (leaves_of(l) & HT_LEAVES_THRESHOLD) != 0);
     j->grids = at_or_null(base, a->grids, (leaves_of(l) & HT_LEAVES_ACT) != 0);
-    j->codes = at_or_null(base, a->codes, integer);
-    j->pieces = at_or_null(base, a->pieces, integer);
-    j->sums = at_or_null(base, a->sums, integer);
     j->shared = base + a->shared;
     j->thread_bytes = a->thread_bytes;
+    j->thread_codes = a->codes;
+    if (j->integer) {
+        uint32_t *first = (uint32_t *)(void *)(base + a->first);
+        const struct ht_int_x x = {&l->side->act, first, (size_t)ht_act_segments(l->side)};
+        for (size_t i = 0; i < x.n_segments; i++) {
+            uint64_t from, to;
+            ht_act_segment(l->side, i, &from, &to);
+            first[i] = (uint32_t)from;
+        }
+        ht_int_begin(&j->ints, l->q, &x, j->T, base + a->ints);
+    }
 }
 
 static void dense(struct ht_pool *pool, struct ht_linear_job *j) {
@@ -330,10 +235,10 @@ static void dense(struct ht_pool *pool, struct ht_linear_job *j) {
     enum ht_math math = j->grids != NULL ? HT_MATH_EXACT : j->math;
     if (l->q == NULL) {
         ht_matmul(pool, &l->w, j->m, j->T, j->y, j->y_stride, math, j->shared);
-    } else if (j->codes == NULL) {
-        ht_qmatmul(pool, l->q, j->m, j->T, j->y, j->y_stride, math, j->shared);
+    } else if (j->integer) {
+        ht_int_run(&j->ints, pool, j->y, j->y_stride);
     } else {
-        ht_pool_run(pool, tasks, integer_task, j);
+        ht_qmatmul(pool, l->q, j->m, j->T, j->y, j->y_stride, math, j->shared);
     }
     unsigned terms = HT_LEAVES_COLUMNS | HT_LEAVES_SPARSE | HT_LEAVES_LOWRANK | HT_LEAVES_OUT_BIAS;
     if ((leaves_of(l) & terms) != 0 || j->n_large > 0) {
@@ -352,9 +257,6 @@ void ht_linear_apply(struct ht_pool *pool, const struct ht_linear *l, const floa
         j.m = given;
     } else {
         j.n_segments = j.grids != NULL ? (size_t)ht_act_segments(l->side) : 0;
-        if (j.codes != NULL) {
-            cut_pieces(&j);
-        }
         ht_pool_run(pool, n_tokens, token_task, &j);
         find_large(&j);
     }

@@ -2,18 +2,14 @@
 #ifndef HT_MODEL_LINEAR_IMPL_H
 #define HT_MODEL_LINEAR_IMPL_H
 
+#include "kernel/intmul.h"
 #include "kernel/qmatmul.h"
 #include "model/linear.h"
 #include "tensor/act.h"
 
-#define HT_LINEAR_ROWS 16u  /* of a task: their codes stay in the first cache beside those of a token */
+#define HT_LINEAR_ROWS 16u /* of a task */
 #define HT_LINEAR_TOKENS 8u
 #define HT_LINEAR_DOT 1024u /* summed in pieces, so that rounding stays small */
-
-/* Columns from .. to - 1 share scale `group` of the weight and scale `segment` of the activations. */
-struct ht_piece {
-    uint32_t from, to, group, segment;
-};
 
 struct ht_linear_job {
     const struct ht_linear *l;
@@ -29,12 +25,10 @@ struct ht_linear_job {
     size_t n_large;
     struct ht_affine *grids; /* [T, n_segments] */
     size_t n_segments;
-    int16_t *codes;          /* [T, K], or NULL: values in m */
-    struct ht_piece *pieces; /* [n_pieces] */
-    size_t n_pieces;
-    int32_t *sums;           /* [T, n_pieces] of codes */
+    bool integer;            /* codes times codes: ints; else values in m */
+    struct ht_int_job ints;
     unsigned char *shared;   /* [threads, thread_bytes], or a product's scratch */
-    size_t thread_bytes;
+    size_t thread_bytes, thread_codes;
 };
 
 /* Row of the weight alone, without sidecar. */

@@ -468,6 +468,9 @@ static void slots(void **state) {
         "q_decode",
         "q_rows_q8",
         "q_panel_q8",
+        /* test_kernel_intmul.c */
+        "int_rows",
+        "int_tile",
     };
     size_t n = 0;
     const char *level, *name;

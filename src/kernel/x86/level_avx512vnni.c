@@ -6,4 +6,5 @@ void ht_kernels_init_avx512vnni(struct ht_kernel_table *t) {
     ht_panel_q8_init_avx512vnni(t);
     ht_gemm_q8_init_avx512vnni(t);
     ht_qtensor_q8_init_avx512vnni(t);
+    ht_intmul_init_avx512vnni(t);
 }

@@ -26,6 +26,8 @@ void ht_gemm_q8_init_avx512vnni(struct ht_kernel_table *t);
 void ht_qtensor_decode_init_avx512(struct ht_kernel_table *t);
 void ht_qtensor_q8_init_avx512vnni(struct ht_kernel_table *t);
 void ht_qtensor_q8_init_avx512bf16(struct ht_kernel_table *t);
+void ht_intmul_init_avx512vnni(struct ht_kernel_table *t);
+void ht_intmul_init_avx512bf16(struct ht_kernel_table *t);
 void ht_lattice_init_avx512bf16(struct ht_kernel_table *t);
 
 void ht_softmax_avx512(float *x, size_t n);

@@ -1,0 +1,7 @@
+/* Codes times codes, fields unpacked with VBMI. */
+#include "kernel/x86/fields/intmul_avx512.h"
+
+void ht_intmul_init_avx512bf16(struct ht_kernel_table *t) {
+    t->int_rows = int_rows;
+    t->int_tile = int_tile;
+}
