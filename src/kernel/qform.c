@@ -90,14 +90,26 @@ static void read_zeros(const struct ht_qform *f, uint64_t row, uint64_t first, s
     }
 }
 
+/* n scales from number i on, as ht_qtensor_grid has them. */
+HT_CLONES
+static void nested_scales(const struct ht_qtensor *w, uint64_t i, uint64_t n, float *out) {
+    const float *map = w->scale_map, offset = w->scale_offset[0];
+    for (uint64_t end = i + n, stop; i < end; i = stop) {
+        float unit = w->scale2[i / HT_NESTED_BLOCK];
+        stop = (i / HT_NESTED_BLOCK + 1) * HT_NESTED_BLOCK;
+        stop = stop < end ? stop : end;
+        for (uint64_t k = i; k < stop; k++) {
+            *out++ = map[w->scale_codes[k]] * unit + offset;
+        }
+    }
+}
+
 void ht_qgrids_row(const struct ht_qform *f, uint64_t row, uint64_t first, uint64_t n, struct ht_qgrids *g) {
     const struct ht_qtensor *w = f->w;
     uint64_t i = (w->scheme.granularity == HT_PER_TENSOR ? 0 : row * w->groups) + first;
     g->first = first;
     if (w->scheme.nested) {
-        for (uint64_t k = 0; k < n; k++) {
-            g->scale[k] = ht_qtensor_grid(w, row, first + k).scale;
-        }
+        nested_scales(w, i, n, g->scale);
         return;
     }
     read_scales(f, w->scales, i, (size_t)n, g->scale);

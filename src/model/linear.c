@@ -1,15 +1,15 @@
-/* The linear layer: three passes, each over the pool.
+/* The linear layer: passes over the pool.
  *
- *     tokens   input -> u; what the codes see (m), its codes; kept columns; lr_a u
+ *     tokens   input -> u; what the codes see (m), its codes; kept columns
+ *     low      lr_a u
  *     dense    m times the weight
- *     rows     the sidecar's terms and biases are added
+ *     rows     the sidecar's terms (linear_terms.c) and biases are added
  *
  * A plain matrix without sidecar is ht_matmul and the bias. */
 #include "model/linear.h"
 
 #include <math.h>
 
-#include "format/half.h"
 #include "model/linear_impl.h"
 
 /* ---- sizes ------------------------------------------------------------------------------------------------- */
@@ -30,8 +30,23 @@ static bool integer_product(const struct ht_linear *l) {
            ht_int_is_served(&l->q->scheme, &l->side->act);
 }
 
+static struct ht_mat low_rank_a(const struct ht_linear *l) {
+    const struct ht_sidecar *s = l->side;
+    return (struct ht_mat){ht_format_find("f16"), s->lr_a, s->rank, s->cols, s->cols * sizeof *s->lr_a};
+}
+
+/* Whether inputs are the codes' columns as they come; and nothing of them is left out. */
+static bool inputs_stay(const struct ht_linear *l) {
+    return (leaves_of(l) & (HT_LEAVES_IN_SHIFT | HT_LEAVES_IN_SCALE | HT_LEAVES_HADAMARD | HT_LEAVES_PERM)) == 0;
+}
+
+static bool all_rounded(const struct ht_linear *l) {
+    return (leaves_of(l) & (HT_LEAVES_COLUMNS | HT_LEAVES_THRESHOLD)) == 0 &&
+           (integer_product(l) || (leaves_of(l) & HT_LEAVES_ACT) == 0);
+}
+
 struct layout {
-    size_t u, m, kept, low, grids, first, large, ints, shared;
+    size_t u, m, kept, low, grids, first, large, packed, ints, shared;
     size_t codes, thread_bytes; /* of a thread: codes within */
     size_t total;
 };
@@ -41,11 +56,12 @@ static struct layout layout_of(const struct ht_linear *l, size_t T, int threads)
     size_t at = 0, K = (size_t)l->w.cols, per_thread = 0;
     unsigned leaves = leaves_of(l);
     if (l->side != NULL) {
-        a.u = take(&at, T * K * sizeof(float));
-        a.m = take(&at, T * K * sizeof(float));
+        a.u = take(&at, inputs_stay(l) ? 0 : T * K * sizeof(float));
+        a.m = take(&at, all_rounded(l) ? 0 : T * K * sizeof(float));
         a.kept = take(&at, T * l->side->n_out * sizeof(float));
         a.low = take(&at, T * l->side->rank * sizeof(float));
         a.large = take(&at, (leaves & HT_LEAVES_THRESHOLD) != 0 ? K * sizeof(uint32_t) : 0);
+        a.packed = take(&at, ht_linear_terms_bytes(l, T));
         take(&per_thread, K * sizeof(float));
     }
     if ((leaves & HT_LEAVES_ACT) != 0) {
@@ -60,8 +76,14 @@ static struct layout layout_of(const struct ht_linear *l, size_t T, int threads)
     } else if (l->q != NULL) {
         dense = ht_qmatmul_scratch_bytes(l->q, T, threads);
     }
-    a.thread_bytes = per_thread;
-    size_t mine = (size_t)threads * per_thread;
+    size_t terms = (ht_linear_terms_thread_bytes(l) + 63) & ~(size_t)63;
+    a.thread_bytes = per_thread > terms ? per_thread : terms;
+    if ((leaves & HT_LEAVES_LOWRANK) != 0) {
+        struct ht_mat thin = low_rank_a(l);
+        size_t bytes = ht_matmul_scratch_bytes(&thin, T, threads);
+        dense = dense > bytes ? dense : bytes;
+    }
+    size_t mine = (size_t)threads * a.thread_bytes;
     a.shared = take(&at, dense > mine ? dense : mine);
     a.total = at;
     return a;
@@ -92,15 +114,11 @@ static void token_task(void *ctx, size_t t, int thread) {
     const struct ht_sidecar *s = j->l->side;
     float *u = j->u + t * j->K, *m = j->m + t * j->K;
     unsigned char *mine = j->shared + (size_t)thread * j->thread_bytes;
-    ht_sidecar_inputs(s, j->x + t * j->K, 1, u, (float *)(void *)mine);
-    mask(j->l, j, t);
-    for (uint32_t k = 0; k < s->rank; k++) {
-        float sum = 0;
-        for (size_t i = 0; i < j->K; i += HT_LINEAR_DOT) {
-            size_t n = j->K - i < HT_LINEAR_DOT ? j->K - i : HT_LINEAR_DOT;
-            sum += ht_kernels()->dot_f32_f16(u + i, s->lr_a + (size_t)k * j->K + i, n);
-        }
-        j->low[t * s->rank + k] = sum;
+    if (u != j->x + t * j->K) {
+        ht_sidecar_inputs(s, j->x + t * j->K, 1, u, (float *)(void *)mine);
+    }
+    if (m != u) {
+        mask(j->l, j, t);
     }
     if ((s->leaves & HT_LEAVES_ACT) == 0) {
         return;
@@ -123,65 +141,7 @@ static void token_task(void *ctx, size_t t, int thread) {
     }
 }
 
-/* Columns that are large in some token, in order. */
-static void find_large(struct ht_linear_job *j) {
-    const struct ht_sidecar *s = j->l->side;
-    j->n_large = 0;
-    for (size_t k = 0; (s->leaves & HT_LEAVES_THRESHOLD) != 0 && k < j->K; k++) {
-        bool any = false;
-        for (size_t t = 0; t < j->T; t++) {
-            any = any || fabsf(j->u[t * j->K + k]) > s->threshold;
-        }
-        for (uint32_t i = 0; any && i < s->n_out; i++) {
-            any = s->out_idx[i] != k;
-        }
-        if (any) {
-            j->large[j->n_large++] = (uint32_t)k;
-        }
-    }
-}
-
 /* ---- rows -------------------------------------------------------------------------------------------------- */
-
-static float terms_of(const struct ht_linear_job *j, uint64_t r, size_t t, const float *large) {
-    const struct ht_sidecar *s = j->l->side;
-    const float *u = j->u + t * j->K;
-    float sum = 0;
-    for (uint32_t i = 0; i < s->n_out; i++) {
-        sum += ht_f16_to_f32(s->out_val[r * s->n_out + i]) * j->kept[t * s->n_out + i];
-    }
-    for (size_t i = 0; i < j->n_large; i++) {
-        float v = u[j->large[i]];
-        sum += fabsf(v) > s->threshold ? v * large[i] : 0;
-    }
-    if ((s->leaves & HT_LEAVES_SPARSE) != 0) {
-        for (uint32_t i = s->sp_ptr[r]; i < s->sp_ptr[r + 1]; i++) {
-            sum += ht_f16_to_f32(s->sp_val[i]) * u[s->sp_idx[i]];
-        }
-    }
-    for (uint32_t i = 0; i < s->rank; i++) {
-        sum += ht_f16_to_f32(s->lr_b[r * s->rank + i]) * j->low[t * s->rank + i];
-    }
-    return sum + ((s->leaves & HT_LEAVES_OUT_BIAS) != 0 ? s->out_bias[r] : 0);
-}
-
-static void terms_task(void *ctx, size_t task, int thread) {
-    const struct ht_linear_job *j = ctx;
-    uint64_t row0 = task * HT_LINEAR_ROWS, left = j->l->w.rows - row0;
-    uint64_t rows = left < HT_LINEAR_ROWS ? left : HT_LINEAR_ROWS;
-    float *row = (float *)(void *)(j->shared + (size_t)thread * j->thread_bytes);
-    for (uint64_t r = row0; r < row0 + rows; r++) {
-        if (j->n_large > 0) {
-            ht_linear_codes_row(j->l, r, row);
-            for (size_t i = 0; i < j->n_large; i++) { /* ascending, so that i <= large[i] */
-                row[i] = row[j->large[i]];
-            }
-        }
-        for (size_t t = 0; t < j->T; t++) {
-            j->y[t * j->y_stride + r] += terms_of(j, r, t, row);
-        }
-    }
-}
 
 /* y = scale * y + bias */
 static void finish_task(void *ctx, size_t task, int thread) {
@@ -208,8 +168,10 @@ static void *at_or_null(unsigned char *base, size_t at, bool there) {
 static void place(struct ht_linear_job *j, const struct layout *a, unsigned char *base) {
     const struct ht_linear *l = j->l;
     j->integer = integer_product(l);
-    j->u = at_or_null(base, a->u, l->side != NULL);
-    j->m = at_or_null(base, a->m, l->side != NULL);
+    float *given = (float *)(uintptr_t)j->x; /* read only */
+    j->u = inputs_stay(l) ? given : (float *)(void *)(base + a->u);
+    j->m = all_rounded(l) ? j->u : (float *)(void *)(base + a->m);
+    j->packed = at_or_null(base, a->packed, l->side != NULL);
     j->kept = at_or_null(base, a->kept, l->side != NULL);
     j->low = at_or_null(base, a->low, l->side != NULL);
     j->large = at_or_null(base, a->large, (leaves_of(l) & HT_LEAVES_THRESHOLD) != 0);
@@ -231,7 +193,6 @@ static void place(struct ht_linear_job *j, const struct layout *a, unsigned char
 
 static void dense(struct ht_pool *pool, struct ht_linear_job *j) {
     const struct ht_linear *l = j->l;
-    size_t tasks = (size_t)((l->w.rows + HT_LINEAR_ROWS - 1) / HT_LINEAR_ROWS);
     enum ht_math math = j->grids != NULL ? HT_MATH_EXACT : j->math;
     if (l->q == NULL) {
         ht_matmul(pool, &l->w, j->m, j->T, j->y, j->y_stride, math, j->shared);
@@ -239,10 +200,6 @@ static void dense(struct ht_pool *pool, struct ht_linear_job *j) {
         ht_int_run(&j->ints, pool, j->y, j->y_stride);
     } else {
         ht_qmatmul(pool, l->q, j->m, j->T, j->y, j->y_stride, math, j->shared);
-    }
-    unsigned terms = HT_LEAVES_COLUMNS | HT_LEAVES_SPARSE | HT_LEAVES_LOWRANK | HT_LEAVES_OUT_BIAS;
-    if ((leaves_of(l) & terms) != 0 || j->n_large > 0) {
-        ht_pool_run(pool, tasks, terms_task, j);
     }
 }
 
@@ -252,15 +209,19 @@ void ht_linear_apply(struct ht_pool *pool, const struct ht_linear *l, const floa
                               .math = math};
     struct layout a = layout_of(l, n_tokens, ht_pool_threads(pool));
     place(&j, &a, scratch);
-    float *given = (float *)(uintptr_t)x; /* read only */
-    if (l->side == NULL) {
-        j.m = given;
-    } else {
+    if (l->side != NULL) {
         j.n_segments = j.grids != NULL ? (size_t)ht_act_segments(l->side) : 0;
         ht_pool_run(pool, n_tokens, token_task, &j);
-        find_large(&j);
+        ht_linear_find_large(&j);
+        if (l->side->rank > 0) {
+            struct ht_mat thin = low_rank_a(l);
+            ht_matmul(pool, &thin, j.u, n_tokens, j.low, l->side->rank, HT_MATH_EXACT, j.shared);
+        }
     }
     dense(pool, &j);
+    if (l->side != NULL) {
+        ht_linear_add_terms(&j, pool);
+    }
     if (l->bias != NULL || l->scale != NULL) {
         ht_pool_run(pool, (n_tokens + HT_LINEAR_TOKENS - 1) / HT_LINEAR_TOKENS, finish_task, &j);
     }

@@ -9,7 +9,6 @@
 
 #define HT_LINEAR_ROWS 16u /* of a task */
 #define HT_LINEAR_TOKENS 8u
-#define HT_LINEAR_DOT 1024u /* summed in pieces, so that rounding stays small */
 
 struct ht_linear_job {
     const struct ht_linear *l;
@@ -21,7 +20,8 @@ struct ht_linear_job {
 
     float *u, *m;            /* [T, K] inputs behind perm; what the codes see of them */
     float *kept, *low;       /* [T, n_out], [T, rank] */
-    uint32_t *large;         /* [n_large] columns beyond the threshold in some token */
+    float *packed;           /* linear_terms.c: inputs of the terms, tokens side by side */
+    uint32_t *large;         /* [n_large of K] columns beyond the threshold in some token */
     size_t n_large;
     struct ht_affine *grids; /* [T, n_segments] */
     size_t n_segments;
@@ -30,6 +30,13 @@ struct ht_linear_job {
     unsigned char *shared;   /* [threads, thread_bytes], or a product's scratch */
     size_t thread_bytes, thread_codes;
 };
+
+/* linear_terms.c: bytes of `packed` and of each thread; what is large in some token; y += the terms. */
+bool ht_linear_has_terms(const struct ht_linear *l);
+size_t ht_linear_terms_bytes(const struct ht_linear *l, size_t n_tokens);
+size_t ht_linear_terms_thread_bytes(const struct ht_linear *l);
+void ht_linear_find_large(struct ht_linear_job *j);
+void ht_linear_add_terms(struct ht_linear_job *j, struct ht_pool *pool);
 
 /* Row of the weight alone, without sidecar. */
 void ht_linear_codes_row(const struct ht_linear *l, uint64_t row, float *w);

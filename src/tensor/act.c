@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/compiler.h"
+#include "format/half.h"
 
 uint64_t ht_act_segments(const struct ht_sidecar *s) {
     return (s->leaves & HT_LEAVES_CLUSTERS) != 0 ? s->n_clusters : ht_scheme_groups(&s->act, s->cols);
@@ -27,20 +28,42 @@ bool ht_act_is_integer(const struct ht_sidecar *s) {
     return c->levels == NULL && c->bits > 0 && c->bits <= 8;
 }
 
-/* Smallest and largest of x [n]; false when one of them is NaN or Inf. */
+enum { LANES = 16 };
+
+/* Smallest and largest of x [n]; false when one of them is NaN or Inf, whose bits are the largest. */
 HT_CLONES
 static bool ends_of(const float *x, uint64_t n, float *lo, float *hi) {
-    float a = x[0], b = x[0], sum = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        a = x[i] < a ? x[i] : a;
-        b = x[i] > b ? x[i] : b;
+    float a[LANES], b[LANES];
+    int32_t top[LANES], largest = 0;
+    for (int l = 0; l < LANES; l++) {
+        a[l] = b[l] = x[0];
+        top[l] = 0;
     }
-    for (uint64_t i = 0; i < n; i++) {
-        sum += x[i] * 0.0f; /* NaN from the first NaN or Inf on */
+    uint64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        HT_LANE_LOOP
+        for (int l = 0; l < LANES; l++) {
+            float v = x[i + (uint64_t)l];
+            int32_t bits = (int32_t)(ht_f32_bits(v) & 0x7fffffffu);
+            a[l] = v < a[l] ? v : a[l];
+            b[l] = v > b[l] ? v : b[l];
+            top[l] = bits > top[l] ? bits : top[l];
+        }
     }
-    *lo = a;
-    *hi = b;
-    return sum == 0;
+    for (int l = 0; i < n; i++, l++) {
+        int32_t bits = (int32_t)(ht_f32_bits(x[i]) & 0x7fffffffu);
+        a[l] = x[i] < a[l] ? x[i] : a[l];
+        b[l] = x[i] > b[l] ? x[i] : b[l];
+        top[l] = bits > top[l] ? bits : top[l];
+    }
+    for (int l = 0; l < LANES; l++) {
+        a[0] = a[l] < a[0] ? a[l] : a[0];
+        b[0] = b[l] > b[0] ? b[l] : b[0];
+        largest = top[l] > largest ? top[l] : largest;
+    }
+    *lo = a[0];
+    *hi = b[0];
+    return largest < 0x7f800000;
 }
 
 void ht_act_fit(const struct ht_sidecar *s, const float *u, struct ht_affine *grids) {
