@@ -14,12 +14,25 @@ typedef ht_status site_fn(struct ht_fold_job *job, const struct ht_foldsite *sit
                           const struct ht_choice *choice, float *s, struct ht_transform_report *report,
                           ht_err *err);
 
-static void add_report(struct ht_fold_job *job, const struct ht_transform_report *report) {
+static ht_status add_report(struct ht_fold_job *job, const char *site, const struct ht_choice *choice,
+                            const struct ht_transform_report *report, ht_err *err) {
+    struct ht_fold_note *notes = ht_mem_realloc_array(job->notes, job->n_notes + 1, sizeof *notes);
+    if (notes == NULL) {
+        return ht_fail_nomem(err, (job->n_notes + 1) * sizeof *notes);
+    }
+    job->notes = notes;
+    struct ht_fold_note *note = &notes[job->n_notes++];
+    memset(note, 0, sizeof *note);
+    snprintf(note->site, sizeof note->site, "%s", site);
+    snprintf(note->part, sizeof note->part, "%s", choice->part->name);
+    note->layer = job->block->layer;
+    note->report = *report;
     job->channels += report->channels;
     job->dead += report->dead;
     job->clamped += report->clamped;
     job->cut += report->cut;
     job->trials += report->trials;
+    return HT_OK;
 }
 
 static ht_status scale_site(struct ht_fold_job *job, const struct ht_foldsite *site,
@@ -44,8 +57,7 @@ static ht_status scale_site(struct ht_fold_job *job, const struct ht_foldsite *s
     }
     ht_mem_free(s);
     job->n_sites++;
-    add_report(job, &report);
-    return status;
+    return status == HT_OK ? add_report(job, site->name, choice, &report, err) : status;
 }
 
 /* Sites whose producer is a norm, and those behind matrices: values into the output projection, up into down.
@@ -66,8 +78,10 @@ static ht_status scale_sites(struct ht_fold_job *job, const struct ht_choice *ch
 static ht_status migrate(struct ht_fold_job *job, const struct ht_foldsite *site,
                          const struct ht_choice *choice, float *s, struct ht_transform_report *report,
                          ht_err *err) {
-    return ht_transform_migrate(job->block, site, job->stats(job->ctx, site->consumers[0]),
-                                ht_choice_value(choice, "alpha"), s, report, err);
+    double alpha = ht_choice_value(choice, "alpha");
+    HT_TRY(ht_transform_migrate(job->block, site, job->stats(job->ctx, site->consumers[0]), alpha, s, report, err));
+    report->alpha = alpha;
+    return HT_OK;
 }
 
 ht_status ht_fold_job_migrate(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
@@ -187,7 +201,7 @@ ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choi
         HT_TRY(ht_transform_clip(&trial, job->block, role, stats, group_of(block, &scheme),
                                  (uint32_t)ht_choice_value(choice, "grid"), &report, err));
         job->n_sites++;
-        add_report(job, &report);
+        HT_TRY(add_report(job, ht_role_name(role), choice, &report, err));
     }
     return HT_OK;
 }

@@ -6,7 +6,16 @@
 #include "base/pool.h"
 #include "quant/job.h"
 #include "quant/transform/rotation.h"
+#include "quant/transform/transform.h"
 #include "tensor/fold.h"
+
+/* What a part did at one site: plain numbers, work files hold it as it is. */
+struct ht_fold_note {
+    char site[32], part[32]; /* a fold site, or (clip) the role of a matrix */
+    int32_t layer;
+    uint32_t reserved;
+    struct ht_transform_report report;
+};
 
 struct ht_fold_job {
     struct ht_pool *pool;
@@ -28,6 +37,8 @@ struct ht_fold_job {
     bool stale; /* stats are not those of the block any more: true before each part, which clears it where they are */
     /* what happened, added up over sites */
     uint64_t n_sites, channels, dead, clamped, cut, trials;
+    struct ht_fold_note *notes; /* [n_notes] of parts that look at statistics; the caller's to release, ht_mem_free */
+    size_t n_notes;
 };
 
 ht_status ht_fold_job_migrate(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);

@@ -89,9 +89,11 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
     HT_TRY(prepare(ctx, j, err));
     if (o->dry_run) {
         HT_TRY(ht_quant_estimate(ctx, j, err));
+        HT_TRY(ht_quant_check_memory(ctx, j, err));
     } else {
         const struct ht_source *source = j->plan->source;
         bool blocks = ht_quant_wants_blocks(j);
+        HT_TRY(ht_quant_check_memory(ctx, j, err));
         if (blocks || o->n_calib > 0) { /* the model will run on them */
             HT_TRY(ht_finite_scan(ctx, j->plan, o->allow_nonfinite, err));
         }

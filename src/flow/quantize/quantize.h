@@ -13,6 +13,7 @@
 #include "quant/transform/rotation.h"
 
 struct ht_calib_windows;
+struct ht_fold_note;
 struct ht_quant_stats;
 struct ht_work;
 
@@ -38,6 +39,8 @@ struct ht_quant_job {
     bool spilled;                        /* hidden states lay in a file */
     uint32_t resumed_layers;             /* that an earlier run had finished */
     uint64_t folded_sites, folded_dead, folded_clamped, folded_cut; /* by transforms */
+    const struct ht_fold_note *folds;    /* [n_folds] of all layers */
+    size_t n_folds;
     struct ht_quant_turn *turn;          /* the residual stream is turned; NULL: it is not */
     struct ht_quant_type embd, head;     /* overrides */
     struct ht_quant_rule *rules;
@@ -116,6 +119,8 @@ void ht_quant_turn_free(struct ht_quant_turn *turn); /* NULL is fine */
 
 /* quantize_estimate.c: seconds and peak memory of the run, from a measurement on this model's rows. */
 ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+/* Warns before work when a run of blocks will take more than the options' memory_bytes; predicted_rss_bytes. */
+ht_status ht_quant_check_memory(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 
 /* quantize_record.c */
 /* Metadata of the output. What is not known yet (hash, figures of a collected matrix) is 0 and of the same length, so

@@ -423,6 +423,18 @@ static ht_status put_layer(struct blocks *b, int32_t layer, ht_err *err) {
     return HT_OK;
 }
 
+static ht_status transform_one(struct blocks *b, struct ht_fold_job *fold, size_t i, bool early, ht_err *err) {
+    const struct ht_choice *c = &b->job->recipe.places[HT_PLACE_WEIGHTS].transforms[i];
+    int32_t layer = ((const struct stats_at *)fold->ctx)->layer;
+    if (b->block.layer != layer || b->block.n_heads == 0) {
+        HT_TRY(ht_fold_view_take(b->ctx->pool, b->model, layer, &b->block, err));
+    }
+    fold->stale = true; /* unless the part knows better */
+    HT_TRY(c->part->fold(fold, c, err));
+    HT_TRY(put_layer(b, layer, err));
+    return !early && fold->stale ? collect_again(b, layer, i + 1, err) : HT_OK;
+}
+
 /* Transforms of the layer; early: those at the front of the list that look at weights alone. They go before anything
  * is collected. The others are behind them, and see inputs as the one before has left them. */
 ht_status ht_blocks_transform(struct blocks *b, int32_t layer, bool early, ht_err *err) {
@@ -439,7 +451,10 @@ ht_status ht_blocks_transform(struct blocks *b, int32_t layer, bool early, ht_er
                                .stats = stats_of,
                                .grid = grid_of,
                                .divided = stats_divided,
-                               .ctx = &at};
+                               .ctx = &at,
+                               .notes = b->notes,
+                               .n_notes = (size_t)b->folds.n_notes};
+    ht_status status = HT_OK;
     size_t from = 0, to = w->n_transforms;
     while (from < w->n_transforms && needs_nothing(&w->transforms[from])) {
         from++;
@@ -452,21 +467,16 @@ ht_status ht_blocks_transform(struct blocks *b, int32_t layer, bool early, ht_er
         if (w->transforms[i].part->fold == NULL) {
             continue;
         }
-        if (b->block.layer != layer || b->block.n_heads == 0) {
-            HT_TRY(ht_fold_view_take(b->ctx->pool, b->model, layer, &b->block, err));
-        }
-        fold.stale = true; /* unless the part knows better */
-        HT_TRY(w->transforms[i].part->fold(&fold, &w->transforms[i], err));
-        HT_TRY(put_layer(b, layer, err));
-        if (!early && fold.stale) {
-            HT_TRY(collect_again(b, layer, i + 1, err));
-        }
+        HT_TRY_DONE(transform_one(b, &fold, i, early, err));
     }
-    b->job->folded_sites += fold.n_sites;
-    b->job->folded_dead += fold.dead;
-    b->job->folded_clamped += fold.clamped;
-    b->job->folded_cut += fold.cut;
-    return HT_OK;
+done:
+    b->folds.sites += fold.n_sites;
+    b->folds.dead += fold.dead;
+    b->folds.clamped += fold.clamped;
+    b->folds.cut += fold.cut;
+    b->folds.n_notes = fold.n_notes;
+    b->folds.notes = b->notes = fold.notes;
+    return status;
 }
 
 /* ---- one layer ---- */
@@ -500,6 +510,9 @@ void ht_blocks_drop_layer(struct blocks *b) {
     }
     ht_fold_block_deinit(&b->block);
     b->block = (struct ht_fold_block){0};
+    ht_mem_free(b->notes);
+    b->notes = NULL;
+    b->folds = (struct ht_work_folds){0};
 }
 
 static ht_status advance(struct blocks *b, int32_t layer, ht_err *err) {
@@ -554,7 +567,7 @@ static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer
     }
     HT_TRY(ht_blocks_solve(b, work, layer, err));
     HT_TRY(learn(b, work, layer, err));
-    HT_TRY(ht_work_end_layer(work, layer, err));
+    HT_TRY(ht_work_end_layer(work, layer, &b->folds, err));
     b->finished = (uint32_t)layer + 1;
     if (!sequential && late) {
         return advance_plain(b, layer, err);
@@ -611,6 +624,32 @@ static ht_status resume(struct blocks *b, struct ht_work *work, uint32_t layers,
     return HT_OK;
 }
 
+/* What transforms did to all layers, those of earlier runs too. */
+static ht_status bind_folds(struct blocks *b, const struct ht_work *work, ht_err *err) {
+    struct ht_quant_job *j = b->job;
+    struct ht_work_folds f;
+    size_t n = 0;
+    for (uint64_t at = 0; ht_work_next_layer(work, &at, &f);) {
+        n += (size_t)f.n_notes;
+    }
+    struct ht_fold_note *all = ht_arena_calloc(&j->plan->arena, n + 1, sizeof *all);
+    if (all == NULL) {
+        return ht_fail_nomem(err, n * sizeof *all);
+    }
+    for (uint64_t at = 0; ht_work_next_layer(work, &at, &f);) {
+        j->folded_sites += f.sites;
+        j->folded_dead += f.dead;
+        j->folded_clamped += f.clamped;
+        j->folded_cut += f.cut;
+        if (f.n_notes > 0) {
+            memcpy(all + j->n_folds, f.notes, (size_t)f.n_notes * sizeof *all);
+        }
+        j->n_folds += (size_t)f.n_notes;
+    }
+    j->folds = all;
+    return HT_OK;
+}
+
 /* Tensors of the plan are what the work file holds. */
 static ht_status bind(struct blocks *b, struct ht_work *work, ht_err *err) {
     struct ht_flow_plan *p = b->job->plan;
@@ -644,6 +683,7 @@ static ht_status bind(struct blocks *b, struct ht_work *work, ht_err *err) {
         t->side = side;
     }
     HT_TRY(status);
+    HT_TRY(bind_folds(b, work, err));
     for (size_t i = 0; i < p->n_tensors; i++) { /* what is streamed from the source is counted there */
         p->tensors[i].n_nonfinite = p->tensors[i].q != NULL ? p->tensors[i].n_nonfinite : 0;
     }

@@ -30,6 +30,8 @@ struct blocks {
     struct ht_choice way; /* in which they learn */
     struct ht_linear own[HT_ROLES]; /* linears of the layer in work as they were, which they become again behind it */
     const float *own_vectors[HT_ROLES];
+    struct ht_work_folds folds; /* of the layer in work */
+    struct ht_fold_note *notes; /* what folds.notes is */
     struct ht_meter meter;
     uint32_t finished; /* layers */
     uint64_t done;

@@ -69,7 +69,7 @@ static ht_status add_seconds(struct ht_context *ctx, struct ht_quant_job *j, ht_
 
 /* What a run of blocks takes beside: the source, which stays mapped once it was read, hidden states, statistics of a
  * layer, and the largest linear on its way. */
-static ht_status add_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+static ht_status blocks_memory(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     struct ht_model_options options = {.pre = j->o->pre, .tokenizer_optional = true};
     struct ht_model *model;
     uint64_t largest = 0, mapped = 0, calib = 0, tokens = j->tokens;
@@ -93,7 +93,26 @@ static ht_status add_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_e
     /* weights, copies before and after, targets, errors */
     j->predicted_rss_bytes += mapped + calib + 5 * largest * sizeof(float);
     ht_model_unload(model);
-    return add_seconds(ctx, j, err);
+    return HT_OK;
+}
+
+ht_status ht_quant_check_memory(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    const double mib = 1u << 20;
+    uint64_t limit = j->o->memory_bytes;
+    if (limit == 0 || !ht_quant_wants_blocks(j)) {
+        return HT_OK;
+    }
+    if (j->predicted_rss_bytes == 0) {
+        j->predicted_rss_bytes = ht_sys_peak_rss_bytes() + ht_stream_memory(j->plan, ht_pool_threads(ctx->pool));
+        HT_TRY(blocks_memory(ctx, j, err));
+    }
+    if (j->predicted_rss_bytes > limit) {
+        ht_quant_warn(ctx, j,
+                      "memory %.1f MiB is not enough for what has to be there at once (one layer, its statistics, "
+                      "windows in work, the mapped source): about %.1f MiB will be taken",
+                      (double)limit / mib, (double)j->predicted_rss_bytes / mib);
+    }
+    return HT_OK;
 }
 
 ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
@@ -117,5 +136,9 @@ ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *j, ht_e
     }
     j->predicted_s = seconds / threads + (ht_sys_now() - j->started_s);
     j->predicted_rss_bytes = ht_sys_peak_rss_bytes() + ht_stream_memory(j->plan, threads);
-    return blocks ? add_blocks(ctx, j, err) : HT_OK;
+    if (!blocks) {
+        return HT_OK;
+    }
+    HT_TRY(blocks_memory(ctx, j, err));
+    return add_seconds(ctx, j, err);
 }

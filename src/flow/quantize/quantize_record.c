@@ -8,6 +8,7 @@
 #include "flow/flow_finish.h"
 #include "flow/flow_paths.h"
 #include "flow/quantize/quantize.h"
+#include "quant/fold_job.h"
 #include "quant/recipe_yaml.h"
 #include "tensor/act.h"
 
@@ -272,6 +273,35 @@ static void add_imatrix(struct ht_doc *d, const struct ht_quant_job *j) {
     }
 }
 
+/* One part at one site: the exponent where the part has one (null: no factors were better), and what its trials lost
+ * per token before and after. */
+static void add_fold(struct ht_doc *d, json_t *folds, const struct ht_fold_note *note) {
+    const struct ht_transform_report *r = &note->report;
+    json_t *o = json_object();
+    bool clip = strcmp(note->part, "clip") == 0;
+    ht_doc_set(d, o, "site", json_string(note->site));
+    ht_doc_set(d, o, "layer", json_integer(note->layer));
+    ht_doc_set(d, o, "part", json_string(note->part));
+    ht_doc_set(d, o, clip ? "groups" : "channels", json_integer((json_int_t)r->channels));
+    if (clip) {
+        ht_doc_set(d, o, "clipped_groups", json_integer((json_int_t)r->cut));
+    } else {
+        ht_doc_set(d, o, "least_factor", ht_doc_real(r->least));
+        ht_doc_set(d, o, "largest_factor", ht_doc_real(r->most));
+        ht_doc_set(d, o, "clamped_factors", json_integer((json_int_t)r->clamped));
+        ht_doc_set(d, o, "dead_channels", json_integer((json_int_t)r->dead));
+    }
+    if (r->trials > 0) {
+        ht_doc_set(d, o, "trials", json_integer((json_int_t)r->trials));
+        ht_doc_set(d, o, "loss_before", ht_doc_real(r->loss_before));
+        ht_doc_set(d, o, "loss", ht_doc_real(r->loss));
+    }
+    if (!clip && (r->trials > 0 || r->alpha > 0)) {
+        ht_doc_set(d, o, "alpha", r->alpha >= 0 ? ht_doc_real(r->alpha) : json_null());
+    }
+    ht_doc_append(d, folds, o);
+}
+
 static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
     struct ht_buf yaml;
     ht_buf_init(&yaml, 0);
@@ -298,6 +328,10 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
         ht_doc_set(d, o, "window", json_integer(j->window));
         ht_doc_set(d, o, "sequential", json_boolean(j->recipe.calibration.sequential));
         ht_doc_set(d, o, "hidden_states_in_file", json_boolean(j->spilled));
+        if (j->o->memory_bytes != 0) {
+            ht_doc_set(d, o, "memory_limit_bytes", ht_json_u64(j->o->memory_bytes));
+            ht_doc_set(d, o, "predicted_rss_bytes", ht_json_u64(j->predicted_rss_bytes));
+        }
         ht_doc_set(d, o, "resumed_layers", json_integer(j->resumed_layers));
     }
     if (j->data != NULL) {
@@ -313,6 +347,10 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
         ht_doc_set(d, o, "dead_channels", json_integer((json_int_t)j->folded_dead));
         ht_doc_set(d, o, "clamped_factors", json_integer((json_int_t)j->folded_clamped));
         ht_doc_set(d, o, "clipped_groups", json_integer((json_int_t)j->folded_cut));
+    }
+    json_t *folds = ht_doc_array(d, d->root, "folds");
+    for (size_t i = 0; i < j->n_folds; i++) {
+        add_fold(d, folds, &j->folds[i]);
     }
 }
 

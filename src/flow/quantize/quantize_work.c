@@ -10,7 +10,7 @@
 #define ALIGN 64u
 #define SUFFIX ".work"
 
-static const char MAGIC[8] = {'H', 'T', 'W', 'O', 'R', 'K', '0', '2'};
+static const char MAGIC[8] = {'H', 'T', 'W', 'O', 'R', 'K', '0', '3'};
 
 struct file_header {
     char magic[8];
@@ -175,6 +175,8 @@ static uint64_t padded(uint64_t bytes) {
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
+#define FOLD_SUMS 5
+
 struct pieces { /* of a payload, each padded */
     const void *data[40];
     uint64_t bytes[40];
@@ -242,10 +244,13 @@ ht_status ht_work_put_vector(struct ht_work *w, uint32_t tensor, int32_t layer, 
     return put(w, &h, &pieces, err);
 }
 
-ht_status ht_work_end_layer(struct ht_work *w, int32_t layer, ht_err *err) {
+ht_status ht_work_end_layer(struct ht_work *w, int32_t layer, const struct ht_work_folds *folds, ht_err *err) {
     struct item_header h = {.kind = KIND_LAYER_END, .layer = layer};
-    const struct pieces none = {.n = 0};
-    HT_TRY(put(w, &h, &none, err));
+    const uint64_t sums[FOLD_SUMS] = {folds->sites, folds->dead, folds->clamped, folds->cut, folds->n_notes};
+    struct pieces pieces = {.n = 0};
+    add_piece(&pieces, sums, sizeof sums);
+    add_piece(&pieces, folds->notes, folds->n_notes * sizeof *folds->notes);
+    HT_TRY(put(w, &h, &pieces, err));
     return ht_append_sync(w->file, err);
 }
 
@@ -370,4 +375,25 @@ bool ht_work_next(const struct ht_work *w, const struct ht_flow_plan *plan, uint
             return *status == HT_OK;
         }
     }
+}
+
+bool ht_work_next_layer(const struct ht_work *w, uint64_t *at, struct ht_work_folds *folds) {
+    struct item_header h;
+    const unsigned char *payload;
+    uint64_t sums[FOLD_SUMS], used = 0;
+    *at = *at == 0 ? sizeof(struct file_header) : *at;
+    while (item_at(&w->map, *at, &h, &payload)) {
+        *at += sizeof h + h.bytes;
+        if (h.kind != KIND_LAYER_END || h.bytes < sizeof sums) {
+            continue;
+        }
+        memcpy(sums, take(payload, &used, sizeof sums, h.bytes), sizeof sums);
+        *folds = (struct ht_work_folds){sums[0], sums[1], sums[2], sums[3], sums[4], NULL};
+        if (folds->n_notes > (h.bytes - used) / sizeof *folds->notes) {
+            return false;
+        }
+        folds->notes = take(payload, &used, folds->n_notes * sizeof *folds->notes, h.bytes);
+        return true;
+    }
+    return false;
 }

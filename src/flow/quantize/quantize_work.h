@@ -13,6 +13,7 @@
 #define HT_FLOW_QUANTIZE_WORK_H
 
 #include "flow/flow_plan.h"
+#include "quant/fold_job.h"
 #include "quant/job.h"
 
 struct ht_work;
@@ -40,12 +41,20 @@ ht_status ht_work_remove(const char *output, ht_err *err);
 ht_status ht_work_put(struct ht_work *work, uint32_t tensor, int32_t layer, struct ht_job *job, ht_err *err);
 ht_status ht_work_put_vector(struct ht_work *work, uint32_t tensor, int32_t layer, const float *x, uint64_t n,
                              ht_err *err);
-ht_status ht_work_end_layer(struct ht_work *work, int32_t layer, ht_err *err); /* on disk when this returns */
+/* What transforms did to a layer; notes [n_notes]. */
+struct ht_work_folds {
+    uint64_t sites, dead, clamped, cut, n_notes;
+    const struct ht_fold_note *notes;
+};
+/* On disk when this returns. */
+ht_status ht_work_end_layer(struct ht_work *work, int32_t layer, const struct ht_work_folds *folds, ht_err *err);
 
 /* Maps what is there now; views of an earlier map die. Then items in order: *at starts at 0. False at the end. The
  * plan gives formats and shapes; HT_FORMAT when an item does not fit it. */
 ht_status ht_work_map(struct ht_work *work, ht_err *err);
 bool ht_work_next(const struct ht_work *work, const struct ht_flow_plan *plan, uint64_t *at, struct ht_work_item *item,
                   ht_status *status, ht_err *err);
+/* The same for finished layers; notes are views of the map. False at the end. */
+bool ht_work_next_layer(const struct ht_work *work, uint64_t *at, struct ht_work_folds *folds);
 
 #endif

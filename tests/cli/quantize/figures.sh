@@ -15,5 +15,15 @@ json 'all(a["low"] < 0 < a["high"] and abs(a["high"] - a["low"] - 255 * a["scale
 t 0 quantize "$tiny" -o e --method quarot $calib --json
 json 'not [r for r in d["tensors"] if r["layer"] is not None and "rel_error_db" in r]'
 t 0 quantize "$tiny" -o f.gguf --method awq --format q4_0 $calib --json
+json 'len(d["folds"]) > 10 and all(f["loss"] <= f["loss_before"] for f in d["folds"])'
+json 'all(f["alpha"] is None or 0 <= f["alpha"] <= 1 for f in d["folds"] if f["part"] == "search")'
+json 'sum(f["clipped_groups"] for f in d["folds"] if f["part"] == "clip") == d["folded"]["clipped_groups"]'
 json 'd["folded"]["clamped_factors"] == 0 and d["folded"]["clipped_groups"] > 1000'
+t 0 quantize "$tiny" -o g --method smoothquant $calib --json
+json 'len(d["folds"]) == 10 and all(f["part"] == "migrate" and f["alpha"] == 0.5 for f in d["folds"])'
+# A limit that cannot be kept is told before work.
+t 0 quantize "$tiny" -o h.gguf --method gptq --format q4_0 $calib --memory 1M --json
+err 'memory 1.0 MiB is not enough .* about [0-9.]+ MiB will be taken'
+json 'd["calibration"]["memory_limit_bytes"] == 1 << 20 and any("memory 1.0 MiB" in w for w in d["warnings"])'
+json 'd["calibration"]["predicted_rss_bytes"] > 4 << 20'
 finish
