@@ -1,6 +1,7 @@
 /* Fields of 1..16 bits in a little-endian string of bits, and five ternary fields in a byte. */
 #include <string.h>
 
+#include "base/compiler.h"
 #include "format/code/rows.h"
 
 enum { TRITS = 5 };
@@ -44,6 +45,27 @@ static void unpack_bits(const struct ht_code *c, const uint8_t *p, int32_t *code
         codes[i] = code_of(c, window & mask);
         window >>= c->bits;
         have -= c->bits;
+    }
+}
+
+/* Fields of 4 and of 8 bits: span = hi - lo. */
+HT_CLONES
+static void unpack_nibbles(const uint8_t *p, int32_t *codes, size_t n, int32_t lo, int32_t span, int32_t zero) {
+    for (size_t i = 0; i < n / 2; i++) {
+        int32_t a = p[i] & 15, b = p[i] >> 4;
+        codes[2 * i] = a <= span ? a + lo : zero;
+        codes[2 * i + 1] = b <= span ? b + lo : zero;
+    }
+    if (n % 2 != 0) {
+        int32_t a = p[n / 2] & 15;
+        codes[n - 1] = a <= span ? a + lo : zero;
+    }
+}
+
+HT_CLONES
+static void unpack_bytes(const uint8_t *p, int32_t *codes, size_t n, int32_t lo, int32_t span, int32_t zero) {
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = p[i] <= span ? p[i] + lo : zero;
     }
 }
 
@@ -92,13 +114,9 @@ void ht_code_unpack(const struct ht_format *f, const void *src, int32_t *codes, 
     if (c->bits == 0) {
         unpack_trits(c, p, codes, n);
     } else if (c->bits == 4) {
-        for (size_t i = 0; i < n; i++) {
-            codes[i] = code_of(c, (uint32_t)p[i / 2] >> (i % 2 * 4) & 15u);
-        }
+        unpack_nibbles(p, codes, n, c->lo, c->hi - c->lo, c->zero);
     } else if (c->bits == 8) {
-        for (size_t i = 0; i < n; i++) {
-            codes[i] = code_of(c, p[i]);
-        }
+        unpack_bytes(p, codes, n, c->lo, c->hi - c->lo, c->zero);
     } else {
         unpack_bits(c, p, codes, n);
     }
