@@ -29,6 +29,19 @@
 #define HT_UNROLL
 #endif
 
+/* 16 floats that the compiler keeps in vector registers, and another order of them. GCC below 12 has no
+ * __builtin_shufflevector. */
+typedef float ht_lanes16 __attribute__((vector_size(64)));
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define HT_SHUFFLE16(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
+#endif
+#endif
+#if !defined(HT_SHUFFLE16)
+typedef int ht_order16 __attribute__((vector_size(64)));
+#define HT_SHUFFLE16(v, ...) __builtin_shuffle(v, (ht_order16){__VA_ARGS__})
+#endif
+
 /* One C body compiled for several x86 levels, chosen when the program is loaded. The arithmetic is the
  * same at every level because the build sets -ffp-contract=off and the body fixes its own summation order.
  * Off under sanitizers, whose run time is not up when the chooser runs. */

@@ -25,8 +25,6 @@ static void butterflies(float *x, size_t n, size_t half) {
 }
 
 enum { LANES = 16 };
-typedef float lanes __attribute__((vector_size(64)));
-#define SHUFFLE(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
 
 /* The first four steps, of blocks of 16 and more. a - b is b * -1 + a, to the last bit. */
 HT_CLONES
@@ -37,14 +35,14 @@ static void within_lanes(float *x, size_t n) {
         {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1},
         {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1},
     };
-    lanes s[4], v;
+    ht_lanes16 s[4], v;
     memcpy(s, sign, sizeof s);
     for (size_t at = 0; at < n; at += LANES) {
         memcpy(&v, x + at, sizeof v);
-        v = v * s[0] + SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-        v = v * s[1] + SHUFFLE(v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-        v = v * s[2] + SHUFFLE(v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-        v = v * s[3] + SHUFFLE(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+        v = v * s[0] + HT_SHUFFLE16(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+        v = v * s[1] + HT_SHUFFLE16(v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+        v = v * s[2] + HT_SHUFFLE16(v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+        v = v * s[3] + HT_SHUFFLE16(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
         memcpy(x + at, &v, sizeof v);
     }
 }
