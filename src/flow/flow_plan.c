@@ -51,6 +51,18 @@ static bool wanted_in_output(const struct ht_flow_plan *p, const struct ht_bindi
     return to_gguf == p->from_gguf || (b->row != NULL && (to_gguf ? b->row->gguf : b->row->hf) != NULL);
 }
 
+/* Inputs shifted at run time, x - z, with W z in the model's own bias: weights alone would be another model. Where the
+ * sidecar holds W z, both go together. */
+static ht_status check_shift(const struct ht_plan_tensor *t, ht_err *err) {
+    unsigned leaves = t->packed != NULL && t->packed->has_side ? t->packed->side.leaves : 0;
+    if ((leaves & HT_LEAVES_IN_SHIFT) == 0 || (leaves & HT_LEAVES_OUT_BIAS) != 0) {
+        return HT_OK;
+    }
+    return ht_fail(err, HT_UNSUPPORTED, t->in->name, HT_NO_POS,
+                   "its inputs are shifted at run time and the model's bias makes up for it; plain weights cannot do "
+                   "that: start from the model that was quantized");
+}
+
 static ht_status add_source_tensors(struct ht_flow_plan *p, ht_err *err) {
     const struct ht_source *s = p->source;
     p->tensors = ht_mem_calloc(s->n_tensors + 2, sizeof *p->tensors); /* two more: divisors of RoPE, a head */
@@ -78,6 +90,7 @@ static ht_status add_source_tensors(struct ht_flow_plan *p, ht_err *err) {
         t->layer = b->layer;
         t->wanted = t->out.format;
         set_order(p, b, t);
+        HT_TRY(check_shift(t, err));
     }
     return HT_OK;
 }
