@@ -1,7 +1,7 @@
 # A method told: choices, steps, sources; as YAML it is a recipe that quantizes to the same bytes.
 . "$(dirname "$0")/../lib.sh"
 for m in $("$HALFTONE" list methods | sed -n 's/^\([a-z0-9+.-]*\) .*/\1/p' | grep -v '^name$'); do
-    t 0 show "$m"; no_err; out "^$m: "; out '^weights +transform '; out '  1 transform'; out 'encode'
+    t 0 show "$m"; no_err; out "^${m/+/[+]}: "; out '^weights +transform '; out '  1 transform'; out 'encode'
     t 0 show "$m" --why; no_err; out 'source: '; out 'Where ours differs: '
     t 0 show "$m" --yaml; no_err
     cp .out "$m.yaml"
