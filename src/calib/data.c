@@ -244,7 +244,9 @@ static ht_status read_all(struct ht_data *d, enum sampling how, ht_err *err) {
         there[i] = s->n;
     }
     if (status == HT_OK) {
-        ht_data_shares(want != 0 ? want : UINT64_MAX, there, weights, n, shares);
+        if (want != 0) {
+            ht_data_shares(want, there, weights, n, shares);
+        }
         for (size_t i = 0; i < n; i++) {
             d->sources[i].taken = want != 0 ? shares[i] : there[i];
         }

@@ -111,6 +111,7 @@ ht_status ht_flow_stats(struct ht_context *ctx, const ht_stats_options *o, char 
     HT_TRY(ht_flow_calib_check(&how, err));
     HT_TRY(ht_flow_check_place(o->output, false, o->force, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
+    HT_TRY(ht_flow_check_inputs(o->output, o->not_in, o->n_not_in, err));
     ht_doc_init(&record, "halftone.stats/1");
     doc.root = json_object();
     ht_status status;

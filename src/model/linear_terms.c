@@ -144,8 +144,12 @@ static struct row row_of(const struct ht_linear_job *j, uint64_t r, float *memor
     row.large = row.kept + s->n_out;
     row.low = row.large + j->n_large;
     row.single = row.low + s->rank;
-    ht_kernels()->f32_from_f16(s->out_val + r * s->n_out, row.kept, s->n_out);
-    ht_kernels()->f32_from_f16(s->lr_b + r * s->rank, row.low, s->rank);
+    if (s->n_out > 0) {
+        ht_kernels()->f32_from_f16(s->out_val + r * s->n_out, row.kept, s->n_out);
+    }
+    if (s->rank > 0) {
+        ht_kernels()->f32_from_f16(s->lr_b + r * s->rank, row.low, s->rank);
+    }
     if ((s->leaves & HT_LEAVES_SPARSE) != 0) {
         row.at = s->sp_idx + s->sp_ptr[r];
         row.n_single = s->sp_ptr[r + 1] - s->sp_ptr[r];

@@ -110,9 +110,8 @@ static ht_status check_order(enum ht_place place, const struct ht_place_recipe *
 }
 
 /* What the run time can round inputs to (tensor/sidecar.h). */
-static ht_status check_inputs(const struct ht_recipe *recipe, ht_err *err) {
+static ht_status check_inputs(const char *format, ht_err *err) {
     const char *what = ht_place_name(HT_PLACE_ACTIVATIONS);
-    const char *format = recipe->places[HT_PLACE_ACTIVATIONS].format;
     struct ht_scheme s;
     if (format[0] == '\0') {
         return HT_OK;
@@ -228,7 +227,7 @@ ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
     for (int i = 0; i < HT_PLACES; i++) {
         HT_TRY(check_place((enum ht_place)i, &recipe->places[i], err));
     }
-    HT_TRY(check_inputs(recipe, err));
+    HT_TRY(check_inputs(recipe->places[HT_PLACE_ACTIVATIONS].format, err));
     for (size_t i = 0; i < recipe->n_rules; i++) {
         const struct ht_recipe_rule *r = &recipe->rules[i];
         struct ht_place_recipe p = recipe->places[HT_PLACE_WEIGHTS];
@@ -243,6 +242,7 @@ ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
         if (r->activations[0] != '\0' && strcasecmp(r->activations, "keep") != 0) {
             snprintf(p.format, sizeof p.format, "%s", r->activations);
             HT_TRY(check_place(HT_PLACE_ACTIVATIONS, &p, err));
+            HT_TRY(check_inputs(p.format, err));
         }
     }
     HT_TRY(check_learning(recipe, err));

@@ -203,11 +203,12 @@ static ht_status find_shift(struct ht_fold_job *job, const struct ht_foldsite *s
 static ht_status shift_site(struct ht_fold_job *job, const struct ht_foldsite *site, const struct ht_choice *choice,
                             ht_err *err) {
     uint64_t n = ht_fold_channels(job->block, site);
-    float *z = ht_mem_alloc_array(3 * n, sizeof *z), *s = z + n;
+    float *z = ht_mem_alloc_array(3 * n, sizeof *z), *s;
     bool shifted = false;
     if (z == NULL) {
         return ht_fail_nomem(err, 3 * n * sizeof *z);
     }
+    s = z + n;
     ht_status status = find_shift(job, site, choice, z, s, s + n, &shifted, err);
     if (status == HT_OK && shifted) {
         status = shift_folds(job->block, site) ? ht_fold_shift(job->block, site, z, err)

@@ -125,10 +125,31 @@ static void many_nan(void **state) {
     one_way(f, &gptq, 4);
 }
 
+static void last_norm(const char *name, uint16_t *w, size_t n) {
+    w[n - 1] = strcmp(name, "model.norm.weight") == 0 ? put : w[n - 1];
+}
+
+/* A norm that a transform takes out of the plan before anything is read. */
+static void nan_in_a_folded_norm(void **state) {
+    const struct fixture *f = *state;
+    static const struct way quarot = {"quarot", NULL, true};
+    ht_err err = {0};
+    damage(f, last_norm);
+    assert_int_equal(quantize(f, &quarot, "bad", "out", false, NULL, &err), HT_NUMERIC);
+    assert_string_equal(err.what, "model.norm.weight");
+    ht_err_clear(&err);
+    ASSERT_OK(quantize(f, &quarot, "bad", "out", true, NULL, &err), &err);
+    ASSERT_OK(quantize(f, &quarot, "zeros", "clean", false, NULL, &err), &err);
+    same_values(in_dir(f, "out"), in_dir(f, "clean"));
+    remove_tree(in_dir(f, "out"));
+    remove_tree(in_dir(f, "clean"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_nan, setup, teardown),
         cmocka_unit_test_setup_teardown(many_nan, setup, teardown),
+        cmocka_unit_test_setup_teardown(nan_in_a_folded_norm, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

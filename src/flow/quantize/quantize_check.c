@@ -44,5 +44,10 @@ static void warn_idle_rules(struct ht_context *ctx, struct ht_quant_job *j) {
 
 ht_status ht_quant_check_recipe(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     warn_idle_rules(ctx, j);
+    if (j->o->imatrix != NULL && ht_recipe_needs(&j->recipe) != HT_NEEDS_NOTHING && ht_quant_wants_blocks(j)) {
+        return ht_fail(err, HT_INVAL, "imatrix", HT_NO_POS,
+                       "what goes layer by layer, as codes with their scales apart do, takes importance from a text or "
+                       "a statistics file: give --calib TEXT or --stats FILE in place of --imatrix");
+    }
     return check_activations(j, err);
 }

@@ -1,5 +1,6 @@
 /* The residual stream turned: E Q^T, W Q^T, Q W with one Q for the whole model (quant/transform/rotation.h). */
 #include "base/mem.h"
+#include "flow/flow_finite.h"
 #include "flow/quantize/quantize.h"
 #include "quant/transform/transform.h"
 
@@ -48,6 +49,10 @@ ht_status ht_quant_turn_plan(struct ht_quant_job *j, ht_err *err) {
                        "part rotate wants an embedding, a last norm and a head; this architecture lacks one of them");
     }
     norm->in->format->decode(norm->in->data, turn->gamma, width);
+    norm->n_nonfinite = ht_finite_zero(turn->gamma, width); /* the scan does not see it any more */
+    if (norm->n_nonfinite != 0 && !j->o->allow_nonfinite) {
+        return ht_finite_refuse(norm, norm->n_nonfinite, err);
+    }
     for (uint64_t i = 0; i < width; i++) {
         turn->ones[i] = 1;
     }

@@ -42,6 +42,13 @@ check [ "$(grep -o '"act": *"int8:tensor"' inputs/config.json | wc -l)" = 1 ]
 t 0 eval inputs --reference "$tiny" --text "$story" --tokens 512 --ctx 128 --fail-if-kld 0.05
 sed -i 's/activations: keep/activations: int8:channels/' i.yaml
 t 2 quantize "$tiny" -o x --recipe i.yaml "${calib[@]}"
+sed -i 's/activations: int8:channels/activations: "int8:channel"/' i.yaml
+t 2 quantize "$tiny" -o x --recipe i.yaml "${calib[@]}" --dry-run; err 'inputs have none: take int8:token'
+t 0 imatrix collect "$tiny" --text "$story" --tokens 512 -o im.gguf
+t 2 quantize "$tiny" -o x --method imatrix --format int4:g64 --imatrix im.gguf --dry-run; err 'give --calib TEXT or --stats FILE in place of --imatrix'
+head -c 20000 "$story" >eval.txt
+t 2 stats collect "$tiny" --calib "$story" --calib-tokens 256 --not-in eval.txt -o eval.txt --force
+same eval.txt <(head -c 20000 "$story")
 # Rules that meet no tensor are said.
 printf 'name: mine\nweights: {format: "int4:g64"}\nrules: [{layers: 50-60, format: keep}]\n' >r.yaml
 t 0 quantize "$tiny" -o r --recipe r.yaml --dry-run; err 'rule 1 of the recipe \(layers 50-60\) matches no tensor: the model has layers 0-4'
