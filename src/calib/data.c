@@ -143,7 +143,8 @@ static ht_status nothing(const struct ht_data *d, ht_err *err) {
         "give another text%s",
         (unsigned long long)windows, (unsigned long long)s->dropped[HT_DROP_NO_TEXT],
         (unsigned long long)s->dropped[HT_DROP_REPEATED], (unsigned long long)s->dropped[HT_DROP_DUPLICATE],
-        (unsigned long long)s->dropped[HT_DROP_OVERLAP], d->o->no_filters ? "" : ", or --no-filters");
+        (unsigned long long)s->dropped[HT_DROP_OVERLAP],
+        d->o->no_filters || s->dropped[HT_DROP_OVERLAP] == windows ? "" : ", or --no-filters");
 }
 
 /* ---- record
@@ -203,6 +204,10 @@ static ht_status make_record(const struct ht_data *d, enum sampling how, const s
 static void tell(const struct ht_data *d) {
     for (size_t i = 0; i < d->o->n_sources; i++) {
         const struct ht_data_source *s = &d->sources[i];
+        if (s->taken == 0) {
+            ht_log(d->ctx, HT_LOG_WARN, "%s: nothing of it was taken: its share of the tokens fills no window",
+                   s->path);
+        }
         ht_log(d->ctx, HT_LOG_INFO, "%s: %llu documents, %llu tokens, %llu windows, %llu taken", s->path,
                (unsigned long long)s->documents, (unsigned long long)s->tokens,
                (unsigned long long)s->windows, (unsigned long long)s->taken);

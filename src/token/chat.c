@@ -103,9 +103,9 @@ ht_status ht_chat_resolve(const char *name, const char *chat_template, struct ht
     }
     if (row == NULL) {
         return ht_fail(err, HT_UNSUPPORTED, "chat template", HT_NO_POS,
-                       "%s; name the format (--chat-format): chatml or llama3",
+                       "%s; run takes --chat-format: chatml or llama3",
                        chat_template ? "the model's template writes the markers of no known format"
-                                     : "the model has none");
+                                     : "the model has no chat template");
     }
     *chat = *row;
     ht_buf_clear(text);

@@ -123,8 +123,11 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
     }
     char *record = NULL;
     HT_TRY(ht_quant_record(ctx, j, &record, err));
-    if (o->record && !o->dry_run) {
-        ht_quant_write_records(ctx, j, record);
+    if (o->record && !o->dry_run && !ht_quant_write_records(ctx, j, record)) {
+        ht_mem_free(record); /* it names files that are not there */
+        record = NULL;
+        j->no_record = true;
+        HT_TRY(ht_quant_record(ctx, j, &record, err));
     }
     if (json != NULL) {
         *json = record;

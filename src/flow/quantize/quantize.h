@@ -57,6 +57,7 @@ struct ht_quant_job {
     double started_s, started_cpu_s;
     double predicted_s;
     uint64_t predicted_rss_bytes;
+    bool no_record;   /* its files could not be written */
     json_t *warnings; /* array of strings */
 };
 
@@ -129,9 +130,10 @@ ht_status ht_quant_set_meta(struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_job *job, char **json, ht_err *err);
 void ht_quant_warn(struct ht_context *ctx, struct ht_quant_job *job, const char *fmt, ...) HT_PRINTF(3, 4);
 
-/* quantize_beside.c: the record as files beside the output; what fails is a warning, because the output stands. */
+/* quantize_beside.c: the record as files beside the output; what fails is a warning, because the output stands. False:
+ * they are not there. */
 #define HT_RECORD_JSON ".record.json"
 #define HT_RECORD_HTML ".record.html"
-void ht_quant_write_records(struct ht_context *ctx, const struct ht_quant_job *job, const char *record);
+bool ht_quant_write_records(struct ht_context *ctx, struct ht_quant_job *job, const char *record);
 
 #endif

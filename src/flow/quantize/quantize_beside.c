@@ -1,8 +1,10 @@
 /* The record beside the output: OUTPUT.record.json, and the same as a page, OUTPUT.record.html. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/mem.h"
 #include "flow/flow.h"
 #include "flow/flow_paths.h"
@@ -21,6 +23,19 @@ static char *with_suffix(const char *output, const char *suffix) {
     return path;
 }
 
+/* Nothing, or a record that this program wrote. */
+static bool may_replace(const char *json, const char *html) {
+    static const char mark[] = "\"schema\": \"halftone.quantize/1\"";
+    char *data = NULL;
+    size_t len = 0;
+    bool ours = !ht_path_exists(json) && !ht_path_exists(html);
+    if (!ours && ht_read_file(json, HT_MAX_JSON_BYTES, &data, &len, NULL) == HT_OK) {
+        ours = len > sizeof mark && memmem(data, len < 100 ? len : 100, mark, sizeof mark - 1) != NULL;
+    }
+    ht_mem_free(data);
+    return ours;
+}
+
 static ht_status write_both(struct ht_context *ctx, const struct ht_quant_job *j, const char *record, ht_err *err) {
     char *json = with_suffix(j->o->output, HT_RECORD_JSON), *html = with_suffix(j->o->output, HT_RECORD_HTML);
     char name[256], title[400];
@@ -34,6 +49,8 @@ static ht_status write_both(struct ht_context *ctx, const struct ht_quant_job *j
     snprintf(title, sizeof title, "%s, %s", name, j->recipe.name);
     if (json == NULL || html == NULL || !ht_buf_ok(&text)) {
         status = ht_fail_nomem(err, strlen(j->o->output));
+    } else if (!j->o->force && !may_replace(json, html)) {
+        status = ht_fail(err, HT_EXISTS, json, HT_NO_POS, "it exists and is no record; --force replaces it");
     } else {
         status = ht_write_file(json, text.data, text.len, true, err);
         status = status == HT_OK ? ht_flow_report(ctx, title, inputs, 1, html, true, NULL, err) : status;
@@ -44,9 +61,11 @@ static ht_status write_both(struct ht_context *ctx, const struct ht_quant_job *j
     return status;
 }
 
-void ht_quant_write_records(struct ht_context *ctx, const struct ht_quant_job *j, const char *record) {
+bool ht_quant_write_records(struct ht_context *ctx, struct ht_quant_job *j, const char *record) {
     ht_err err = {0};
-    if (write_both(ctx, j, record, &err) != HT_OK) {
-        ht_log(ctx, HT_LOG_WARN, "the output is complete, but its record could not be written: %s", err.msg);
+    if (write_both(ctx, j, record, &err) == HT_OK) {
+        return true;
     }
+    ht_quant_warn(ctx, j, "the output is complete, but its record could not be written: %s", err.msg);
+    return false;
 }

@@ -19,6 +19,14 @@ static ht_status check_activations(const struct ht_quant_job *j, ht_err *err) {
     if ((ht_recipe_leaves(&j->recipe) & HT_LEAVES_ACT) == 0) {
         return HT_OK;
     }
+    bool grids = false;
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        grids |= has_grid(&j->plan->tensors[i]);
+    }
+    if (grids) {
+        return ht_fail(err, HT_INVAL, "activations", HT_NO_POS,
+                       "the recipe's rules leave the inputs of every weight float; leave the place away instead");
+    }
     return ht_fail(err, HT_INVAL, "activations", HT_NO_POS,
                    "%s would round nothing: inputs are rounded in front of weights that have a grid, and every weight "
                    "stays floating point; give the weights a format, as in int8:channel",

@@ -385,7 +385,7 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     ht_doc_set(&d, json_object_get(d.root, "input"), "xxh3", text_or_null(j->source_xxh3));
     ht_flow_record_output(&d, p, j->o->output, j->o->shard_bytes > 0, j->bytes, j->n_files);
     ht_doc_set(&d, json_object_get(d.root, "output"), "xxh3", text_or_null(j->output_xxh3));
-    if (j->o->record && !j->o->dry_run) {
+    if (j->o->record && !j->o->dry_run && !j->no_record) {
         add_record_files(&d, j->o->output);
     }
     ht_doc_set(&d, d.root, "format", json_string(format_name(j, text)));

@@ -40,6 +40,8 @@ t 0 verify inputs
 check [ "$(grep -o '"act": *"int8:token"' inputs/config.json | wc -l)" = 29 ]
 check [ "$(grep -o '"act": *"int8:tensor"' inputs/config.json | wc -l)" = 1 ]
 t 0 eval inputs --reference "$tiny" --text "$story" --tokens 512 --ctx 128 --fail-if-kld 0.05
+printf 'name: mine\nweights: {format: "int8:channel"}\nactivations: {format: "int8:token"}\nrules: [{activations: keep}]\n' >all.yaml
+t 2 quantize "$tiny" -o x --recipe all.yaml; err 'rules leave the inputs of every weight float'
 sed -i 's/activations: keep/activations: int8:channels/' i.yaml
 t 2 quantize "$tiny" -o x --recipe i.yaml "${calib[@]}"
 sed -i 's/activations: int8:channels/activations: "int8:channel"/' i.yaml

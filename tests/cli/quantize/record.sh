@@ -1,4 +1,4 @@
-# The record beside the output: the same JSON as on stdout, and a page; --no-record, --dry-run; a place that cannot be written.
+# The record beside the output: the same JSON as on stdout, and a page; --no-record, --dry-run; a place that cannot be written.   ht-suite: long
 . "$(dirname "$0")/../lib.sh"
 t 0 quantize "$tiny" -o a.gguf --format q4_0 --json
 json 'd["record_files"] == ["a.gguf.record.json", "a.gguf.record.html"]'
@@ -22,6 +22,17 @@ check [ ! -e d.gguf.record.json ]
 mkdir e.gguf.record.json
 t 0 quantize "$tiny" -o e.gguf --format q4_0
 err 'the output is complete, but its record could not be written'
+not_out '^record:'
+echo precious >f.gguf.record.json
+t 0 quantize "$tiny" -o f.gguf --format q4_0
+err 'it exists and is no record'
+check [ "$(cat f.gguf.record.json)" = precious ]
+rm f.gguf
+t 0 quantize "$tiny" -o f.gguf --format q4_0 --force
+check grep -q halftone.quantize f.gguf.record.json
+rm f.gguf
+t 0 quantize "$tiny" -o f.gguf --format q5_0
+check grep -q q5_0 f.gguf.record.json
 t 0 verify e.gguf
 t 0 quantize "$tiny" --method smoothquant --calib "$story" --dry-run
 out 'would write tiny-quantized'
