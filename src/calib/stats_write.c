@@ -109,11 +109,7 @@ static ht_status put_floats(struct ht_safetensors_writer *out, const float *x, u
     unsigned char le[4096];
     while (n != 0) {
         uint64_t step = n < sizeof le / 4 ? n : sizeof le / 4;
-        for (uint64_t i = 0; i < step; i++) {
-            uint32_t u;
-            memcpy(&u, &x[i], sizeof u);
-            ht_le_store(le + 4 * i, u, 4);
-        }
+        ht_le_store_f32s(le, x, step);
         HT_TRY(ht_safetensors_writer_tensor(out, le, 4 * step, err));
         x += step;
         n -= step;

@@ -41,4 +41,14 @@ static inline void ht_le_store(void *p, uint64_t v, int n) {
     }
 }
 
+/* x [n] as 4 bytes each. */
+static inline void ht_le_store_f32s(void *p, const float *x, uint64_t n) {
+    unsigned char *b = p;
+    for (uint64_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &x[i], sizeof u);
+        ht_le_store(b + 4 * i, u, 4);
+    }
+}
+
 #endif

@@ -181,11 +181,7 @@ static ht_status write_f32(struct ht_gguf_writer *w, const float *x, uint64_t n,
     unsigned char le[4096];
     while (n != 0) {
         uint64_t step = n < sizeof le / 4 ? n : sizeof le / 4;
-        for (uint64_t i = 0; i < step; i++) {
-            uint32_t u;
-            memcpy(&u, &x[i], sizeof u);
-            ht_le_store(le + 4 * i, u, 4);
-        }
+        ht_le_store_f32s(le, x, step);
         HT_TRY(ht_gguf_writer_tensor(w, le, 4 * step, err));
         x += step;
         n -= step;

@@ -8,6 +8,7 @@
 #ifndef HT_KERNEL_EXP_H
 #define HT_KERNEL_EXP_H
 
+#include "base/compiler.h"
 #include "format/half.h"
 
 #define HT_EXP_MAX 88.72283f    /* above: Inf */
@@ -23,6 +24,19 @@
 #define HT_EXP_C5 5.0000001201e-1f
 #define HT_EXP_ROUND 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, to nearest even */
 
+/* exp(r), and *n, of a finite x. */
+HT_INLINE float ht_exp_reduced(float x, float *n) {
+    *n = (x * HT_EXP_LOG2E + HT_EXP_ROUND) - HT_EXP_ROUND;
+    float r = x - *n * HT_EXP_LN2_HI - *n * HT_EXP_LN2_LO;
+    float p = HT_EXP_C0;
+    p = p * r + HT_EXP_C1;
+    p = p * r + HT_EXP_C2;
+    p = p * r + HT_EXP_C3;
+    p = p * r + HT_EXP_C4;
+    p = p * r + HT_EXP_C5;
+    return p * (r * r) + r + 1.0f;
+}
+
 static inline float ht_exp_f32(float x) {
     if (!(x >= HT_EXP_MIN)) {
         return x != x ? x : 0;
@@ -30,15 +44,7 @@ static inline float ht_exp_f32(float x) {
     if (x > HT_EXP_MAX) {
         return ht_f32_from_bits(0x7f800000u);
     }
-    float n = (x * HT_EXP_LOG2E + HT_EXP_ROUND) - HT_EXP_ROUND;
-    float r = x - n * HT_EXP_LN2_HI - n * HT_EXP_LN2_LO;
-    float p = HT_EXP_C0;
-    p = p * r + HT_EXP_C1;
-    p = p * r + HT_EXP_C2;
-    p = p * r + HT_EXP_C3;
-    p = p * r + HT_EXP_C4;
-    p = p * r + HT_EXP_C5;
-    p = p * (r * r) + r + 1.0f;
+    float n, p = ht_exp_reduced(x, &n);
     /* 2^128 is no float: scale in two steps. */
     int e = (int)n, h = e / 2;
     return p * ht_f32_from_bits((uint32_t)(h + 127) << 23) * ht_f32_from_bits((uint32_t)(e - h + 127) << 23);

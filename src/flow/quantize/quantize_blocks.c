@@ -774,6 +774,15 @@ static ht_status run(struct blocks *b, ht_err *err) {
     return bind(b, j->work, err);
 }
 
+void ht_blocks_free(struct blocks *b) {
+    ht_blocks_drop_layer(b);
+    ht_calib_layers_free(b->calib);
+    ht_calib_windows_deinit(&b->windows);
+    ht_model_unload(b->model);
+    ht_finite_deinit(&b->mended);
+    ht_mem_free(b);
+}
+
 ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     struct blocks *b = ht_mem_calloc(1, sizeof *b);
     if (b == NULL) {
@@ -786,11 +795,6 @@ ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err
         ht_log(ctx, HT_LOG_WARN, "%u of %u layers are finished and stay in the work file beside the output: the same "
                "command goes on from there", b->finished, b->model->hp.n_layers);
     }
-    ht_blocks_drop_layer(b);
-    ht_calib_layers_free(b->calib);
-    ht_calib_windows_deinit(&b->windows);
-    ht_model_unload(b->model);
-    ht_finite_deinit(&b->mended);
-    ht_mem_free(b);
+    ht_blocks_free(b);
     return status;
 }

@@ -50,5 +50,6 @@ ht_status ht_blocks_refuse_factors(const struct ht_model *m, ht_err *err);
 void ht_blocks_save_layer(struct blocks *b, const struct ht_layer *layer);
 void ht_blocks_restore_layer(const struct blocks *b, struct ht_layer *layer);
 void ht_blocks_drop_layer(struct blocks *b);
+void ht_blocks_free(struct blocks *b); /* with all it has; not NULL */
 
 #endif

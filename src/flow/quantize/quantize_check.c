@@ -8,6 +8,7 @@ static bool has_grid(const struct ht_plan_tensor *t) {
 
 static ht_status check_activations(const struct ht_quant_job *j, ht_err *err) {
     const char *format = j->recipe.places[HT_PLACE_ACTIVATIONS].format;
+    bool grids = false;
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
         const struct ht_plan_tensor *t = &j->plan->tensors[i];
         struct ht_place_recipe inputs;
@@ -15,13 +16,10 @@ static ht_status check_activations(const struct ht_quant_job *j, ht_err *err) {
         if (has_grid(t) && inputs.format[0] != '\0') {
             return HT_OK;
         }
+        grids |= has_grid(t);
     }
     if ((ht_recipe_leaves(&j->recipe) & HT_LEAVES_ACT) == 0) {
         return HT_OK;
-    }
-    bool grids = false;
-    for (size_t i = 0; i < j->plan->n_tensors; i++) {
-        grids |= has_grid(&j->plan->tensors[i]);
     }
     if (grids) {
         return ht_fail(err, HT_INVAL, "activations", HT_NO_POS,

@@ -103,11 +103,6 @@ ht_status ht_quant_blocks_seconds(struct ht_context *ctx, const struct ht_quant_
     if (b->model != NULL) {
         ht_blocks_restore_layer(b, &b->model->layers[0]);
     }
-    ht_blocks_drop_layer(b);
-    ht_calib_layers_free(b->calib);
-    ht_calib_windows_deinit(&b->windows);
-    ht_model_unload(b->model);
-    ht_finite_deinit(&b->mended);
-    ht_mem_free(b);
+    ht_blocks_free(b);
     return status;
 }

@@ -46,14 +46,7 @@ struct solver {
 HT_INLINE float exp_of(float x) {
     x = x > -80 ? x : -80;
     x = x < 80 ? x : 80;
-    float n = (x * HT_EXP_LOG2E + HT_EXP_ROUND) - HT_EXP_ROUND, r = x - n * HT_EXP_LN2_HI - n * HT_EXP_LN2_LO;
-    float p = HT_EXP_C0;
-    p = p * r + HT_EXP_C1;
-    p = p * r + HT_EXP_C2;
-    p = p * r + HT_EXP_C3;
-    p = p * r + HT_EXP_C4;
-    p = p * r + HT_EXP_C5;
-    p = p * (r * r) + r + 1.0f;
+    float n, p = ht_exp_reduced(x, &n);
     return p * ht_f32_from_bits((uint32_t)((int32_t)n + 127) << 23);
 }
 
