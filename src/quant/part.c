@@ -243,6 +243,11 @@ double ht_choice_value(const struct ht_choice *choice, const char *name) {
     return at < HT_PART_OPTIONS ? choice->options[at] : 0;
 }
 
+int ht_real_text(double value, char *out, size_t len) {
+    int used = snprintf(out, len, "%.9g", value);
+    return used > 0 && (size_t)used < len && strtod(out, NULL) == value ? used : snprintf(out, len, "%.17g", value);
+}
+
 static int option_text(const struct ht_part_option *o, double value, char *out, size_t len) {
     if (o->type == HT_OPTION_FLAG) {
         return snprintf(out, len, "%s", value != 0 ? "true" : "false");
@@ -254,7 +259,7 @@ static int option_text(const struct ht_part_option *o, double value, char *out, 
         }
         return snprintf(out, len, "%.*s", (int)strcspn(word, "|"), word);
     }
-    return snprintf(out, len, "%.9g", value);
+    return ht_real_text(value, out, len);
 }
 
 const char *ht_choice_text(const struct ht_choice *choice, char out[HT_CHOICE_TEXT]) {

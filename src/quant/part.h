@@ -100,7 +100,7 @@ struct ht_choice {
     double options[HT_PART_OPTIONS];
 };
 
-#define HT_CHOICE_TEXT 256 /* bytes that hold every ht_choice_text */
+#define HT_CHOICE_TEXT 512 /* bytes that hold every ht_choice_text */
 
 void ht_choice_defaults(struct ht_choice *choice, const struct ht_part *part);
 /* "feedback", "percentile:99.9", "mse:norm=2.4,grid=128"; a value without name is the first option's. HT_INVAL names
@@ -113,6 +113,8 @@ ht_status ht_part_parse_options(const struct ht_part *part, const char *text, do
 /* Value of an option by name; the name is one of the part's. */
 double ht_choice_value(const struct ht_choice *choice, const char *name);
 /* The shortest text that parses back: options at their defaults are left out. Returns out. */
+/* A number in as few digits as read back the same; snprintf's result. */
+int ht_real_text(double value, char *out, size_t len);
 const char *ht_choice_text(const struct ht_choice *choice, char out[HT_CHOICE_TEXT]);
 
 /* "gram, mean square"; "nothing". Returns out. */

@@ -136,7 +136,7 @@ static bool same_choice(const struct ht_choice *a, const struct ht_choice *b) {
     return true;
 }
 
-static bool same_place(const struct ht_place_recipe *a, const struct ht_place_recipe *b) {
+bool ht_place_recipe_equal(const struct ht_place_recipe *a, const struct ht_place_recipe *b) {
     bool same = a->n_transforms == b->n_transforms && same_choice(&a->range, &b->range) &&
                 same_choice(&a->round, &b->round) && same_choice(&a->outlier, &b->outlier) &&
                 strcmp(a->format, b->format) == 0;
@@ -158,7 +158,7 @@ bool ht_recipe_equal(const struct ht_recipe *a, const struct ht_recipe *b) {
     bool same = a->n_rules == b->n_rules && x->tokens == y->tokens && x->window == y->window &&
                 x->sequential == y->sequential && x->drift == y->drift;
     for (int i = 0; same && i < HT_PLACES; i++) {
-        same = same_place(&a->places[i], &b->places[i]);
+        same = ht_place_recipe_equal(&a->places[i], &b->places[i]);
     }
     for (size_t i = 0; same && i < a->n_rules; i++) {
         same = same_rule(&a->rules[i], &b->rules[i]);

@@ -73,6 +73,8 @@ bool ht_recipe_rule_applies(const struct ht_recipe_rule *rule, enum ht_role role
 unsigned ht_recipe_needs(const struct ht_recipe *recipe); /* enum ht_needs */
 unsigned ht_recipe_leaves(const struct ht_recipe *recipe); /* enum ht_leaves */
 
+/* The same choices for one place. */
+bool ht_place_recipe_equal(const struct ht_place_recipe *a, const struct ht_place_recipe *b);
 /* The same choices, whatever name, summary and source say. */
 bool ht_recipe_equal(const struct ht_recipe *a, const struct ht_recipe *b);
 

@@ -439,6 +439,8 @@ static void put_rule(struct ht_buf *out, const struct ht_recipe_rule *r) {
 
 void ht_recipe_write(const struct ht_recipe *r, struct ht_buf *out) {
     const struct ht_recipe_calibration *c = &r->calibration;
+    struct ht_recipe plain;
+    char drift[32];
     const char *const texts[3][2] = {{"name", r->name}, {"summary", r->summary}, {"source", r->source}};
     for (int i = 0; i < 3; i++) {
         if (texts[i][1][0] != '\0') {
@@ -446,8 +448,10 @@ void ht_recipe_write(const struct ht_recipe *r, struct ht_buf *out) {
             ht_buf_puts(out, "\n");
         }
     }
+    /* A place without a format still says how: rules may give it one. */
+    ht_recipe_defaults(&plain);
     for (int i = 0; i < HT_PLACES; i++) {
-        if (i == HT_PLACE_WEIGHTS || r->places[i].format[0] != '\0') {
+        if (i == HT_PLACE_WEIGHTS || !ht_place_recipe_equal(&r->places[i], &plain.places[i])) {
             put_place(out, (enum ht_place)i, &r->places[i]);
         }
     }
@@ -457,6 +461,7 @@ void ht_recipe_write(const struct ht_recipe *r, struct ht_buf *out) {
     for (size_t i = 0; i < r->n_rules; i++) {
         put_rule(out, &r->rules[i]);
     }
-    ht_buf_printf(out, "calibration: {tokens: %llu, window: %u, sequential: %s, drift: %.9g}\n",
-                  (unsigned long long)c->tokens, c->window, c->sequential ? "true" : "false", c->drift);
+    ht_real_text(c->drift, drift, sizeof drift);
+    ht_buf_printf(out, "calibration: {tokens: %llu, window: %u, sequential: %s, drift: %s}\n",
+                  (unsigned long long)c->tokens, c->window, c->sequential ? "true" : "false", drift);
 }

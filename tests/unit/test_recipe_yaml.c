@@ -83,6 +83,28 @@ static void test_full(void **state) {
     ht_buf_deinit(&out);
 }
 
+/* What is said of a place without a format, and every digit of a number, is still there when a recipe is written. */
+static void test_nothing_lost(void **state) {
+    static const char *const texts[] = {
+        "name: x\nactivations: {range: {part: percentile, p: 99.9}}\nrules:\n  - {roles: ffn_up, activations: int8:tensor}\n",
+        "name: x\nkv: {range: minmax}\n",
+        "name: x\nactivations: {}\nweights: {range: {part: mse, norm: 2.40000000012345}}\n",
+        "name: x\ncalibration: {drift: 0.12345678901234}\n",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        static struct ht_recipe r, again;
+        ht_err err = {0};
+        struct ht_buf out;
+        ASSERT_OK(ht_recipe_parse(texts[i], strlen(texts[i]), "text", &r, &err), &err);
+        ht_buf_init(&out, 0);
+        ht_recipe_write(&r, &out);
+        ASSERT_OK(ht_recipe_parse(out.data, out.len, "again", &again, &err), &err);
+        assert_true(ht_recipe_equal(&r, &again));
+        ht_buf_deinit(&out);
+    }
+}
+
 static const struct {
     const char *text, *said;
 } malformed[] = {
@@ -199,8 +221,8 @@ static void test_cut_and_changed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shipped), cmocka_unit_test(test_full), cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_caps),    cmocka_unit_test(test_cut_and_changed),
+        cmocka_unit_test(test_shipped),   cmocka_unit_test(test_full), cmocka_unit_test(test_nothing_lost),
+        cmocka_unit_test(test_malformed), cmocka_unit_test(test_caps), cmocka_unit_test(test_cut_and_changed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
