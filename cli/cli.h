@@ -59,6 +59,7 @@ struct cli {
     bool color_out, color_err, tty_err;
     const struct command *command;
     const void *args; /* of the command, as parsed */
+    uint64_t given;   /* bit i: option i of the command's table, of at most 64, stood on the command line */
     const char **positional;
     size_t n_positional;
 };
@@ -88,6 +89,17 @@ int options_parse(struct cli *cli, const struct command *command, void *args, in
 void options_release(const struct command *command, void *args);
 /* "halftone NAME: ..." and where to read more, on stderr; gives EXIT_USAGE. */
 int usage_error(const struct command *command, const char *fmt, ...) HT_PRINTF(2, 3);
+
+/* actions.c: a command whose first word says what it does (stats collect ...). */
+struct action {
+    const char *name;
+    const char *options; /* "output force": those that it takes; NULL: all of the command's */
+    int (*run)(struct cli *cli, void *args, char **json, ht_err *err, ht_status *status); /* EXIT_USAGE or 0 */
+};
+/* Runs the action that the first word names and ends as finish does. An unknown word, and an option that the action
+ * has no use for, are usage errors. actions: NULL name ends the table. */
+int action_run(struct cli *cli, const struct action *actions, void *args,
+               void (*show)(const struct cli *cli, const json_t *document));
 
 /* help.c */
 void help_program(FILE *out, bool color);

@@ -1,4 +1,3 @@
-#include "base/nearest.h"
 #include "cmds.h"
 
 struct args {
@@ -43,9 +42,13 @@ static void show(const struct cli *cli, const json_t *d) {
     printf(ctx > 0 ? " of %.0f tokens\n" : " of unknown length\n", ctx); /* a .dat file does not tell */
 }
 
-static int collect(struct cli *cli, struct args *a, char **json, ht_err *err, ht_status *status) {
+static int collect(struct cli *cli, void *p, char **json, ht_err *err, ht_status *status) {
+    struct args *a = p;
     if (cli->n_positional != 2 || a->texts.n == 0) {
         return usage_error(cli->command, "collect needs one MODEL and --text FILE");
+    }
+    if (a->o.output == NULL) {
+        return usage_error(cli->command, "missing -o FILE");
     }
     a->o.model = cli->positional[1];
     a->o.texts = a->texts.items;
@@ -55,47 +58,30 @@ static int collect(struct cli *cli, struct args *a, char **json, ht_err *err, ht
     return 0;
 }
 
-static int merge(struct cli *cli, struct args *a, char **json, ht_err *err, ht_status *status) {
+static int merge(struct cli *cli, void *p, char **json, ht_err *err, ht_status *status) {
+    const struct args *a = p;
+    if (a->o.output == NULL) {
+        return usage_error(cli->command, "missing -o FILE");
+    }
     *status = ht_imatrix_merge(cli->ctx, cli->positional + 1, cli->n_positional - 1, a->o.output, a->o.force,
                                json, err);
     return 0;
 }
 
-static const struct {
-    const char *name;
-    int (*run)(struct cli *, struct args *, char **, ht_err *, ht_status *);
-} actions[] = {{"collect", collect}, {"merge", merge}, {"convert", merge}};
-enum { N_ACTIONS = sizeof actions / sizeof actions[0] };
-
-static const char *action_name(const void *unused, size_t i) {
-    (void)unused;
-    return actions[i].name;
+static int convert(struct cli *cli, void *p, char **json, ht_err *err, ht_status *status) {
+    return cli->n_positional == 2 ? merge(cli, p, json, err, status)
+                                  : usage_error(cli->command, "convert takes one FILE; merge adds several up");
 }
 
-static int unknown_action(const struct command *command, const char *name) {
-    char near[64];
-    ht_nearest(name, action_name, NULL, N_ACTIONS, near, sizeof near);
-    return usage_error(command, "expected collect, merge or convert, found '%s'%s%s%s", name,
-                       near[0] != '\0' ? "; did you mean: " : "", near, near[0] != '\0' ? "?" : "");
-}
+static const struct action actions[] = {
+    {"collect", NULL, collect},
+    {"merge", "output force", merge},
+    {"convert", "output force", convert},
+    {NULL, NULL, NULL},
+};
 
-static int run(struct cli *cli, void *p) {
-    struct args *a = p;
-    ht_err err = {0};
-    char *json = NULL;
-    ht_status status = HT_OK;
-    size_t i = 0;
-    while (i < N_ACTIONS && strcmp(cli->positional[0], actions[i].name) != 0) {
-        i++;
-    }
-    if (i == N_ACTIONS) {
-        return unknown_action(cli->command, cli->positional[0]);
-    }
-    if (a->o.output == NULL) {
-        return usage_error(cli->command, "missing -o FILE");
-    }
-    int rc = actions[i].run(cli, a, &json, &err, &status);
-    return rc != 0 ? rc : finish(cli, status, &err, json, show);
+static int run(struct cli *cli, void *args) {
+    return action_run(cli, actions, args, show);
 }
 
 const struct command command_imatrix = {

@@ -1,10 +1,11 @@
 #include "base/file.h"
+#include "calib_options.h"
 #include "cmds.h"
 
 struct args {
     ht_quantize_options o;
-    struct strlist calib, rules, not_in;
-    struct u32list weights;
+    struct calib_args text;
+    struct strlist rules;
 };
 
 #define AT(field) offsetof(struct args, o.field)
@@ -22,22 +23,13 @@ static const struct option_row options[] = {
      "where the weights' grids sit, in place of the recipe's part: minmax, percentile:99.9, as 'halftone list parts' "
      "shows them"},
     {"imatrix", 0, OPT_STR, AT(imatrix), "FILE", "@file", "importance matrix, GGUF or .dat"},
-    {"calib", 0, OPT_LIST, offsetof(struct args, calib), "TEXT", "@file",
-     "calibration text, .jsonl, token ids (.npy, .safetensors), or self: what the model writes; may be repeated"},
+    CALIB_SOURCE_ROW(""),
     {"stats", 0, OPT_STR, AT(stats), "FILE", "@file",
      "statistics of 'halftone stats collect' in place of a calibration pass"},
     {"calib-tokens", 0, OPT_U64, AT(calib_tokens), "N", NULL,
      "calibration tokens; 0: all of the text [the recipe's, else 65536]"},
     {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "calibration window [the recipe's, else 512]"},
-    {"calib-weights", 0, OPT_U32S, offsetof(struct args, weights), "W,W", NULL,
-     "share of each --calib, such as 3,1 [equal]"},
-    {"sampling", 0, OPT_STR, AT(sampling), "S", "sequential|random|diverse",
-     "which windows of the text [sequential]"},
-    {"no-filters", 0, OPT_FLAG, AT(no_filters), NULL, NULL,
-     "keep windows that are no text, repetitive, or seen before"},
-    {"not-in", 0, OPT_LIST, offsetof(struct args, not_in), "TEXT", "@file",
-     "refuse calibration text that shares windows with this one; may be repeated"},
-    {"drop-overlap", 0, OPT_FLAG, AT(drop_overlap), NULL, NULL, "leave such windows out instead"},
+    CALIB_ROWS(""),
     {"tensor", 0, OPT_LIST, offsetof(struct args, rules), "ROLE=F", NULL,
      "format of one role (ffn_down=q6_k); may be repeated, later ones win"},
     {"embd", 0, OPT_STR, AT(embd), "F", "@formats", "format of the token embedding"},
@@ -183,12 +175,7 @@ static int run(struct cli *cli, void *p) {
     ht_err err = {0};
     char *json = NULL, planned[512];
     a->o.input = cli->positional[0];
-    a->o.calib = a->calib.items;
-    a->o.n_calib = a->calib.n;
-    a->o.calib_weights = a->weights.items;
-    a->o.n_calib_weights = a->weights.n;
-    a->o.not_in = a->not_in.items;
-    a->o.n_not_in = a->not_in.n;
+    CALIB_TAKE(&a->o, &a->text);
     a->o.tensor_rules = a->rules.items;
     a->o.n_tensor_rules = a->rules.n;
     if (a->o.output == NULL && !a->o.dry_run) {

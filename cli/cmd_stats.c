@@ -1,29 +1,20 @@
-#include "base/nearest.h"
+#include "calib_options.h"
 #include "cmds.h"
 
 struct args {
     ht_stats_options o;
-    struct strlist calib, methods, not_in;
-    struct u32list weights;
+    struct calib_args text;
+    struct strlist methods;
 };
 
 #define AT(field) offsetof(struct args, o.field)
 
 static const struct option_row options[] = {
     {"output", 'o', OPT_STR, AT(output), "FILE", "@file", "collect, merge: safetensors file to write"},
-    {"calib", 0, OPT_LIST, offsetof(struct args, calib), "TEXT", "@file",
-     "collect: calibration text, .jsonl, token ids (.npy, .safetensors), or self; may be repeated"},
+    CALIB_SOURCE_ROW("collect: "),
     {"calib-tokens", 0, OPT_U64, AT(tokens), "N", NULL, "collect: calibration tokens; 0: all of the text [65536]"},
     {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "collect: calibration window [512]"},
-    {"calib-weights", 0, OPT_U32S, offsetof(struct args, weights), "W,W", NULL,
-     "collect: share of each --calib, such as 3,1 [equal]"},
-    {"sampling", 0, OPT_STR, AT(sampling), "S", "sequential|random|diverse",
-     "collect: which windows of the text [sequential]"},
-    {"no-filters", 0, OPT_FLAG, AT(no_filters), NULL, NULL,
-     "collect: keep windows that are no text, repetitive, or seen before"},
-    {"not-in", 0, OPT_LIST, offsetof(struct args, not_in), "TEXT", "@file",
-     "collect: refuse calibration text that shares windows with this one; may be repeated"},
-    {"drop-overlap", 0, OPT_FLAG, AT(drop_overlap), NULL, NULL, "collect: leave such windows out instead"},
+    CALIB_ROWS("collect: "),
     {"method", 'm', OPT_LIST, offsetof(struct args, methods), "M", "@methods",
      "collect: what this method, or this recipe file, needs; may be repeated [all but gram]"},
     {"gram", 0, OPT_FLAG, AT(gram), NULL, NULL,
@@ -82,27 +73,24 @@ static void show(const struct cli *cli, const json_t *d) {
            runs == 1 ? "" : "s");
 }
 
-static int collect(struct cli *cli, struct args *a, char **json, ht_err *err, ht_status *status) {
-    if (cli->n_positional != 2 || a->calib.n == 0) {
+static int collect(struct cli *cli, void *p, char **json, ht_err *err, ht_status *status) {
+    struct args *a = p;
+    if (cli->n_positional != 2 || a->text.calib.n == 0) {
         return usage_error(cli->command, "collect needs one MODEL and --calib TEXT");
     }
     if (a->o.output == NULL) {
         return usage_error(cli->command, "missing -o FILE");
     }
     a->o.model = cli->positional[1];
-    a->o.calib = a->calib.items;
-    a->o.n_calib = a->calib.n;
-    a->o.calib_weights = a->weights.items;
-    a->o.n_calib_weights = a->weights.n;
-    a->o.not_in = a->not_in.items;
-    a->o.n_not_in = a->not_in.n;
+    CALIB_TAKE(&a->o, &a->text);
     a->o.methods = a->methods.items;
     a->o.n_methods = a->methods.n;
     *status = ht_stats_collect(cli->ctx, &a->o, json, err);
     return 0;
 }
 
-static int merge(struct cli *cli, struct args *a, char **json, ht_err *err, ht_status *status) {
+static int merge(struct cli *cli, void *p, char **json, ht_err *err, ht_status *status) {
+    const struct args *a = p;
     if (a->o.output == NULL) {
         return usage_error(cli->command, "missing -o FILE");
     }
@@ -110,8 +98,8 @@ static int merge(struct cli *cli, struct args *a, char **json, ht_err *err, ht_s
     return 0;
 }
 
-static int show_file(struct cli *cli, struct args *a, char **json, ht_err *err, ht_status *status) {
-    (void)a;
+static int show_file(struct cli *cli, void *p, char **json, ht_err *err, ht_status *status) {
+    (void)p;
     if (cli->n_positional != 2) {
         return usage_error(cli->command, "show takes one FILE");
     }
@@ -119,32 +107,15 @@ static int show_file(struct cli *cli, struct args *a, char **json, ht_err *err, 
     return 0;
 }
 
-static const struct {
-    const char *name;
-    int (*run)(struct cli *, struct args *, char **, ht_err *, ht_status *);
-} actions[] = {{"collect", collect}, {"merge", merge}, {"show", show_file}};
-enum { N_ACTIONS = sizeof actions / sizeof actions[0] };
+static const struct action actions[] = {
+    {"collect", NULL, collect},
+    {"merge", "output force", merge},
+    {"show", "", show_file},
+    {NULL, NULL, NULL},
+};
 
-static const char *action_name(const void *unused, size_t i) {
-    (void)unused;
-    return actions[i].name;
-}
-
-static int run(struct cli *cli, void *p) {
-    ht_err err = {0};
-    char *json = NULL, near[64];
-    ht_status status = HT_OK;
-    size_t i = 0;
-    while (i < N_ACTIONS && strcmp(cli->positional[0], actions[i].name) != 0) {
-        i++;
-    }
-    if (i == N_ACTIONS) {
-        ht_nearest(cli->positional[0], action_name, NULL, N_ACTIONS, near, sizeof near);
-        return usage_error(cli->command, "expected collect, merge or show, found '%s'%s%s%s", cli->positional[0],
-                           near[0] != '\0' ? "; did you mean: " : "", near, near[0] != '\0' ? "?" : "");
-    }
-    int rc = actions[i].run(cli, p, &json, &err, &status);
-    return rc != 0 ? rc : finish(cli, status, &err, json, show);
+static int run(struct cli *cli, void *args) {
+    return action_run(cli, actions, args, show);
 }
 
 const struct command command_stats = {

@@ -229,6 +229,9 @@ static int apply(struct cli *cli, const struct command *command, void *args, con
     if (expected != NULL) {
         return usage_error(command, "--%s: expected %s, found '%s'", row->name, expected, value);
     }
+    if (!common) {
+        cli->given |= 1ull << (row - command->options);
+    }
     return 0;
 }
 

@@ -28,6 +28,13 @@ static ht_status need_window(uint32_t ctx, ht_err *err) {
     return HT_OK;
 }
 
+/* The lists that ht_quantize_options and ht_stats_options share. */
+#define NEED_CALIB_LISTS(o, err)                                                                        \
+    do {                                                                                                \
+        HT_TRY((o)->n_not_in > 0 ? need_texts((o)->not_in, (o)->n_not_in, "not_in", err) : HT_OK);      \
+        HT_TRY((o)->n_calib_weights > 0 ? ht_need((o)->calib_weights, "calib_weights", err) : HT_OK); \
+    } while (0)
+
 static void forget(char **json) {
     if (json != NULL) {
         *json = NULL;
@@ -115,8 +122,7 @@ ht_status ht_quantize(ht_context *ctx, const ht_quantize_options *options, char 
     if (o.n_tensor_rules > 0) {
         HT_TRY(need_texts(o.tensor_rules, o.n_tensor_rules, "tensor", err));
     }
-    HT_TRY(o.n_not_in > 0 ? need_texts(o.not_in, o.n_not_in, "not_in", err) : HT_OK);
-    HT_TRY(o.n_calib_weights > 0 ? ht_need(o.calib_weights, "calib_weights", err) : HT_OK);
+    NEED_CALIB_LISTS(&o, err);
     return ht_flow_quantize(ctx, &o, json, err);
 }
 
@@ -145,8 +151,7 @@ ht_status ht_stats_collect(ht_context *ctx, const ht_stats_options *options, cha
     HT_TRY(ht_need_text(o.output, "output", err));
     HT_TRY(need_texts(o.calib, o.n_calib, "calib", err));
     HT_TRY(o.n_methods > 0 ? need_texts(o.methods, o.n_methods, "methods", err) : HT_OK);
-    HT_TRY(o.n_not_in > 0 ? need_texts(o.not_in, o.n_not_in, "not_in", err) : HT_OK);
-    HT_TRY(o.n_calib_weights > 0 ? ht_need(o.calib_weights, "calib_weights", err) : HT_OK);
+    NEED_CALIB_LISTS(&o, err);
     HT_TRY(need_window(o.ctx, err));
     return ht_flow_stats(ctx, &o, json, err);
 }

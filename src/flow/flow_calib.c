@@ -4,12 +4,43 @@
 
 #include "base/error.h"
 
-ht_status ht_flow_calib_check(const struct ht_calib_data_options *o, ht_err *err) {
-    bool any = o->n_weights != 0 || o->sampling != NULL || o->no_filters || o->n_not_in != 0 || o->drop_overlap;
-    if (any && o->n_sources == 0) {
-        return ht_fail(err, HT_INVAL, "calib", HT_NO_POS,
-                       "weights, sampling, filters and texts that must stay unseen are about calibration text: give "
-                       "--calib TEXT, or leave them away");
+/* Options of a text, as the caller named them. */
+static const char *named(const struct ht_calib_data_options *o, const struct ht_flow_calib_asked *asked, char *out,
+                         size_t len) {
+    const struct {
+        const char *name;
+        bool given;
+    } rows[] = {
+        {"--calib-tokens", asked != NULL && asked->tokens},
+        {"--ctx", asked != NULL && asked->window},
+        {"--calib-weights", o->n_weights != 0},
+        {"--sampling", o->sampling != NULL},
+        {"--no-filters", o->no_filters},
+        {"--not-in", o->n_not_in != 0},
+        {"--drop-overlap", o->drop_overlap},
+    };
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && used < len; i++) {
+        if (rows[i].given) {
+            used += (size_t)snprintf(out + used, len - used, "%s%s", used > 0 ? ", " : "", rows[i].name);
+        }
+    }
+    return out;
+}
+
+ht_status ht_flow_calib_check(const struct ht_calib_data_options *o, const struct ht_flow_calib_asked *asked,
+                              ht_err *err) {
+    char idle[128];
+    if (o->n_sources == 0 && named(o, asked, idle, sizeof idle)[0] != '\0') {
+        const char *instead = asked != NULL ? asked->instead : NULL;
+        return instead == NULL
+                   ? ht_fail(err, HT_INVAL, "calib", HT_NO_POS,
+                             "no effect without a calibration text: %s; give --calib TEXT, or leave them away", idle)
+                   : ht_fail(err, HT_INVAL, "calib", HT_NO_POS,
+                             "no effect beside %s, whose text was chosen when it was collected: %s; leave them away, "
+                             "or give --calib TEXT in place of %s",
+                             instead, idle, instead);
     }
     if (o->drop_overlap && o->n_not_in == 0) {
         return ht_fail(err, HT_INVAL, "drop-overlap", HT_NO_POS, "overlap with what? name the text: --not-in TEXT");

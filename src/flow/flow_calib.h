@@ -13,8 +13,16 @@
         .drop_overlap = (o)->drop_overlap, .seed = (o)->seed                                                          \
     }
 
-/* The fields say something without a text that they are about: HT_INVAL. options: of HT_FLOW_CALIB. */
-ht_status ht_flow_calib_check(const struct ht_calib_data_options *options, ht_err *err);
+/* What stands in place of a text, and what was said of a text all the same. */
+struct ht_flow_calib_asked {
+    const char *instead; /* "--stats", "--imatrix"; NULL: nothing */
+    bool tokens, window; /* options.tokens, options.window are the caller's word and no default */
+};
+
+/* Options about a text that is not there would have no effect: HT_INVAL names them. options: of HT_FLOW_CALIB; asked:
+ * looked at where there is no text, may be NULL. */
+ht_status ht_flow_calib_check(const struct ht_calib_data_options *options, const struct ht_flow_calib_asked *asked,
+                              ht_err *err);
 
 /* Words for a record whose text is shorter than what was asked for; false: it is not. */
 bool ht_flow_calib_short(const json_t *record, char *words, size_t len);

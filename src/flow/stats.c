@@ -108,7 +108,7 @@ ht_status ht_flow_stats(struct ht_context *ctx, const ht_stats_options *o, char 
     uint64_t tokens = o->tokens != UINT64_MAX ? o->tokens : 65536;
     const struct ht_calib_data_options how = HT_FLOW_CALIB(o, tokens, o->ctx);
     HT_TRY(needs_of(o, &needs, err));
-    HT_TRY(ht_flow_calib_check(&how, err));
+    HT_TRY(ht_flow_calib_check(&how, NULL, err));
     HT_TRY(ht_flow_check_place(o->output, false, o->force, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->not_in, o->n_not_in, err));

@@ -20,8 +20,11 @@
 static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
     bool weighted = o->imatrix != NULL || o->n_calib > 0 || o->stats != NULL, replace = o->force || o->dry_run;
-    const struct ht_calib_data_options data = HT_FLOW_CALIB(o, 0, 2);
-    HT_TRY(ht_flow_calib_check(&data, err));
+    const struct ht_calib_data_options data = HT_FLOW_CALIB(o, o->calib_tokens, o->ctx);
+    const struct ht_flow_calib_asked asked = {
+        .instead = o->stats != NULL ? "--stats" : o->imatrix != NULL ? "--imatrix" : NULL,
+        .tokens = o->calib_tokens != UINT64_MAX, .window = o->ctx != 0};
+    HT_TRY(ht_flow_calib_check(&data, &asked, err));
     HT_TRY(ht_quant_parse(ctx, j, err));
     /* The name of a split output is that of no file: its parts are checked when their number is known. */
     enum ht_target target = HT_TARGET_GGUF;

@@ -46,5 +46,12 @@ t 2 imatrix merge none.gguf -o a.gguf; err 'exists already'
 # Importance of another shape is refused by name.
 t 3 imatrix merge a.gguf m.gguf -o x.gguf; gone x.gguf
 t 2 imatrix collect m.gguf --text a.txt --ctx 0 -o x.gguf; gone x.gguf
+for o in "--text a.txt" "--tokens 64" "--ctx 64" --fast; do
+    # shellcheck disable=SC2086
+    t 2 imatrix merge a.gguf b.gguf -o x.gguf $o; err "${o%% *} says how to collect and has no effect on merge"
+    # shellcheck disable=SC2086
+    t 2 imatrix convert a.gguf -o x.dat $o; err "${o%% *} says how to collect and has no effect on convert"
+done
+t 2 imatrix convert a.gguf b.gguf -o x.dat; err 'convert takes one FILE; merge adds several up'; gone x.dat
 no_leftovers
 finish

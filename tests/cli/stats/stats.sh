@@ -38,5 +38,29 @@ b[at] ^= 64
 open(p, "wb").write(b)
 P
 t 2 quantize other -o x --method smoothquant --stats a.st; err 'of another model'; gone x
+# What only collecting has a use for is refused elsewhere, and what only a text has beside a file: every option.
+value_of() { case $1 in calib-weights) echo 1 ;; sampling) echo random ;; memory) echo 1G ;; method) echo gptq ;; calib | not-in) echo a.txt ;; *) echo 64 ;; esac; }
+n=0
+while read -r o arg; do
+    args=("--$o")
+    [ "${arg#[A-Z]}" = "$arg" ] || args+=("$(value_of "$o")")
+    for action in "show a.st" "merge a.st b.st -o x.st"; do
+        # shellcheck disable=SC2086
+        t 2 stats $action "${args[@]}"; err "--$o says how to collect and has no effect on ${action%% *}"; gone x.st
+    done
+    n=$((n + 1))
+done < <("$HALFTONE" stats --help | sed -nE 's/^ +(-[a-z], )?--([a-z-]+) ?([A-Z]?).* collect: .*/\2 \3/p')
+check [ "$n" -ge 11 ]
+t 2 stats show a.st -o x.st; err '--output says how to collect'
+t 2 stats show a.st --force; err '--force says how to collect'
+for o in "--calib-tokens 512" "--ctx 64" "--calib-weights 1" "--sampling random" "--no-filters" "--not-in b.txt" "--drop-overlap"; do
+    # shellcheck disable=SC2086
+    t 2 quantize "$tiny" -o x --method smoothquant --stats a.st $o; err "no effect beside --stats.*: ${o%% *}; .*--calib TEXT in place"; gone x
+    # shellcheck disable=SC2086
+    t 2 quantize "$tiny" -o x.gguf --imatrix both.gguf $o; err "no effect beside --imatrix.*: ${o%% *}; "; gone x.gguf
+    # shellcheck disable=SC2086
+    t 2 quantize "$tiny" -o x.gguf --format q4_0 $o -n; err "no effect without a calibration text: ${o%% *}; "
+done
+t 2 quantize "$tiny" -o x --method smoothquant --stats a.st --ctx 64 --calib-tokens 0; err ': --calib-tokens, --ctx; '
 no_leftovers
 finish
