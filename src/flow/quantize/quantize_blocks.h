@@ -39,17 +39,47 @@ struct blocks {
     unsigned needs;
 };
 
-/* What the recipe's parts need, of the layer as it stands. */
-ht_status ht_blocks_collect(struct blocks *b, int32_t layer, ht_err *err);
-/* early: transforms that look at weights alone, before anything is collected. */
-ht_status ht_blocks_transform(struct blocks *b, int32_t layer, bool early, ht_err *err);
-/* All linears of the layer to their grids; work NULL: results are not kept. */
-ht_status ht_blocks_solve(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err);
+/* quantize_blocks.c */
+struct ht_plan_tensor *ht_blocks_tensor(const struct ht_quant_job *job, enum ht_role role, int32_t layer,
+                                        uint32_t *index); /* NULL: the plan has none; index into its tensors */
+/* A linear of a layer that leaves floating point. */
+bool ht_blocks_is_grid(const struct ht_plan_tensor *t);
 ht_status ht_blocks_refuse_factors(const struct ht_model *m, ht_err *err);
 /* Linears and vectors of a layer as the model has them; back to that; what the layer in work holds is given back. */
 void ht_blocks_save_layer(struct blocks *b, const struct ht_layer *layer);
 void ht_blocks_restore_layer(const struct blocks *b, struct ht_layer *layer);
 void ht_blocks_drop_layer(struct blocks *b);
+/* Hidden states go on behind the layer as it stands; as it was unquantized: called with those weights in place. */
+ht_status ht_blocks_advance(struct blocks *b, int32_t layer, ht_err *err);
+ht_status ht_blocks_advance_plain(struct blocks *b, int32_t layer, ht_err *err);
 void ht_blocks_free(struct blocks *b); /* with all it has; not NULL */
+
+/* quantize_transform.c */
+/* What the recipe's parts need, of the layer as it stands. */
+ht_status ht_blocks_collect(struct blocks *b, int32_t layer, ht_err *err);
+/* Collected in this run, or from a file; NULL: the recipe needs none. */
+const struct ht_stats *ht_blocks_stats(const struct blocks *b, const struct ht_linear *linear);
+/* Transforms of the layer; early: those at the front of the list that look at weights alone. They go before anything
+ * is collected. The others are behind them, and see inputs as the one before has left them. */
+ht_status ht_blocks_transform(struct blocks *b, int32_t layer, bool early, ht_err *err);
+/* Norms and biases as they are now, for the output. */
+ht_status ht_blocks_keep_vectors(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err);
+
+/* quantize_solve.c; work NULL: results are not kept. */
+/* The model computes with the result from now on. */
+void ht_blocks_install(struct ht_linear *linear, const struct ht_format *block, const void *bytes,
+                       const struct ht_qtensor *q, const struct ht_sidecar *side);
+/* All linears of the layer to their grids. */
+ht_status ht_blocks_solve(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err);
+/* Those that learn with their layer, rounded so far: they learn together, then they are final. */
+ht_status ht_blocks_learn(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err);
+
+/* quantize_resume.c */
+/* Of all that decides what the work file will hold. */
+ht_status ht_blocks_digest(const struct blocks *b, char digest[65], ht_err *err);
+/* Layers of a former run: hidden states go through them again, with the weights they were given then. */
+ht_status ht_blocks_resume(struct blocks *b, struct ht_work *work, uint32_t layers, ht_err *err);
+/* Tensors of the plan are what the work file holds. */
+ht_status ht_blocks_bind(struct blocks *b, struct ht_work *work, ht_err *err);
 
 #endif
