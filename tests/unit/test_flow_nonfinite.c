@@ -54,9 +54,11 @@ static ht_status quantize(const struct fixture *f, const struct way *way, const 
     o.format = way->format;
     o.allow_nonfinite = allow;
     o.calib = TEXT;
-    o.n_calib = way->calib ? 1 : 0;
-    o.calib_tokens = 64;
-    o.ctx = 64;
+    if (way->calib) {
+        o.n_calib = 1;
+        o.calib_tokens = 64;
+        o.ctx = 64;
+    }
     return ht_quantize(f->ctx, &o, json, err);
 }
 
