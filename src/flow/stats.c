@@ -5,38 +5,44 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "calib/calib.h"
-#include "calib/stats_file.h"
 #include "flow/flow.h"
 #include "flow/flow_calib.h"
 #include "flow/flow_doc.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_hash.h"
 #include "flow/flow_paths.h"
-#include "quant/recipe.h"
+#include "flow/flow_stats.h"
+#include "quant/method.h"
+
+#define OF_MATRIX "'halftone inspect' shows it, 'halftone imatrix merge' adds such files up"
 
 /* ---- what to collect ------------------------------------------------------------------------------------------- */
 
-static ht_status needs_of(const ht_stats_options *o, unsigned *needs, ht_err *err) {
+static ht_status needs_of_one(const char *name, unsigned *needs, ht_err *err) {
     struct ht_recipe *recipe = ht_mem_alloc(sizeof *recipe);
-    ht_status status = recipe != NULL ? HT_OK : ht_fail_nomem(err, sizeof *recipe);
-    *needs = o->n_methods == 0 ? HT_STATS_KEPT & ~(unsigned)HT_NEEDS_GRAM : 0;
-    for (size_t i = 0; i < o->n_methods && status == HT_OK; i++) {
-        char text[192];
-        status = ht_flow_find_recipe(o->methods[i], recipe, err);
-        unsigned more = status == HT_OK ? ht_recipe_needs(recipe) : 0;
-        if ((more & ~(unsigned)HT_STATS_KEPT) != 0) {
-            status = ht_fail(err, HT_UNSUPPORTED, recipe->name, HT_NO_POS,
-                             "its passes collect what no file can hold: %s; give quantize --calib instead",
-                             ht_part_needs_text(more & ~(unsigned)HT_STATS_KEPT, text, sizeof text));
-        }
-        *needs |= more;
+    if (recipe == NULL) {
+        return ht_fail_nomem(err, sizeof *recipe);
     }
+    ht_status status = ht_flow_find_recipe(name, recipe, err);
+    status = status == HT_OK ? ht_flow_stats_serve(recipe, err) : status;
+    if (status == HT_OK && ht_method_find(name) == NULL && !ht_flow_stats_unordered(recipe)) {
+        status = ht_flow_stats_refuse_order(name, err);
+    }
+    *needs |= status == HT_OK ? ht_recipe_needs(recipe) : 0;
     ht_mem_free(recipe);
-    *needs |= o->gram ? HT_NEEDS_GRAM : 0;
-    if (status == HT_OK && *needs == 0) {
-        status = ht_fail(err, HT_INVAL, "method", HT_NO_POS, "%s needs no statistics", o->methods[0]);
-    }
     return status;
+}
+
+static ht_status needs_of(const ht_stats_options *o, unsigned *needs, ht_err *err) {
+    *needs = o->n_methods == 0 ? HT_STATS_KEPT & ~(unsigned)HT_NEEDS_GRAM : 0;
+    for (size_t i = 0; i < o->n_methods; i++) {
+        HT_TRY(needs_of_one(o->methods[i], needs, err));
+    }
+    *needs |= o->gram ? HT_NEEDS_GRAM : 0;
+    if (*needs == 0) {
+        return ht_fail(err, HT_INVAL, "method", HT_NO_POS, "%s needs no statistics", o->methods[0]);
+    }
+    return HT_OK;
 }
 
 /* ---- what the file says of itself ------------------------------------------------------------------------------ */
@@ -83,7 +89,7 @@ static void add_file(struct ht_doc *d, const char *key, const char *path, const 
 
 static ht_status record_of(const char *schema_key, const char *path, struct ht_doc *d, ht_err *err) {
     struct ht_stats_file *f;
-    HT_TRY(ht_stats_file_open(path, &f, err));
+    HT_TRY(ht_flow_stats_open(path, OF_MATRIX, &f, err));
     add_file(d, schema_key, path, f);
     ht_stats_file_close(f);
     return HT_OK;
@@ -177,7 +183,7 @@ ht_status ht_flow_stats_merge(struct ht_context *ctx, const char *const *inputs,
         goto done;
     }
     for (size_t i = 0; i < n; i++) {
-        HT_TRY_DONE(ht_stats_file_open(inputs[i], &files[i], err));
+        HT_TRY_DONE(ht_flow_stats_open(inputs[i], OF_MATRIX, &files[i], err));
     }
     HT_TRY_DONE(ht_stats_file_merge((const struct ht_stats_file *const *)files, n, output, force, &dropped, err));
     json_t *list = ht_doc_array(&d, d.root, "inputs");
@@ -233,7 +239,7 @@ ht_status ht_flow_stats_show(struct ht_context *ctx, const char *path, char **js
     struct ht_stats_file *f;
     struct ht_doc d;
     (void)ctx;
-    HT_TRY(ht_stats_file_open(path, &f, err));
+    HT_TRY(ht_flow_stats_open(path, OF_MATRIX, &f, err));
     ht_doc_init(&d, "halftone.stats/1");
     add_file(&d, "path", path, f);
     json_t *rows = ht_doc_array(&d, d.root, "inputs_of");

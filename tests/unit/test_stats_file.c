@@ -8,6 +8,7 @@
 #include "calib/stats_file.h"
 #include "flow_test.h"
 #include "io/bytes.h"
+#include "quant/method.h"
 
 static const char *const ONE[] = {HT_MODEL_DIR "/text/persuasion.txt"};
 static const char *const BOTH[] = {HT_TEST_DIR "/golden/token/edge.jsonl", HT_TEST_DIR "/golden/token/special.jsonl"};
@@ -265,6 +266,92 @@ static void test_refusals(void **state) {
     assert_non_null(strstr(err.msg, "one of"));
 }
 
+static int at_once(void *user, const ht_progress *p) {
+    (void)user;
+    (void)p;
+    return 1;
+}
+
+/* Each method: collecting for it is refused in words, or quantizing with what was collected is not: all that can be
+ * refused is refused before work starts, so a run that is stopped at its first sign of work was accepted. */
+static void test_every_method(void **state) {
+    struct fixture *f = *state;
+    ht_context *impatient = make_context(2, at_once, NULL);
+    size_t served = 0, refused = 0;
+    for (size_t i = 0; i < ht_method_count(); i++) {
+        const char *name = ht_method_at(i)->name;
+        ht_err err = {0};
+        ht_stats_options so;
+        ht_stats_options_defaults(&so);
+        so.model = TINY;
+        so.output = in_dir(f, "method.st");
+        so.calib = ONE;
+        so.n_calib = 1;
+        so.tokens = so.ctx = 16;
+        so.methods = &name;
+        so.n_methods = 1;
+        so.force = true;
+        ht_status status = ht_stats_collect(f->ctx, &so, NULL, &err);
+        if (status != HT_OK) {
+            bool said = strstr(err.msg, "needs no statistics") != NULL || strstr(err.msg, "--calib TEXT") != NULL;
+            if (!said || (status != HT_UNSUPPORTED && status != HT_INVAL)) {
+                fail_msg("%s: %s: %s", name, err.what, err.msg);
+            }
+            refused++;
+            continue;
+        }
+        ht_quantize_options o;
+        ht_quantize_options_defaults(&o);
+        o.input = TINY;
+        o.output = in_dir(f, "planned");
+        o.method = name;
+        o.stats = so.output;
+        if (ht_quantize(impatient, &o, NULL, &err) != HT_CANCELLED) {
+            fail_msg("%s: collected for, and then: %s: %s", name, err.what, err.msg);
+        }
+        served++;
+    }
+    ht_context_free(impatient);
+    assert_in_range(served, 12, ht_method_count());
+    assert_in_range(refused, 9, ht_method_count());
+}
+
+/* The same for a recipe file that wants its layers one after the other; and what no file holds. */
+static void test_collect_for_files(void **state) {
+    struct fixture *f = *state;
+    static const struct {
+        const char *transform, *round, *sequential, *says;
+    } rows[] = {
+        {"none", "feedback", "false", NULL},
+        {"none", "feedback", "true", "sequential: false"},
+        {"rotate", "feedback", "false", "transform rotate changes inputs"},
+        {"none", "learn", "false", "gradients"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        ht_err err = {0};
+        const char *name = recipe(f, rows[i].transform, "weighted", "q4_0", rows[i].round, rows[i].sequential);
+        ht_stats_options so;
+        ht_stats_options_defaults(&so);
+        so.model = TINY;
+        so.output = in_dir(f, "file.st");
+        so.calib = ONE;
+        so.n_calib = 1;
+        so.tokens = so.ctx = 16;
+        so.methods = &name;
+        so.n_methods = 1;
+        so.force = true;
+        ht_status status = ht_stats_collect(f->ctx, &so, NULL, &err);
+        assert_int_equal(status == HT_OK, rows[i].says == NULL);
+        assert_int_equal(ht_path_exists(so.output), status == HT_OK);
+        if (rows[i].says != NULL) {
+            assert_non_null(strstr(err.msg, rows[i].says));
+        } else {
+            ASSERT_OK(quantize(f, name, NULL, so.output, "file.gguf", NULL, &err), &err);
+            unlink(so.output);
+        }
+    }
+}
+
 /* ---- damaged files --------------------------------------------------------------------------------------------- */
 
 /* A file of one group of two inputs, put together by hand. */
@@ -366,6 +453,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_same_bytes_as_a_pass, setup, teardown),
         cmocka_unit_test_setup_teardown(test_folds_are_followed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_every_method, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_collect_for_files, setup, teardown),
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_values_that_cannot_be),
     };

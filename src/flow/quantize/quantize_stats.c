@@ -8,7 +8,6 @@
 #include "flow/flow_hash.h"
 #include "flow/flow_stats.h"
 #include "flow/quantize/quantize.h"
-#include "quant/fold_job.h"
 
 #define MAX_LOADED 16 /* groups of one layer */
 
@@ -38,27 +37,6 @@ void ht_quant_stats_close(struct ht_quant_stats *s) {
 
 /* ---- does the file fit? ---------------------------------------------------------------------------------------- */
 
-/* Scales can be followed: inputs are divided by them. What else a transform does to inputs cannot. */
-static ht_status check_transforms(const struct ht_recipe *recipe, ht_err *err) {
-    static ht_part_fold *const followed[] = {ht_fold_job_migrate, ht_fold_job_search, ht_fold_job_clip,
-                                             ht_fold_job_equalize};
-    const struct ht_place_recipe *w = &recipe->places[HT_PLACE_WEIGHTS];
-    for (size_t i = 0; i < w->n_transforms; i++) {
-        ht_part_fold *fold = w->transforms[i].part->fold;
-        bool ok = fold == NULL;
-        for (size_t k = 0; k < sizeof followed / sizeof followed[0]; k++) {
-            ok |= fold == followed[k];
-        }
-        if (!ok) {
-            return ht_fail(err, HT_UNSUPPORTED, "stats", HT_NO_POS,
-                           "transform %s changes inputs in a way that their statistics do not tell; give --calib "
-                           "TEXT in place of --stats",
-                           w->transforms[i].part->name);
-        }
-    }
-    return HT_OK;
-}
-
 static ht_status check_needs(const struct ht_quant_job *j, const struct ht_stats_file *f, ht_err *err) {
     char text[192];
     unsigned needs = ht_recipe_needs(&j->recipe), lacks = needs & ~f->has;
@@ -68,12 +46,9 @@ static ht_status check_needs(const struct ht_quant_job *j, const struct ht_stats
     if (lacks == 0) {
         return HT_OK;
     }
-    bool never = (lacks & ~(unsigned)HT_STATS_KEPT) != 0;
-    ht_part_needs_text(never ? lacks & ~(unsigned)HT_STATS_KEPT : lacks, text, sizeof text);
-    return ht_fail(err, never ? HT_UNSUPPORTED : HT_INVAL, f->what, HT_NO_POS,
-                   never ? "method %s needs what no file of statistics holds: %s; give --calib TEXT in its place"
-                         : "method %s also needs: %s; collect them with 'halftone stats collect --method'",
-                   j->recipe.name, text);
+    return ht_fail(err, HT_INVAL, f->what, HT_NO_POS,
+                   "method %s also needs: %s; collect them with 'halftone stats collect --method'", j->recipe.name,
+                   ht_part_needs_text(lacks, text, sizeof text));
 }
 
 /* The name that statistics have for a tensor of the plan, whatever the container calls it. */
@@ -120,14 +95,14 @@ ht_status ht_quant_stats_open(struct ht_quant_job *j, ht_err *err) {
     if (j->o->stats == NULL) {
         return HT_OK;
     }
+    HT_TRY(ht_flow_stats_serve(&j->recipe, err));
     j->stats = ht_mem_calloc(1, sizeof *j->stats);
     if (j->stats == NULL) {
         return ht_fail_nomem(err, sizeof *j->stats);
     }
-    HT_TRY(ht_stats_file_open(j->o->stats, &j->stats->file, err));
+    HT_TRY(ht_flow_stats_open(j->o->stats, "--imatrix FILE takes it", &j->stats->file, err));
     const struct ht_stats_file *f = j->stats->file;
     HT_TRY(check_needs(j, f, err));
-    HT_TRY(check_transforms(&j->recipe, err));
     HT_TRY(check_tensors(j, f, err));
     return check_model(j, f, err);
 }
@@ -202,66 +177,6 @@ uint64_t ht_quant_stats_hash(const struct ht_quant_stats *s) {
 
 const json_t *ht_quant_stats_doc(const struct ht_quant_stats *s) {
     return s->file->doc;
-}
-
-/* ---- as an importance matrix ----------------------------------------------------------------------------------- */
-
-static ht_status add_entries(const struct ht_stats_file *f, const struct ht_stats_group *g, struct ht_imatrix *m,
-                             ht_err *err) {
-    struct ht_stats_values v;
-    bool square = (f->has & HT_NEEDS_MEAN_SQUARE) != 0;
-    HT_TRY(ht_stats_file_load(f, g, square ? HT_NEEDS_MEAN_SQUARE : HT_NEEDS_GRAM, &v, err));
-    ht_status status = HT_OK;
-    for (size_t i = 0; i < g->n_linears && status == HT_OK; i++) {
-        struct ht_imatrix_entry *e;
-        status = ht_imatrix_entry(m, g->linears[i], g->cols, 1, &e, err);
-        for (uint64_t j = 0; j < g->cols && status == HT_OK; j++) {
-            float mean = square ? v.stats.mean_square[j] : v.stats.gram[j * g->cols + j];
-            e->sum2[j] = (float)((double)mean * (double)g->tokens);
-        }
-        if (status == HT_OK) {
-            e->count[0] = (float)g->tokens;
-        }
-    }
-    ht_stats_values_deinit(&v);
-    return status;
-}
-
-static ht_status add_datasets(const struct ht_stats_file *f, struct ht_imatrix *m, ht_err *err) {
-    json_t *run, *text;
-    size_t i, k;
-    json_array_foreach(json_object_get(f->doc, "runs"), i, run) {
-        uint64_t windows = 0, window = 0;
-        HT_TRY(ht_json_get_u64(run, "windows", UINT32_MAX - m->chunk_count, f->what, &windows, err));
-        HT_TRY(ht_json_get_u64(run, "window", UINT32_MAX, f->what, &window, err));
-        m->chunk_count += (uint32_t)windows;
-        m->chunk_size = i == 0 || m->chunk_size == window ? (uint32_t)window : 0; /* 0: several */
-        json_array_foreach(json_object_get(run, "sources"), k, text) {
-            const char *path = json_string_value(json_object_get(text, "path"));
-            HT_TRY(path != NULL ? ht_imatrix_dataset(m, path, err) : HT_OK);
-        }
-    }
-    m->chunk_size = m->chunk_size != 0 ? m->chunk_size : 1; /* 0 would mean counts of chunks */
-    return HT_OK;
-}
-
-ht_status ht_stats_to_imatrix(const struct ht_stats_file *f, struct ht_imatrix **imatrix, ht_err *err) {
-    *imatrix = NULL;
-    if ((f->has & (HT_NEEDS_MEAN_SQUARE | HT_NEEDS_GRAM)) == 0) {
-        return ht_fail(err, HT_INVAL, f->what, HT_NO_POS, "it holds no mean squares, so no importance");
-    }
-    struct ht_imatrix *m;
-    HT_TRY(ht_imatrix_new(&m, err));
-    ht_status status = add_datasets(f, m, err);
-    for (size_t i = 0; i < f->n && status == HT_OK; i++) {
-        status = add_entries(f, &f->groups[i], m, err);
-    }
-    if (status != HT_OK) {
-        ht_imatrix_free(m);
-        return status;
-    }
-    *imatrix = m;
-    return HT_OK;
 }
 
 ht_status ht_quant_stats_imatrix(const struct ht_quant_stats *s, struct ht_imatrix **imatrix, ht_err *err) {

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "flow/flow.h"
+#include "flow/flow_stats.h"
 #include "flow/quantize/quantize.h"
 #include "format/scheme.h"
 #include "quant/recipe_yaml.h"
@@ -140,18 +141,13 @@ static ht_status parse_rule(const char *text, struct ht_quant_rule *rule, ht_err
 /* Statistics are of the unquantized model. A method's row is taken in that way, and that is said; a recipe file means
  * what it says. */
 static ht_status settle_sequence(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
-    struct ht_recipe_calibration *c = &j->recipe.calibration;
-    bool beyond = (ht_recipe_needs(&j->recipe) & ~(unsigned)HT_NEEDS_MEAN_SQUARE) != 0;
-    if (!c->sequential || !beyond) {
+    if (ht_flow_stats_unordered(&j->recipe)) {
         return HT_OK;
     }
     if (j->o->recipe != NULL) {
-        return ht_fail(err, HT_INVAL, j->o->recipe, HT_NO_POS,
-                       "it calibrates each layer on what the quantized layers before it give, and --stats holds "
-                       "what the unquantized ones gave: say 'calibration: {sequential: false}', "
-                       "or give --calib TEXT instead");
+        return ht_flow_stats_refuse_order(j->o->recipe, err);
     }
-    c->sequential = false;
+    j->recipe.calibration.sequential = false;
     ht_quant_warn(ctx, j,
                   "statistics are of the unquantized model: method %s does not see what quantization changes from "
                   "layer to layer (sequential: false)",

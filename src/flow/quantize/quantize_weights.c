@@ -2,6 +2,7 @@
 #include "calib/calib.h"
 #include "flow/flow_calib.h"
 #include "flow/flow_finite.h"
+#include "flow/flow_stats.h"
 #include "flow/quantize/quantize.h"
 #include "model/model.h"
 
@@ -109,6 +110,10 @@ static ht_status bind_all(struct ht_context *ctx, struct ht_quant_job *j, ht_err
 ht_status ht_quant_load_weights(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     if (j->o->imatrix == NULL && (j->stats == NULL || ht_quant_wants_blocks(j))) {
         return HT_OK;
+    }
+    if (j->stats == NULL && ht_stats_file_probe(j->o->imatrix)) {
+        return ht_fail(err, HT_INVAL, j->o->imatrix, HT_NO_POS,
+                       "it is a file of statistics, not an importance matrix: --stats FILE takes it");
     }
     HT_TRY(j->stats != NULL ? ht_quant_stats_imatrix(j->stats, &j->imatrix, err)
                             : ht_imatrix_load(j->o->imatrix, &j->imatrix, err));

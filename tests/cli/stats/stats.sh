@@ -16,13 +16,24 @@ t 0 quantize "$tiny" -o j.gguf --format q4_0 --imatrix both.gguf
 t 0 eval i.gguf --reference j.gguf --text a.txt --ctx 64 --exact --json; json 'd["kld"]["mean"] < 1e-5'
 t 2 stats collect "$tiny" --calib a.txt --ctx 64 -o a.st; err 'exists'
 t 2 stats merge a.st -o a.st; err 'a.st'
-t 3 stats show both.gguf; err 'safetensors'
 t 3 stats show "$tiny/model.safetensors"; err 'halftone.stats'
 t 4 stats show missing.st
 t 2 quantize "$tiny" -o x --method awq --stats a.st; err 'also needs: gram'; gone x
 t 2 stats collect "$tiny" --calib a.txt -m rtn -o x.st; err 'needs no statistics'; gone x.st
 t 2 stats collect "$tiny" -o x.st; err 'needs one MODEL and --calib TEXT'
 t 2 stats colect a; err 'did you mean: collect'
+# One kind of file in the place of the other.
+t 2 quantize "$tiny" -o x.gguf --format q4_0 --imatrix a.st; err 'a.st: it is a file of statistics.*--stats FILE takes it'; gone x.gguf
+t 0 imatrix convert both.gguf -o both.dat
+for m in both.gguf both.dat; do
+    t 3 quantize "$tiny" -o x.gguf --format q4_0 --stats $m; err "$m: it is an importance matrix.*--imatrix FILE takes it"; gone x.gguf
+    t 3 stats show $m; err "$m: it is an importance matrix.*imatrix merge"
+    t 3 stats merge a.st $m -o x.st; err "$m: it is an importance matrix"; gone x.st
+done
+t 3 quantize "$tiny" -o x.gguf --format q4_0 --stats "$tiny/model.safetensors"; err 'no file of statistics'; not_err 'importance matrix'
+# No file serves these: told before the pass.
+t 3 stats collect "$tiny" --calib a.txt -m quarot -o x.st; err 'quarot: transform rotate changes inputs .* --calib TEXT'; gone x.st
+t 3 stats collect "$tiny" --calib a.txt -m gptq -m autoround -o x.st; err 'autoround: it needs what no file .* gradients'; gone x.st
 # A damaged file and another model's.
 head -c 20000 a.st >cut.st
 t 3 quantize "$tiny" -o x --method smoothquant --stats cut.st; err "cut short or damaged"; gone x
