@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "flow/flow_finite.h"
+#include "model/rope.h"
 
 #define CHUNK_BYTES (8u << 20) /* of f32 rows at once */
 
@@ -10,8 +11,7 @@ uint64_t ht_plan_source_row(const struct ht_plan_tensor *t, uint64_t r, uint64_t
     if (t->heads == 0) {
         return r;
     }
-    uint64_t d = rows / t->heads, head = r / d, i = r % d;
-    return head * d + (t->to_pairs ? i % 2 * (d / 2) + i / 2 : i % (d / 2) * 2 + i / (d / 2));
+    return ht_rope_row(t->to_pairs ? HT_ROPE_PAIRS : HT_ROPE_HALVES, r, rows / t->heads);
 }
 
 /* ---- making codes ------------------------------------------------------------------------------------------ */
@@ -124,70 +124,18 @@ static ht_status put(struct ht_plan_tensor *t, struct ht_sink *sink, const void 
     return sink != NULL ? ht_sink_write(sink, t, data, len, false, err) : HT_OK;
 }
 
-/* A part whose rows are those of the weight. */
-static ht_status put_rows(struct ht_plan_tensor *t, struct ht_sink *sink, const unsigned char *data, uint64_t row_bytes,
-                          ht_err *err) {
-    uint64_t rows = t->out.ne[1];
-    if (t->heads == 0) {
-        return put(t, sink, data, rows * row_bytes, err);
-    }
-    for (uint64_t r = 0; r < rows; r++) {
-        HT_TRY(put(t, sink, data + ht_plan_source_row(t, r, rows) * row_bytes, row_bytes, err));
-    }
-    return HT_OK;
-}
-
-/* sp_ptr, sp_idx or sp_val with rows in the output's order. */
-static ht_status put_sparse(struct ht_plan_tensor *t, struct ht_sink *sink, const char *suffix, ht_err *err) {
-    const struct ht_sidecar *s = t->side;
-    uint32_t at = 0;
-    bool ptr = strcmp(suffix, "sp_ptr") == 0, idx = strcmp(suffix, "sp_idx") == 0;
-    if (ptr) {
-        HT_TRY(put(t, sink, &at, sizeof at, err));
-    }
-    for (uint64_t r = 0; r < s->rows; r++) {
-        uint64_t row = ht_plan_source_row(t, r, s->rows);
-        uint32_t from = s->sp_ptr[row], n = s->sp_ptr[row + 1] - from;
-        at += n;
-        HT_TRY(ptr   ? put(t, sink, &at, sizeof at, err)
-               : idx ? put(t, sink, s->sp_idx + from, n * sizeof *s->sp_idx, err)
-                     : put(t, sink, s->sp_val + from, n * sizeof *s->sp_val, err));
-    }
-    return HT_OK;
-}
-
 ht_status ht_codes_write_side(struct ht_plan_tensor *t, struct ht_sink *sink, ht_err *err) {
-    static const char *const by_row[] = {"out_val", "lr_b", "out_bias"};
     struct ht_qpart part;
     for (size_t i = 0; t->side != NULL && ht_sidecar_part(t->side, i, &part); i++) {
-        bool rows = false;
-        for (size_t k = 0; k < sizeof by_row / sizeof by_row[0]; k++) {
-            rows = rows || strcmp(part.suffix, by_row[k]) == 0;
-        }
-        if (strncmp(part.suffix, "sp_", 3) == 0) {
-            HT_TRY(put_sparse(t, sink, part.suffix, err));
-        } else if (rows) {
-            HT_TRY(put_rows(t, sink, *part.slot, part.bytes / t->out.ne[1], err));
-        } else {
-            HT_TRY(put(t, sink, *part.slot, part.bytes, err));
-        }
+        HT_TRY(put(t, sink, *part.slot, part.bytes, err));
     }
     return HT_OK;
 }
 
-/* finished: rows in the input's order. */
-static ht_status write_codes(struct ht_plan_tensor *t, struct ht_qtensor *q, bool finished, struct ht_sink *sink,
-                             ht_err *err) {
+static ht_status write_codes(struct ht_plan_tensor *t, struct ht_qtensor *q, struct ht_sink *sink, ht_err *err) {
     struct ht_qpart part;
-    if (finished && t->heads != 0 && q->scheme.nested) {
-        return ht_fail(err, HT_UNSUPPORTED, t->out.name, HT_NO_POS,
-                       "finished codes with nested scales cannot change the order of their rows (256 neighbouring "
-                       "scales share one); start from a Hugging Face folder instead of a GGUF file");
-    }
     for (size_t i = 0; ht_qtensor_part(q, i, &part); i++) {
-        bool rows = finished && part.n_dims == 2 && part.ne[1] == q->rows && q->rows > 1;
-        HT_TRY(rows ? put_rows(t, sink, *part.slot, part.bytes / q->rows, err)
-                    : put(t, sink, *part.slot, part.bytes, err));
+        HT_TRY(put(t, sink, *part.slot, part.bytes, err));
     }
     return HT_OK;
 }
@@ -200,7 +148,7 @@ ht_status ht_codes_run(struct ht_context *ctx, struct ht_plan_tensor *t, struct 
         status = make(ctx, t, options, &made, err);
     }
     if (status == HT_OK) {
-        status = write_codes(t, t->q != NULL ? t->q : &made, t->q != NULL, sink, err);
+        status = write_codes(t, t->q != NULL ? t->q : &made, sink, err);
     }
     if (status == HT_OK) {
         status = ht_codes_write_side(t, sink, err);

@@ -32,13 +32,13 @@ struct ht_plan_tensor {
     const float *literal;       /* [elems] values made by the plan */
     enum ht_role role;
     int32_t layer;
-    /* 0, or heads of the rows: within a head of D rows, file order changes between halves (row j * D/2 + i)
-     * and pairs (row 2i + j). */
+    /* 0, or heads of the rows: within a head of D rows, the order of in and stored changes between halves
+     * (row j * D/2 + i) and pairs (row 2i + j). */
     uint32_t heads;
     bool to_pairs;
     const struct ht_format *wanted; /* the format asked for; another than out.format: a fallback was taken */
     const float *importance;        /* [ne[0]] or NULL */
-    const unsigned char *stored;    /* finished rows in out.format, in the input's row order; NULL: to be encoded */
+    const unsigned char *stored;    /* finished rows in out.format, ordered as heads tells; NULL: to be encoded */
     const struct ht_job_report *report;  /* how stored or q came to be, or NULL */
     const struct ht_packed *packed;      /* of in, or NULL: values then come through it */
     const struct ht_row_turn *turn;      /* rows change on their way, or NULL */
@@ -46,8 +46,8 @@ struct ht_plan_tensor {
     const struct ht_scheme *scheme; /* or NULL: out.format alone */
     ht_range_fn *range;             /* of codes that are made while streaming; NULL: the scheme's own */
     const void *range_ctx;
-    struct ht_qtensor *q;    /* finished codes, rows in the input's order; NULL: made while streaming, to nearest */
-    struct ht_sidecar *side; /* what goes beside codes or blocks, rows in the input's order, or NULL */
+    struct ht_qtensor *q;    /* finished codes, rows in the output's order; NULL: made while streaming, to nearest */
+    struct ht_sidecar *side; /* what goes beside codes or blocks, rows in the output's order, or NULL */
     /* Filled while streaming. Sums over all elements. */
     double sum_sq, err_sq;         /* x^2, (x - y)^2 */
     double weight_sum, weight_err; /* importance, importance * (x - y)^2 */

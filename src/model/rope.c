@@ -106,6 +106,11 @@ void ht_rope_angles(const double *inv_freq, size_t half, uint32_t first, size_t 
     }
 }
 
+uint64_t ht_rope_row(enum ht_rope_style to, uint64_t r, uint64_t d) {
+    uint64_t head = r / d, i = r % d;
+    return head * d + (to == HT_ROPE_PAIRS ? i % 2 * (d / 2) + i / 2 : i % (d / 2) * 2 + i / (d / 2));
+}
+
 void ht_rope_turn(enum ht_rope_style style, const float *cs, size_t rope_dim, size_t head_dim, size_t n_heads,
                   float *x) {
     size_t half = rope_dim / 2;

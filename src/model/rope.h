@@ -27,6 +27,9 @@ void ht_rope_frequencies(const struct ht_hparams *hp, const float *divisors, dou
 /* cos and sin of n positions from first on: cs [n, rope_dim / 2, 2]. */
 void ht_rope_angles(const double *inv_freq, size_t half, uint32_t first, size_t n, float *cs);
 
+/* Rows of a matrix of heads of d rows, kept by pairs or by halves: the row of the other order that is row r of `to`. */
+uint64_t ht_rope_row(enum ht_rope_style to, uint64_t r, uint64_t d);
+
 /* Turns n_heads heads of head_dim each, in place, by one position's angles cs [rope_dim / 2, 2]. */
 void ht_rope_turn(enum ht_rope_style style, const float *cs, size_t rope_dim, size_t head_dim, size_t n_heads,
                   float *x);

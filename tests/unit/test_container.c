@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "flow/flow_codes.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_folder.h"
 #include "flow_test.h"
@@ -207,7 +208,7 @@ static void add_side(struct many *m, struct ht_plan_tensor *t, unsigned leaves) 
 }
 
 /* Blocks, codes made while streaming, and finished codes, each with other sidecars; finished codes are in the order of
- * the input's rows. */
+ * the output's rows. */
 static void mixture(struct ht_flow_plan *plan, struct ht_plan_tensor *t, void *user) {
     static const char *const schemes[] = {"int4:g64", "nf4:g64:nested", "uint3:g32:offset", "fp8_e4m3:channel", "int8:tensor"};
     struct many *m = user;
@@ -225,9 +226,12 @@ static void mixture(struct ht_flow_plan *plan, struct ht_plan_tensor *t, void *u
         set_scheme(plan, t, schemes[(m->n + (size_t)t->layer) % 5]);
         add_side(m, t, t->role == HT_ROLE_ATTN_OUTPUT ? ALL_SIDES : t->layer == 2 ? HT_LEAVES_LOWRANK : HT_LEAVES_SPARSE);
         if (t->role == HT_ROLE_ATTN_Q || t->role == HT_ROLE_FFN_UP) {
-            set_scheme(plan, t, schemes[(size_t)t->layer % 2 * 2]); /* not nested */
+            set_scheme(plan, t, schemes[(size_t)t->layer % 2]);
+            uint64_t cols = t->out.ne[0], rows = t->out.ne[1];
             float *x = ht_mem_alloc_array(ht_tensor_elems(&t->out), sizeof *x);
-            t->in->format->decode(t->in->data, x, ht_tensor_elems(&t->out));
+            for (uint64_t r = 0; r < rows; r++) {
+                ht_packed_rows(t->in, t->packed, ht_plan_source_row(t, r, rows), 1, x + r * cols, NULL);
+            }
             t->q = &m->q[m->n];
             ASSERT_OK(ht_qtensor_init(t->q, t->scheme, t->out.ne[1], t->out.ne[0], t->out.name, &err), &err);
             ASSERT_OK(ht_qtensor_encode(t->q, x, NULL, NULL, &err), &err);

@@ -90,13 +90,14 @@ static ht_status embed(struct blocks *b, ht_err *err) {
 /* ---- one layer ---- */
 
 /* Runs size their scratch over all linears: those of layers that are done must stay sound. */
-void ht_blocks_save_layer(struct blocks *b, const struct ht_layer *layer) {
+ht_status ht_blocks_save_layer(struct blocks *b, struct ht_layer *layer, ht_err *err) {
     for (int role = 0; role < HT_ROLES; role++) {
         if (layer->linears[role] != NULL) {
             b->own[role] = *layer->linears[role];
         }
         b->own_vectors[role] = layer->vectors[role];
     }
+    return b->halves ? ht_row_order_layer(&b->ordered, b->model, layer, err) : HT_OK;
 }
 
 void ht_blocks_restore_layer(const struct blocks *b, struct ht_layer *layer) {
@@ -118,6 +119,7 @@ void ht_blocks_drop_layer(struct blocks *b) {
     }
     ht_fold_block_deinit(&b->block);
     b->block = (struct ht_fold_block){0};
+    ht_row_order_deinit(&b->ordered);
     ht_mem_free(b->notes);
     b->notes = NULL;
     b->folds = (struct ht_work_folds){0};
@@ -171,7 +173,7 @@ static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer
 /* ---- the whole ---- */
 
 /* The output keeps the factors beside the matrices, where parts that solve for whole outputs would count them twice. */
-ht_status ht_blocks_refuse_factors(const struct ht_model *m, ht_err *err) {
+static ht_status refuse_factors(const struct ht_model *m, ht_err *err) {
     for (uint32_t layer = 0; layer < m->hp.n_layers; layer++) {
         for (int role = 0; role < HT_ROLES; role++) {
             const struct ht_linear *l = m->layers[layer].linears[role];
@@ -183,6 +185,14 @@ ht_status ht_blocks_refuse_factors(const struct ht_model *m, ht_err *err) {
         }
     }
     return HT_OK;
+}
+
+ht_status ht_blocks_load(struct blocks *b, bool tokenizer_optional, ht_err *err) {
+    const struct ht_quant_job *j = b->job;
+    struct ht_model_options options = {.pre = j->o->pre, .tokenizer_optional = tokenizer_optional};
+    HT_TRY(ht_model_load_with(j->o->input, &options, &b->model, err));
+    b->halves = j->plan->target != HT_TARGET_GGUF && ht_row_order_begin(b->model);
+    return refuse_factors(b->model, err);
 }
 
 /* Bytes of hidden states that would not fit beside the rest go to a file. */
@@ -217,13 +227,11 @@ static ht_status run(struct blocks *b, ht_err *err) {
     struct ht_quant_job *j = b->job;
     const ht_quantize_options *o = j->o;
     bool no_text = ht_recipe_needs(&j->recipe) == 0 || j->stats != NULL;
-    struct ht_model_options options = {.pre = o->pre, .tokenizer_optional = no_text};
     char digest[65];
     uint32_t done = 0;
     uint64_t total = 0;
     bool replaced = false;
-    HT_TRY(ht_model_load_with(o->input, &options, &b->model, err));
-    HT_TRY(ht_blocks_refuse_factors(b->model, err));
+    HT_TRY(ht_blocks_load(b, no_text, err));
     HT_TRY(ht_finite_mend(&b->mended, j->plan, b->model, err));
     HT_TRY(start_calibration(b, err));
     HT_TRY(embed(b, err));
@@ -244,7 +252,7 @@ static ht_status run(struct blocks *b, ht_err *err) {
     }
     ht_meter_init(&b->meter, b->ctx, "round", "weights", total);
     for (uint32_t layer = done; layer < b->model->hp.n_layers; layer++) {
-        ht_blocks_save_layer(b, &b->model->layers[layer]);
+        HT_TRY(ht_blocks_save_layer(b, &b->model->layers[layer], err));
         HT_TRY(run_layer(b, j->work, (int32_t)layer, err));
         ht_blocks_restore_layer(b, &b->model->layers[layer]);
         ht_blocks_drop_layer(b);

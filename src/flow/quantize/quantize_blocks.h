@@ -7,6 +7,7 @@
 #include "flow/flow_stream.h"
 #include "flow/quantize/quantize_learn.h"
 #include "flow/quantize/quantize_work.h"
+#include "model/row_order.h"
 #include "quant/fold_job.h"
 
 #define MAX_LINEARS 32 /* of one layer */
@@ -30,6 +31,8 @@ struct blocks {
     struct ht_choice way; /* in which they learn */
     struct ht_linear own[HT_ROLES]; /* linears of the layer in work as they were, which they become again behind it */
     const float *own_vectors[HT_ROLES];
+    bool halves; /* a folder is made of a file that keeps pairs: each layer is solved in the folder's order */
+    struct ht_row_order ordered; /* rows of the layer in work in that order */
     struct ht_work_folds folds; /* of the layer in work */
     struct ht_fold_note *notes; /* what folds.notes is */
     struct ht_meter meter;
@@ -44,9 +47,11 @@ struct ht_plan_tensor *ht_blocks_tensor(const struct ht_quant_job *job, enum ht_
                                         uint32_t *index); /* NULL: the plan has none; index into its tensors */
 /* A linear of a layer that leaves floating point. */
 bool ht_blocks_is_grid(const struct ht_plan_tensor *t);
-ht_status ht_blocks_refuse_factors(const struct ht_model *m, ht_err *err);
-/* Linears and vectors of a layer as the model has them; back to that; what the layer in work holds is given back. */
-void ht_blocks_save_layer(struct blocks *b, const struct ht_layer *layer);
+/* The model that is taken apart. HT_UNSUPPORTED for factors in tensors of their own. */
+ht_status ht_blocks_load(struct blocks *b, bool tokenizer_optional, ht_err *err);
+/* Keeps linears and vectors of a layer as the model has them, and puts rows in the output's order: once per layer.
+ * Back to what was kept; what the layer in work holds is given back. */
+ht_status ht_blocks_save_layer(struct blocks *b, struct ht_layer *layer, ht_err *err);
 void ht_blocks_restore_layer(const struct blocks *b, struct ht_layer *layer);
 void ht_blocks_drop_layer(struct blocks *b);
 /* Hidden states go on behind the layer as it stands; as it was unquantized: called with those weights in place. */

@@ -55,17 +55,15 @@ static ht_status rehearse_window(struct blocks *b, ht_err *err) {
 /* A window costs what the third and second cost beyond the first; the rest of a pass, transforms and rounding are paid
  * once per layer. */
 static ht_status rehearse(struct blocks *b, double *seconds, ht_err *err) {
-    struct ht_model_options options = {.pre = b->job->o->pre, .tokenizer_optional = true};
     double one, some, moved = 0;
-    HT_TRY(ht_model_load_with(b->job->o->input, &options, &b->model, err));
-    HT_TRY(ht_blocks_refuse_factors(b->model, err));
+    HT_TRY(ht_blocks_load(b, true, err));
     if (b->job->o->allow_nonfinite) {
         HT_TRY(ht_finite_scan(b->ctx, b->job->plan, true, err));
         HT_TRY(ht_finite_mend(&b->mended, b->job->plan, b->model, err));
     }
     b->needs = ht_recipe_needs(&b->job->recipe);
     HT_TRY(rehearse_window(b, err));
-    ht_blocks_save_layer(b, &b->model->layers[0]);
+    HT_TRY(ht_blocks_save_layer(b, &b->model->layers[0], err));
     HT_TRY(rehearse_collect(b, 1, &one, err));
     HT_TRY(rehearse_collect(b, REHEARSAL_WINDOWS, &some, err));
     double window = some > one ? (some - one) / (REHEARSAL_WINDOWS - 1) : some / REHEARSAL_WINDOWS;

@@ -59,7 +59,7 @@ ht_status ht_blocks_resume(struct blocks *b, struct ht_work *work, uint32_t laye
     bool more = ht_work_next(work, b->job->plan, &at, &items[0], &status, err);
     for (int32_t layer = 0; layer < (int32_t)layers; layer++) {
         size_t n = 0;
-        ht_blocks_save_layer(b, &m->layers[layer]);
+        HT_TRY(ht_blocks_save_layer(b, &m->layers[layer], err));
         /* The layer in floating point is only wanted where something runs through it. */
         if (b->calib != NULL && (!sequential || ht_calib_layers_hidden_float(b->calib) != NULL)) {
             HT_TRY(ht_blocks_transform(b, layer, true, err));
@@ -122,6 +122,7 @@ ht_status ht_blocks_bind(struct blocks *b, struct ht_work *work, ht_err *err) {
     HT_TRY(ht_work_map(work, err));
     while (ht_work_next(work, p, &at, &item, &status, err)) {
         struct ht_plan_tensor *t = &p->tensors[item.tensor];
+        t->heads = b->halves ? 0 : t->heads;
         if (item.vector) {
             t->out.format = t->wanted = ht_format_find("f32");
             t->stored = item.bytes;

@@ -378,14 +378,6 @@ ht_status ht_quant_check_plain(struct ht_context *ctx, struct ht_quant_job *j, h
 ht_status ht_quant_check_input(const struct ht_quant_job *j, ht_err *err) {
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
         const struct ht_plan_tensor *t = &j->plan->tensors[i];
-        if (t->scheme != NULL && t->scheme->nested && t->heads != 0 && t->in != NULL) {
-            char text[HT_SCHEME_TEXT];
-            return ht_fail(err, HT_UNSUPPORTED, t->in->name, HT_NO_POS,
-                           "its rows change places between a GGUF file and a folder, which %s cannot: 256 scales of "
-                           "neighbouring rows share one; start from a Hugging Face folder, or take a format without "
-                           "nested scales",
-                           ht_scheme_text(t->scheme, text));
-        }
         bool packed = t->packed != NULL && (t->packed->has_q || t->packed->has_side);
         bool same = t->in != NULL && t->in->format == t->out.format && t->scheme == NULL && !packed;
         if (t->in == NULL || same || (t->in->format->kind == HT_KIND_FLOAT && !packed)) {
