@@ -69,6 +69,7 @@ static ht_status find_groups(struct ht_context *ctx, struct ht_model *model, con
             }
         }
         HT_TRY_DONE(ht_calib_layers_advance(probe, layer, err));
+        ht_model_drop_layer(model, layer);
     }
 done:
     ht_calib_layers_free(probe);
@@ -99,6 +100,7 @@ static ht_status write_layers(struct ht_context *ctx, struct ht_model *model, st
             }
         }
         HT_TRY(layer + 1 < n_layers ? ht_calib_layers_advance(layers, layer, err) : HT_OK);
+        ht_model_drop_layer(model, layer);
         HT_TRY(ht_meter_tell(&meter, (uint64_t)layer + 1, 0, "text", err));
     }
     return HT_OK;

@@ -48,6 +48,8 @@ struct ht_plan_tensor {
     const void *range_ctx;
     struct ht_qtensor *q;    /* finished codes, rows in the output's order; NULL: made while streaming, to nearest */
     struct ht_sidecar *side; /* what goes beside codes or blocks, rows in the output's order, or NULL */
+    const struct ht_mapping *made; /* where stored, q and side lie from made_at on, or NULL: pages go once written */
+    uint64_t made_at, made_bytes;
     /* Filled while streaming. Sums over all elements. */
     double sum_sq, err_sq;         /* x^2, (x - y)^2 */
     double weight_sum, weight_err; /* importance, importance * (x - y)^2 */

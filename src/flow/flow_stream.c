@@ -265,6 +265,12 @@ static void drop_pages(const struct stream *s, const struct task *first, const s
     ht_map_drop(map, from, (last->row + last->rows - first->row) * row_bytes);
 }
 
+static void drop_made(const struct ht_plan_tensor *t) {
+    if (t->made != NULL) {
+        ht_map_drop(t->made, t->made_at, t->made_bytes);
+    }
+}
+
 static void write_batch(struct stream *s) {
     struct batch *b = s->before;
     for (size_t i = 0; i < b->n; i++) {
@@ -274,6 +280,9 @@ static void write_batch(struct stream *s) {
             s->write_status = ht_sink_write(s->sink, k->t, b->buf + k->out_at, k->out_len, complete, &s->write_err);
             if (complete && k->t->side != NULL && s->write_status == HT_OK) {
                 s->write_status = ht_codes_write_side(k->t, s->sink, &s->write_err);
+            }
+            if (complete) {
+                drop_made(k->t);
             }
         }
         if (i + 1 == b->n || b->tasks[i + 1].t != k->t) {
@@ -427,6 +436,7 @@ static ht_status codes_of(struct stream *s, struct ht_meter *meter, uint64_t *do
     if (t->in != NULL) {
         ht_source_drop(s->plan->source, t->in);
     }
+    drop_made(t);
     *done += t->out.bytes;
     return ht_meter_tell(meter, *done, *done, t->out.name, err);
 }

@@ -228,6 +228,14 @@ ht_status ht_model_load(const char *path, struct ht_model **model, ht_err *err) 
     return ht_model_load_with(path, NULL, model, err);
 }
 
+void ht_model_drop_layer(const struct ht_model *m, int32_t layer) {
+    for (size_t i = 0; i < m->source->n_tensors; i++) {
+        if (m->bindings[i].layer == layer) {
+            ht_source_drop(m->source, &m->source->tensors[i]);
+        }
+    }
+}
+
 void ht_model_unload(struct ht_model *m) {
     if (m != NULL) {
         ht_tokenizer_free(m->tokenizer);

@@ -47,6 +47,8 @@ ht_status ht_model_tokenizer(const struct ht_source *source, const char *pre, st
 ht_status ht_model_load(const char *path, struct ht_model **model, ht_err *err);
 ht_status ht_model_load_with(const char *path, const struct ht_model_options *options,
                              struct ht_model **model, ht_err *err);
+/* Hint: nothing of this layer (-1: outside of layers) is read soon; its mapped pages may go. */
+void ht_model_drop_layer(const struct ht_model *model, int32_t layer);
 void ht_model_unload(struct ht_model *model); /* NULL is fine */
 
 #endif

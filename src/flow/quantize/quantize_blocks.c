@@ -235,6 +235,7 @@ static ht_status run(struct blocks *b, ht_err *err) {
     HT_TRY(ht_finite_mend(&b->mended, j->plan, b->model, err));
     HT_TRY(start_calibration(b, err));
     HT_TRY(embed(b, err));
+    ht_model_drop_layer(b->model, -1);
     HT_TRY(ht_blocks_digest(b, digest, err));
     HT_TRY(ht_work_open(o->output, digest, o->restart, &j->work, &done, &replaced, err));
     if (replaced) {
@@ -256,6 +257,7 @@ static ht_status run(struct blocks *b, ht_err *err) {
         HT_TRY(run_layer(b, j->work, (int32_t)layer, err));
         ht_blocks_restore_layer(b, &b->model->layers[layer]);
         ht_blocks_drop_layer(b);
+        ht_model_drop_layer(b->model, (int32_t)layer);
     }
     return ht_blocks_bind(b, j->work, err);
 }

@@ -67,19 +67,34 @@ static ht_status add_seconds(struct ht_context *ctx, struct ht_quant_job *j, ht_
     return HT_OK;
 }
 
-/* What a run of blocks takes beside: the source, which stays mapped once it was read, hidden states, statistics of a
- * layer, and the largest linear on its way. */
+/* The source's bytes of the largest layer: pages of layers that are done are given back. */
+static uint64_t largest_layer(const struct ht_quant_job *j) {
+    uint64_t largest = 0, sum = 0;
+    int32_t layer = -1;
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        const struct ht_plan_tensor *t = &j->plan->tensors[i];
+        if (t->layer >= 0 && t->in != NULL) {
+            sum = t->layer == layer ? sum + t->in->bytes : t->in->bytes;
+            layer = t->layer;
+            largest = sum > largest ? sum : largest;
+        }
+    }
+    return largest;
+}
+
+/* What a run of blocks takes beside: a layer of the mapped source, hidden states, statistics of a layer, and the
+ * largest linear on its way. */
 static ht_status blocks_memory(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     struct ht_model_options options = {.pre = j->o->pre, .tokenizer_optional = true};
     struct ht_model *model;
-    uint64_t largest = 0, mapped = 0, calib = 0, tokens = j->tokens;
+    uint64_t largest = 0, widest = 0, mapped = largest_layer(j), calib = 0, tokens = j->tokens;
     int threads = ht_pool_threads(ctx->pool);
     HT_TRY(ht_model_load_with(j->o->input, &options, &model, err));
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
         const struct ht_plan_tensor *t = &j->plan->tensors[i];
         uint64_t elems = ht_plan_is_weight(t) && t->layer >= 0 ? ht_tensor_elems(&t->out) : 0;
         largest = elems > largest ? elems : largest;
-        mapped += t->in != NULL ? t->in->bytes : 0;
+        widest = elems > 0 && t->out.ne[0] > widest ? t->out.ne[0] : widest;
     }
     if (ht_recipe_needs(&j->recipe) != HT_NEEDS_NOTHING && j->stats == NULL) {
         uint64_t stream = tokens * ht_act_width(model, HT_ACT_RESIDUAL) * sizeof(float);
@@ -90,8 +105,10 @@ static ht_status blocks_memory(struct ht_context *ctx, struct ht_quant_job *j, h
             calib -= stream + second;
         }
     }
-    /* weights, copies before and after, targets, errors */
-    j->predicted_rss_bytes += mapped + calib + 5 * largest * sizeof(float);
+    /* weights, copies before and after, targets, errors; rounding that looks across columns has their products, the
+     * factor, and room for both */
+    bool gram = (ht_recipe_needs(&j->recipe) & HT_NEEDS_GRAM) != 0;
+    j->predicted_rss_bytes += mapped + calib + (5 * largest + (gram ? 4 * widest * widest : 0)) * sizeof(float);
     ht_model_unload(model);
     return HT_OK;
 }
@@ -109,7 +126,7 @@ ht_status ht_quant_check_memory(struct ht_context *ctx, struct ht_quant_job *j, 
     if (j->predicted_rss_bytes > limit) {
         ht_quant_warn(ctx, j,
                       "memory %.1f MiB is not enough for what has to be there at once (one layer, its statistics, "
-                      "windows in work, the mapped source): about %.1f MiB will be taken",
+                      "windows in work, a layer of the source): about %.1f MiB will be taken",
                       (double)limit / mib, (double)j->predicted_rss_bytes / mib);
     }
     return HT_OK;

@@ -83,6 +83,7 @@ ht_status ht_blocks_resume(struct blocks *b, struct ht_work *work, uint32_t laye
         HT_TRY(sequential ? ht_blocks_advance(b, layer, err) : ht_blocks_advance_plain(b, layer, err));
         ht_blocks_restore_layer(b, &m->layers[layer]);
         ht_blocks_drop_layer(b);
+        ht_model_drop_layer(m, layer);
         items[0] = items[n];
     }
     return HT_OK;
@@ -118,11 +119,14 @@ ht_status ht_blocks_bind(struct blocks *b, struct ht_work *work, ht_err *err) {
     struct ht_flow_plan *p = b->job->plan;
     struct ht_work_item item;
     ht_status status;
-    uint64_t at = 0;
+    uint64_t at = 0, from = 0;
     HT_TRY(ht_work_map(work, err));
-    while (ht_work_next(work, p, &at, &item, &status, err)) {
+    for (; ht_work_next(work, p, &at, &item, &status, err); from = at) {
         struct ht_plan_tensor *t = &p->tensors[item.tensor];
         t->heads = b->halves ? 0 : t->heads;
+        t->made = ht_work_mapping(work);
+        t->made_at = from;
+        t->made_bytes = at - from;
         if (item.vector) {
             t->out.format = t->wanted = ht_format_find("f32");
             t->stored = item.bytes;

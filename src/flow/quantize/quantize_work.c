@@ -264,6 +264,10 @@ ht_status ht_work_map(struct ht_work *w, ht_err *err) {
     return ht_map_file(w->path, &w->map, err);
 }
 
+const struct ht_mapping *ht_work_mapping(const struct ht_work *w) {
+    return &w->map;
+}
+
 /* A part of the payload; NULL past its end. */
 static void *take(const unsigned char *payload, uint64_t *used, uint64_t bytes, uint64_t all) {
     if (bytes > all - *used) {

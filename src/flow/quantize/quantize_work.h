@@ -52,6 +52,7 @@ ht_status ht_work_end_layer(struct ht_work *work, int32_t layer, const struct ht
 /* Maps what is there now; views of an earlier map die. Then items in order: *at starts at 0. False at the end. The
  * plan gives formats and shapes; HT_FORMAT when an item does not fit it. */
 ht_status ht_work_map(struct ht_work *work, ht_err *err);
+const struct ht_mapping *ht_work_mapping(const struct ht_work *work); /* what items point into */
 bool ht_work_next(const struct ht_work *work, const struct ht_flow_plan *plan, uint64_t *at, struct ht_work_item *item,
                   ht_status *status, ht_err *err);
 /* The same for finished layers; notes are views of the map. False at the end. */
