@@ -150,12 +150,14 @@ static void show(const struct cli *cli, const json_t *d) {
     double from = json_num(d, "input.bytes", 0), to = json_num(d, "bytes", 0);
     double files = json_num(d, "output.files", 1);
     char more[40] = "";
+    const char *are = json_str(d, "predicted.bytes_are", "exact"); /* "at most": data decides */
+    bool exact = !dry || strcmp(are, "exact") == 0;
     if (files > 1) {
         snprintf(more, sizeof more, " and %.0f more files", files - 1);
     }
-    printf("%s%s%s: %s, %.3f bits per weight, %.1f %% of %s\n", dry ? "would write " : "",
-           json_str(d, "output.path", "?"), more, human_bytes(to, b), json_num(d, "bits_per_weight", 0),
-           from > 0 ? 100 * to / from : 0.0, human_bytes(from, b2));
+    printf("%s%s%s: %s%s%s, %.3f bits per weight, %.1f %% of %s\n", dry ? "would write " : "",
+           json_str(d, "output.path", "?"), more, exact ? "" : are, exact ? "" : " ", human_bytes(to, b),
+           json_num(d, "bits_per_weight", 0), from > 0 ? 100 * to / from : 0.0, human_bytes(from, b2));
     if (dry) {
         printf("predicted: %s, peak memory %s\n", human_time(json_num(d, "predicted.seconds", -1), t),
                human_bytes(json_num(d, "predicted.peak_rss_bytes", 0), b));

@@ -49,6 +49,22 @@ ht_status ht_fold_job_rotate(struct ht_fold_job *job, const struct ht_choice *ch
 ht_status ht_fold_job_rotate_inputs(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_shift(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_cluster(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+
+/* Where these parts work and what they leave there; shapes decide, and that a matrix or vector is there at all. */
+bool ht_fold_shifts_at(const struct ht_fold_block *b, const struct ht_foldsite *site, const struct ht_choice *choice);
+/* All biases that a folded shift changes are in the file. */
+bool ht_fold_shift_folds(const struct ht_fold_block *b, const struct ht_foldsite *site);
+bool ht_fold_clusters_at(const struct ht_fold_block *b, const struct ht_foldsite *site);
+/* front: of the site's consumers. */
+bool ht_fold_order_folds(const struct ht_foldsite *site, const struct ht_front *front);
+/* Block of the transform in front of this role's inputs; 0: none, as of an odd number of inputs. */
+uint32_t ht_fold_turned_inputs(const struct ht_fold_block *b, enum ht_role role, const struct ht_choice *choice);
+/* fold_expect.c: what the recipe's transforms will leave in front of the linears of a block, before any of it is
+ * done: fronts [HT_ROLES] get leaves, hadamard and n_clusters, and no memory. Where matrices and vectors point to is
+ * not read, only whether they do. Returns enum ht_expect. */
+unsigned ht_fold_expect(const struct ht_recipe *recipe, const struct ht_fold_block *block,
+                        const struct ht_foldsite *sites, struct ht_front *fronts);
+
 /* What the rest of the recipe makes of matrices and tokens of the role in work: ctx is a struct ht_fold_trial. */
 struct ht_fold_trial {
     struct ht_fold_job *job;

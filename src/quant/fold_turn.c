@@ -52,18 +52,21 @@ ht_status ht_fold_job_rotate(struct ht_fold_job *job, const struct ht_choice *ch
 }
 
 /* Inputs that no weight before can turn: those behind silu. */
+uint32_t ht_fold_turned_inputs(const struct ht_fold_block *b, enum ht_role role, const struct ht_choice *choice) {
+    bool wanted = role == HT_ROLE_FFN_DOWN || (role == HT_ROLE_ATTN_OUTPUT && ht_choice_value(choice, "output") != 0);
+    uint64_t block = wanted && b->matrices[role].w != NULL ? ht_hadamard_block(b->matrices[role].cols) : 0;
+    return block < 2 ? 0 : (uint32_t)block;
+}
+
 ht_status ht_fold_job_rotate_inputs(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
-    static const enum ht_role roles[] = {HT_ROLE_FFN_DOWN, HT_ROLE_ATTN_OUTPUT};
-    size_t n = ht_choice_value(choice, "output") != 0 ? 2 : 1;
-    for (size_t i = 0; i < n; i++) {
-        const struct ht_fold_matrix *m = &job->block->matrices[roles[i]];
-        uint64_t block = m->w != NULL ? ht_hadamard_block(m->cols) : 0;
-        if (block < 2) {
-            continue; /* an odd number of inputs */
+    for (enum ht_role role = 0; role < HT_ROLES; role++) {
+        const struct ht_fold_matrix *m = &job->block->matrices[role];
+        uint32_t block = ht_fold_turned_inputs(job->block, role, choice);
+        if (block != 0) {
+            HT_TRY(ht_fold_rotate_inputs(job->block, role, block, err));
+            HT_TRY(ht_front_add(&job->fronts[role], m->rows, m->cols, HT_LEAVES_HADAMARD, block, err));
+            job->n_sites++;
         }
-        HT_TRY(ht_fold_rotate_inputs(job->block, roles[i], block, err));
-        HT_TRY(ht_front_add(&job->fronts[roles[i]], m->rows, m->cols, HT_LEAVES_HADAMARD, (uint32_t)block, err));
-        job->n_sites++;
     }
     return HT_OK;
 }
@@ -110,8 +113,7 @@ static bool has_bias(const struct ht_fold_block *b, enum ht_role role) {
     return bias != HT_ROLE_OTHER && b->vectors[bias].x != NULL && b->vectors[bias].used;
 }
 
-/* All biases that a folded shift changes are in the file. */
-static bool shift_folds(const struct ht_fold_block *b, const struct ht_foldsite *site) {
+bool ht_fold_shift_folds(const struct ht_fold_block *b, const struct ht_foldsite *site) {
     bool all = (site->kinds & HT_FOLD_SHIFT) != 0 && has_bias(b, site->producers[0]);
     for (const enum ht_role *role = site->consumers; *role != HT_ROLE_OTHER; role++) {
         all = all && has_bias(b, *role);
@@ -211,7 +213,7 @@ static ht_status shift_site(struct ht_fold_job *job, const struct ht_foldsite *s
     s = z + n;
     ht_status status = find_shift(job, site, choice, z, s, s + n, &shifted, err);
     if (status == HT_OK && shifted) {
-        status = shift_folds(job->block, site) ? ht_fold_shift(job->block, site, z, err)
+        status = ht_fold_shift_folds(job->block, site) ? ht_fold_shift(job->block, site, z, err)
                                                : leave_shift(job, site, z, s, err);
     }
     if (status == HT_OK) {
@@ -225,12 +227,16 @@ static ht_status shift_site(struct ht_fold_job *job, const struct ht_foldsite *s
     return status;
 }
 
+bool ht_fold_shifts_at(const struct ht_fold_block *b, const struct ht_foldsite *site, const struct ht_choice *choice) {
+    bool inside = site->span == HT_FOLD_CHANNELS || site->span == HT_FOLD_HEADS;
+    bool norm = !ht_role_quantizable(site->producers[0]);
+    return inside && (site->kinds & HT_FOLD_SCALE) != 0 && (norm || ht_choice_value(choice, "all") != 0) &&
+           ht_fold_channels(b, site) != 0;
+}
+
 ht_status ht_fold_job_shift(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
     for (const struct ht_foldsite *site = job->sites; site != NULL && site->name != NULL; site++) {
-        bool inside = site->span == HT_FOLD_CHANNELS || site->span == HT_FOLD_HEADS;
-        bool norm = !ht_role_quantizable(site->producers[0]);
-        uint64_t n = inside ? ht_fold_channels(job->block, site) : 0;
-        if (n != 0 && (site->kinds & HT_FOLD_SCALE) != 0 && (norm || ht_choice_value(choice, "all") != 0)) {
+        if (ht_fold_shifts_at(job->block, site, choice)) {
             HT_TRY(shift_site(job, site, choice, err));
         }
     }
@@ -268,12 +274,21 @@ static ht_status reorder_fronts(struct ht_fold_job *job, const struct ht_foldsit
     return HT_OK;
 }
 
+bool ht_fold_order_folds(const struct ht_foldsite *site, const struct ht_front *front) {
+    bool turned = (front->side.leaves & HT_LEAVES_HADAMARD) != 0; /* the order is behind it */
+    return (site->kinds & HT_FOLD_PERMUTE) != 0 && site->span == HT_FOLD_CHANNELS && !turned;
+}
+
+bool ht_fold_clusters_at(const struct ht_fold_block *b, const struct ht_foldsite *site) {
+    bool inside = site->span == HT_FOLD_CHANNELS || site->span == HT_FOLD_HEADS;
+    return inside && ht_fold_inputs(b, site) != 0;
+}
+
 /* Every consumer of the site gets the clusters, and the order where no weight before can have it. */
 static ht_status set_clusters(struct ht_fold_job *job, const struct ht_foldsite *site, const uint32_t *order,
                               const uint32_t *first, uint32_t n, ht_err *err) {
     uint64_t cols = ht_fold_inputs(job->block, site);
-    bool turned = (job->fronts[site->consumers[0]].side.leaves & HT_LEAVES_HADAMARD) != 0; /* the order is behind it */
-    bool folds = (site->kinds & HT_FOLD_PERMUTE) != 0 && site->span == HT_FOLD_CHANNELS && !turned;
+    bool folds = ht_fold_order_folds(site, &job->fronts[site->consumers[0]]);
     if (folds) {
         HT_TRY(ht_fold_permute(job->block, site, order, err));
         HT_TRY(reorder_fronts(job, site, order, cols, err));
@@ -320,8 +335,7 @@ static ht_status cluster_site(struct ht_fold_job *job, const struct ht_foldsite 
 
 ht_status ht_fold_job_cluster(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
     for (const struct ht_foldsite *site = job->sites; site != NULL && site->name != NULL; site++) {
-        bool inside = site->span == HT_FOLD_CHANNELS || site->span == HT_FOLD_HEADS;
-        if (inside && ht_fold_inputs(job->block, site) != 0) {
+        if (ht_fold_clusters_at(job->block, site)) {
             HT_TRY(cluster_site(job, site, (uint32_t)ht_choice_value(choice, "k"), err));
         }
     }

@@ -537,10 +537,26 @@ static ht_status check_input(const struct ht_job *job, ht_err *err) {
     return HT_OK;
 }
 
+/* What goes beside the codes whatever outlier parts do. */
+static ht_status start_side(struct ht_job *job, ht_err *err) {
+    job->side = (struct ht_sidecar){.rows = job->rows, .cols = job->cols};
+    if (job->activations != NULL && job->activations->format[0] != '\0') {
+        HT_TRY(quantize_inputs(job, err));
+    }
+    plan_front(job);
+    job->side.leaves |= job->center == HT_CENTER_BESIDE ? HT_LEAVES_OUT_BIAS : 0;
+    return HT_OK;
+}
+
+ht_status ht_job_expect(struct ht_job *job, unsigned *expect, ht_err *err) {
+    HT_TRY(start_side(job, err));
+    *expect = ht_job_expect_outliers(job, &job->weights->outlier);
+    return HT_OK;
+}
+
 ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     const struct ht_place_recipe *how = job->weights;
     double started = ht_sys_now();
-    bool inputs = job->activations != NULL && job->activations->format[0] != '\0';
     HT_TRY(check_input(job, err));
     float *original = ht_mem_alloc_aligned(job->rows, job->cols * sizeof *original);
     if (original == NULL) {
@@ -550,17 +566,12 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     ht_status status = HT_OK;
     job->lowrank = HT_LOWRANK_NONE;
     job->report = (struct ht_job_report){.tokens = job->stats != NULL ? job->stats->tokens : 0};
-    job->side = (struct ht_sidecar){.rows = job->rows, .cols = job->cols};
     if (job->drift > 0 && job->stats != NULL && job->stats->cross != NULL) {
         HT_TRY_DONE(ht_drift_correct(job->pool, job->w, job->rows, job->cols, job->stats->gram,
                                      job->stats->cross, job->drift, err));
         job->report.drift = job->drift;
     }
-    if (inputs) {
-        HT_TRY_DONE(quantize_inputs(job, err));
-    }
-    plan_front(job);
-    job->side.leaves |= job->center == HT_CENTER_BESIDE ? HT_LEAVES_OUT_BIAS : 0;
+    HT_TRY_DONE(start_side(job, err));
     if (how->outlier.part->run != NULL) {
         HT_TRY_DONE(how->outlier.part->run(job, &how->outlier, err));
     }

@@ -88,6 +88,13 @@ struct ht_job {
     struct ht_job_report report;
 };
 
+/* How what is told beforehand may differ from what will be: bits; 0: not at all. */
+enum ht_expect { HT_EXPECT_EXACT = 0, HT_EXPECT_LESS = 1, HT_EXPECT_MORE = 2 };
+
+/* What the job will leave beside its codes, by shapes and choices alone: side gets leaves, counts and act, and no
+ * memory. w, stats and what the front's parts hold are not read. *expect: enum ht_expect, of bytes. */
+ht_status ht_job_expect(struct ht_job *job, unsigned *expect, ht_err *err);
+
 /* HT_NUMERIC: weights or statistics are not finite; HT_INVAL, HT_UNSUPPORTED name the choice that cannot be
  * made; HT_NOMEM. */
 ht_status ht_job_run(struct ht_job *job, ht_err *err);
@@ -120,6 +127,8 @@ ht_status ht_job_round_relax(struct ht_job *job, const struct ht_choice *choice,
 /* The codes that learning on a block starts from. */
 ht_status ht_job_round_start(struct ht_job *job, const struct ht_choice *choice, ht_err *err);
 
+/* What the part will add to side, which has all but that: enum ht_expect. */
+unsigned ht_job_expect_outliers(struct ht_job *job, const struct ht_choice *choice);
 /* A copy of w in target, for parts that want it behind the rounding. HT_NOMEM. */
 ht_status ht_job_keep_target(struct ht_job *job, ht_err *err);
 /* Behind the rounding: factors of the low-rank term, then the bias. original: the weights as they came. */

@@ -12,10 +12,14 @@ static ht_status new_keep(struct ht_job *job, ht_err *err) {
     return job->keep != NULL ? HT_OK : ht_fail_nomem(err, job->rows * job->cols);
 }
 
-ht_status ht_job_keep_columns(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+static struct ht_columns_options columns_options(const struct ht_choice *choice) {
     double fraction = ht_choice_value(choice, "fraction");
-    const struct ht_columns_options o = {.fraction = fraction,
-                                         .bits = fraction > 0 ? 0 : ht_choice_value(choice, "bits")};
+    return (struct ht_columns_options){.fraction = fraction,
+                                       .bits = fraction > 0 ? 0 : ht_choice_value(choice, "bits")};
+}
+
+ht_status ht_job_keep_columns(struct ht_job *job, const struct ht_choice *choice, ht_err *err) {
+    const struct ht_columns_options o = columns_options(choice);
     HT_TRY(new_keep(job, err));
     return ht_keep_columns(job->pool, &job->scheme, job->w, job->rows, job->cols, job->stats->gram, &o,
                            job->keep, &job->report.columns, err);
@@ -59,12 +63,17 @@ ht_status ht_job_keep_target(struct ht_job *job, ht_err *err) {
     return HT_OK;
 }
 
-static ht_status want_lowrank(struct ht_job *job, const struct ht_choice *choice, enum ht_lowrank by, ht_err *err) {
+static unsigned expect_lowrank(struct ht_job *job, const struct ht_choice *choice) {
     uint64_t rank = (uint64_t)ht_choice_value(choice, "rank");
     uint64_t least = job->rows < job->cols ? job->rows : job->cols;
-    job->lowrank = by;
     job->side.leaves |= HT_LEAVES_LOWRANK;
     job->side.rank = (uint32_t)(rank < least ? rank : least);
+    return HT_EXPECT_EXACT;
+}
+
+static ht_status want_lowrank(struct ht_job *job, const struct ht_choice *choice, enum ht_lowrank by, ht_err *err) {
+    job->lowrank = by;
+    expect_lowrank(job, choice);
     return ht_job_keep_target(job, err);
 }
 
@@ -126,4 +135,50 @@ done:
     ht_mem_free_aligned(values);
     ht_mem_free(room);
     return status;
+}
+
+/* ---- what will be left, before any of it is done ---- */
+
+static unsigned expect_columns(struct ht_job *job, const struct ht_choice *choice) {
+    const struct ht_columns_options o = columns_options(choice);
+    job->side.n_out = (uint32_t)ht_columns_count(&o, job->rows, job->cols);
+    job->side.leaves |= job->side.n_out > 0 ? HT_LEAVES_COLUMNS : 0;
+    return HT_EXPECT_EXACT;
+}
+
+static unsigned expect_salient(struct ht_job *job, const struct ht_choice *choice) {
+    job->side.n_out = (uint32_t)ht_salient_count(ht_choice_value(choice, "fraction"), job->cols);
+    job->side.leaves |= job->side.n_out > 0 ? HT_LEAVES_COLUMNS : 0;
+    return HT_EXPECT_EXACT;
+}
+
+/* Above a threshold there may be none or all. */
+static unsigned expect_sparse(struct ht_job *job, const struct ht_choice *choice) {
+    if (ht_choice_value(choice, "tau") > 0) {
+        return HT_EXPECT_MORE;
+    }
+    job->side.n_sparse = ht_sparse_count(ht_choice_value(choice, "fraction"), job->rows, job->cols);
+    job->side.leaves |= job->side.n_sparse > 0 ? HT_LEAVES_SPARSE : 0;
+    return HT_EXPECT_EXACT;
+}
+
+static const struct {
+    ht_part_run *run;
+    unsigned (*expect)(struct ht_job *job, const struct ht_choice *choice);
+} expected[] = {
+    {ht_job_keep_columns, expect_columns},
+    {ht_job_keep_salient, expect_salient},
+    {ht_job_keep_sparse, expect_sparse},
+    {ht_job_lowrank, expect_lowrank},
+    {ht_job_lowrank_scaled, expect_lowrank},
+    {ht_job_lowrank_moments, expect_lowrank},
+};
+
+unsigned ht_job_expect_outliers(struct ht_job *job, const struct ht_choice *choice) {
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        if (choice->part->run == expected[i].run) {
+            return expected[i].expect(job, choice);
+        }
+    }
+    return choice->part->leaves != HT_LEAVES_NOTHING ? HT_EXPECT_MORE : HT_EXPECT_EXACT;
 }

@@ -53,7 +53,7 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     if (target == HT_TARGET_GGUF) {
         HT_TRY(ht_quant_set_meta(j, err));
     }
-    HT_TRY(ht_flow_predict(j->plan, o->shard_bytes, &j->bytes, &j->n_files, err));
+    HT_TRY(ht_quant_predict(j, err));
     if (o->shard_bytes > 0 && target == HT_TARGET_GGUF) {
         HT_TRY(ht_flow_check_shards(j->plan->source, o->output, j->n_files, replace, err));
     }

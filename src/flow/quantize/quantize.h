@@ -51,7 +51,8 @@ struct ht_quant_job {
     uint64_t tokens;                     /* of calibration that are wanted: the options', else the recipe's */
     uint32_t window;
     uint64_t calib_tokens;               /* that a run of blocks saw */
-    uint64_t bytes;                      /* predicted, exact */
+    uint64_t bytes;                      /* predicted, or written */
+    unsigned expect;                     /* enum ht_expect: how these may differ, before the run */
     uint32_t n_files;
     char source_xxh3[17], output_xxh3[17]; /* hex; empty: not known (dry run; output in several files) */
     double started_s, started_cpu_s;
@@ -77,6 +78,9 @@ ht_status ht_quant_check_input(const struct ht_quant_job *job, ht_err *err); /* 
 
 /* quantize_check.c: choices that would do nothing: HT_INVAL for activations, a warning for rules. */
 ht_status ht_quant_check_recipe(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+
+/* quantize_expect.c: bytes and n_files of the output, with all that will stand beside the codes; expect. */
+ht_status ht_quant_predict(struct ht_quant_job *job, ht_err *err);
 
 /* quantize_weights.c: reads the matrix of --imatrix; and, for --calib, collects one. Both give each tensor its row. */
 ht_status ht_quant_load_weights(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);

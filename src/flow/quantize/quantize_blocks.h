@@ -71,6 +71,9 @@ ht_status ht_blocks_transform(struct blocks *b, int32_t layer, bool early, ht_er
 ht_status ht_blocks_keep_vectors(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err);
 
 /* quantize_solve.c; work NULL: results are not kept. */
+/* The choices for one linear of a layer: a job without weights, statistics and front; how and inputs are its. */
+void ht_blocks_choose(const struct ht_recipe *recipe, const struct ht_plan_tensor *t, bool has_bias,
+                      struct ht_place_recipe *how, struct ht_place_recipe *inputs, struct ht_job *job);
 /* The model computes with the result from now on. */
 void ht_blocks_install(struct ht_linear *linear, const struct ht_format *block, const void *bytes,
                        const struct ht_qtensor *q, const struct ht_sidecar *side);

@@ -366,6 +366,9 @@ static void add_record_files(struct ht_doc *d, const char *output) {
     }
 }
 
+/* How predicted bytes may differ from those that will be written: by enum ht_expect. */
+static const char *const expect_names[] = {"exact", "at most", "at least", "about"};
+
 static json_t *text_or_null(const char *s) {
     return s[0] != '\0' ? json_string(s) : json_null();
 }
@@ -402,6 +405,7 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     if (j->o->dry_run) {
         json_t *predicted = ht_doc_object(&d, d.root, "predicted");
         ht_doc_set(&d, predicted, "bytes", json_integer((json_int_t)j->bytes));
+        ht_doc_set(&d, predicted, "bytes_are", json_string(expect_names[j->expect]));
         ht_doc_set(&d, predicted, "seconds", ht_doc_real(j->predicted_s));
         ht_doc_set(&d, predicted, "peak_rss_bytes", json_integer((json_int_t)j->predicted_rss_bytes));
     }

@@ -59,17 +59,37 @@ static void plain_choices(struct ht_place_recipe *how) {
 }
 
 /* Where the mean error of this linear's outputs goes, if the recipe wants it off. */
-static enum ht_center center_of(const struct blocks *b, const struct ht_linear *linear) {
-    const struct ht_place_recipe *w = &b->job->recipe.places[HT_PLACE_WEIGHTS];
+static enum ht_center center_of(const struct ht_recipe *recipe, bool has_bias) {
+    const struct ht_place_recipe *w = &recipe->places[HT_PLACE_WEIGHTS];
     for (size_t i = 0; i < w->n_transforms; i++) {
         const char *name = w->transforms[i].part->name;
         if (strcmp(name, "center") == 0 || strcmp(name, "center-biases") == 0) {
-            return linear->bias != NULL            ? HT_CENTER_BIAS
+            return has_bias                      ? HT_CENTER_BIAS
                    : strcmp(name, "center") == 0 ? HT_CENTER_BESIDE
                                                  : HT_CENTER_NONE;
         }
     }
     return HT_CENTER_NONE;
+}
+
+void ht_blocks_choose(const struct ht_recipe *recipe, const struct ht_plan_tensor *t, bool has_bias,
+                      struct ht_place_recipe *how, struct ht_place_recipe *inputs, struct ht_job *job) {
+    bool is_float = t->scheme == NULL && t->out.format->kind == HT_KIND_FLOAT;
+    ht_recipe_weights(recipe, t->role, t->layer, how);
+    ht_recipe_activations(recipe, t->role, t->layer, inputs);
+    if (is_float) {
+        plain_choices(how);
+    }
+    *job = (struct ht_job){.weights = how,
+                           .activations = is_float ? NULL : inputs,
+                           .block = t->scheme == NULL ? t->out.format : NULL,
+                           .rows = t->out.ne[1],
+                           .cols = t->out.ne[0],
+                           .center = is_float ? HT_CENTER_NONE : center_of(recipe, has_bias),
+                           .drift = is_float ? 0 : recipe->calibration.drift};
+    if (t->scheme != NULL) {
+        job->scheme = *t->scheme;
+    }
 }
 
 /* The model's bias gains what the job has found. */
@@ -111,27 +131,13 @@ static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear 
                        MAX_LINEARS);
     }
     struct ht_job *job = &b->results[b->n_results++];
-    ht_recipe_weights(&j->recipe, t->role, t->layer, &how);
-    ht_recipe_activations(&j->recipe, t->role, t->layer, &inputs);
-    bool is_float = t->scheme == NULL && t->out.format->kind == HT_KIND_FLOAT;
-    if (is_float) {
-        plain_choices(&how);
-    }
-    *job = (struct ht_job){.pool = b->ctx->pool,
-                           .name = t->in->name, /* as the user's file calls it */
-                           .weights = &how,
-                           .activations = is_float ? NULL : &inputs,
-                           .block = t->scheme == NULL ? t->out.format : NULL,
-                           .rows = linear->w.rows,
-                           .cols = linear->w.cols,
-                           .front = &b->fronts[t->role],
-                           .stats = ht_blocks_stats(b, linear),
-                           .center = is_float ? HT_CENTER_NONE : center_of(b, linear),
-                           .drift = is_float ? 0 : j->recipe.calibration.drift,
-                           .seed = j->o->seed + index};
-    if (t->scheme != NULL) {
-        job->scheme = *t->scheme;
-    }
+    ht_blocks_choose(&j->recipe, t, linear->bias != NULL, &how, &inputs, job);
+    bool is_float = job->activations == NULL;
+    job->pool = b->ctx->pool;
+    job->name = t->in->name; /* as the user's file calls it */
+    job->front = &b->fronts[t->role];
+    job->stats = ht_blocks_stats(b, linear);
+    job->seed = j->o->seed + index;
     ht_status status = weights_of(b, linear, &job->w, err);
     if (status == HT_OK) {
         status = ht_job_run(job, err);

@@ -16,6 +16,12 @@
 #include "quant/round/round.h"
 #include "tensor/sidecar.h"
 
+/* How many are taken, which shapes and options decide: columns, salient inputs, and (tau 0) single weights. */
+struct ht_columns_options;
+uint64_t ht_columns_count(const struct ht_columns_options *options, uint64_t rows, uint64_t cols);
+uint64_t ht_salient_count(double fraction, uint64_t cols);
+uint64_t ht_sparse_count(double fraction, uint64_t rows, uint64_t cols);
+
 /* Sensitivity of column j: H_jj * sum over rows of (w - q(w))^2, q nearest on grids of least error. The largest
  * become HT_KEEP_VALUE in every row of keep [rows, cols]: `fraction` of the columns (rounded up), or, when bits >
  * 0, as many as cost that many bits per weight (16 a weight, 32 an index), at least one. *n: how many.

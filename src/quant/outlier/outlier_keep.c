@@ -67,6 +67,23 @@ static ht_status check_fraction(const char *what, double fraction, ht_err *err) 
     return HT_OK;
 }
 
+/* ---- how many ------------------------------------------------------------------------------------------------- */
+
+uint64_t ht_columns_count(const struct ht_columns_options *o, uint64_t rows, uint64_t cols) {
+    double budget = o->bits * (double)rows * (double)cols;
+    double want = o->bits > 0 ? fmax(floor(budget / (16.0 * (double)rows + 32.0)), 1)
+                              : ceil(o->fraction * (double)cols - 1e-9);
+    return want < (double)cols ? (uint64_t)want : cols;
+}
+
+uint64_t ht_salient_count(double fraction, uint64_t cols) {
+    return (uint64_t)ceil(fraction * (double)cols);
+}
+
+uint64_t ht_sparse_count(double fraction, uint64_t rows, uint64_t cols) {
+    return (uint64_t)(fraction * (double)(rows * cols) + 0.5);
+}
+
 /* ---- columns by input ------------------------------------------------------------------------------------------ */
 
 ht_status ht_keep_salient(const float *mean_abs, uint64_t rows, uint64_t cols, double fraction, uint8_t *keep,
@@ -86,7 +103,7 @@ ht_status ht_keep_salient(const float *mean_abs, uint64_t rows, uint64_t cols, d
         }
     }
     qsort(score, (size_t)cols, sizeof *score, by_falling_score);
-    *n = (uint64_t)ceil(fraction * (double)cols);
+    *n = ht_salient_count(fraction, cols);
     for (uint64_t k = 0; k < *n; k++) {
         for (uint64_t i = 0; i < rows; i++) {
             keep[i * cols + score[k].at] = HT_KEEP_VALUE;
@@ -124,10 +141,7 @@ ht_status ht_keep_columns(struct ht_pool *pool, const struct ht_scheme *scheme, 
         score[j] = (struct scored){(float)(sum * (double)hessian[j * cols + j]), j};
     }
     qsort(score, cols, sizeof *score, by_falling_score);
-    double budget = o->bits * (double)rows * (double)cols;
-    double want = o->bits > 0 ? fmax(floor(budget / (16.0 * (double)rows + 32.0)), 1)
-                              : ceil(o->fraction * (double)cols - 1e-9);
-    *n = want < (double)cols ? (uint64_t)want : cols;
+    *n = ht_columns_count(o, rows, cols);
     for (uint64_t k = 0; k < *n; k++) {
         for (uint64_t i = 0; i < rows; i++) {
             keep[i * cols + score[k].at] = HT_KEEP_VALUE;
@@ -209,7 +223,7 @@ ht_status ht_keep_sparse(struct ht_pool *pool, const struct ht_scheme *scheme, c
         score[i] = (struct scored){error[i] * error[i] / (2.0f * inverse[i % cols]), i};
     }
     qsort(score, elems, sizeof *score, by_falling_score);
-    uint64_t most = o->tau > 0 ? elems : (uint64_t)(o->fraction * (double)elems + 0.5);
+    uint64_t most = o->tau > 0 ? elems : ht_sparse_count(o->fraction, rows, cols);
     for (uint64_t k = 0; k < most && (o->tau == 0 || (double)score[k].score > o->tau); k++) {
         if (keep[score[k].at] == HT_KEEP_GRID) {
             keep[score[k].at] = HT_KEEP_REST;
