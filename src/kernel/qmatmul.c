@@ -4,7 +4,8 @@
  *     FAST, where the tensor has the compute form     q_rows_q8, for many tokens q_panel_q8 and gemm_q8
  *     FAST, integer levels of another form            EXACT on q * d, the rounded activations
  *     EXACT, BF16                                     q_decode, then rows_f32 of f32 or gemm_f32
- *     both sides codes                                the kernels of FAST with the codes of x as activations        */
+ *
+ * Codes times codes are intmul.c's. */
 #include "kernel/qmatmul.h"
 
 #include "format/half.h"
@@ -354,111 +355,4 @@ void ht_qmatmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, 
 void ht_qmatmul(struct ht_pool *pool, const struct ht_qtensor *w, const float *x, size_t n_tokens, float *y,
                 size_t y_stride, enum ht_math math, void *scratch) {
     ht_qmatmul_with(ht_kernel_table(), pool, w, x, n_tokens, y, y_stride, math, scratch);
-}
-
-/* ---- both sides quantized --------------------------------------------------------------------------------------- */
-
-struct int_job {
-    struct job job; /* of the 8-bit kernels, whose activations are the codes of x */
-    const struct ht_qtensor *x;
-    int32_t shift;  /* q = code - shift is an int8 */
-    bool zeros;     /* x has zero points: ones is wanted */
-    float *ones;    /* [R] products with a token of ones: sums of each row */
-    char *ref_scratch;
-    size_t ref_bytes;
-};
-
-static size_t int_ref_bytes(const struct ht_qtensor *w) {
-    return (ht_qmatmul_int_ref_scratch_bytes(w->cols) + 63) & ~(size_t)63;
-}
-
-size_t ht_qmatmul_int_scratch_bytes(const struct ht_qtensor *w, size_t max_tokens, int threads) {
-    size_t ones = ((size_t)w->rows * sizeof(float) + 63) & ~(size_t)63;
-    return larger(layout_of(w, max_tokens + 1, threads).total + ones, (size_t)threads * int_ref_bytes(w));
-}
-
-static void int_ref_task(void *ctx, size_t task, int thread) {
-    struct int_job *j = ctx;
-    const struct ht_qtensor *w = j->job.w;
-    uint64_t row0 = (uint64_t)task * TILE_ROWS, left = w->rows - row0;
-    ht_qmatmul_int_ref(w, row0, left < TILE_ROWS ? left : TILE_ROWS, j->x, j->job.y + row0, j->job.y_stride,
-                       j->ref_scratch + (size_t)thread * j->ref_bytes);
-}
-
-/* Token t of the activations; the one behind the last is all ones. */
-static void int_codes_task(void *ctx, size_t t, int thread) {
-    struct int_job *j = ctx;
-    const struct ht_acts *a = &j->job.acts;
-    size_t K = a->cols, kp = a->cols_padded;
-    int8_t *q = a->q + t * kp;
-    int32_t *codes = scratch_of(&j->job, thread), *sum16 = a->sum16 + t * (kp / 16);
-    float scale = 1;
-    if (t < j->x->rows) {
-        ht_qtensor_codes(j->x, t, codes);
-        scale = ht_qtensor_grid(j->x, t, 0).scale;
-    }
-    for (size_t k = 0; k < K; k++) {
-        q[k] = (int8_t)(t < j->x->rows ? codes[k] - j->shift : 1);
-    }
-    memset(q + K, 0, kp - K);
-    memset(sum16, 0, kp / 16 * sizeof *sum16);
-    for (size_t k = 0; k < K; k++) {
-        sum16[k / 16] += q[k];
-    }
-    for (size_t k = 0; k < kp / 32; k++) {
-        a->d[t * (kp / 32) + k] = 32 * k < K ? scale : 0;
-    }
-    finish_token(&j->job, t);
-}
-
-/* What zero points take away. */
-static void int_zeros_task(void *ctx, size_t t, int thread) {
-    (void)thread;
-    struct int_job *j = ctx;
-    struct ht_affine a = ht_qtensor_grid(j->x, t, 0);
-    float zero = a.scale * (float)(a.zero - j->shift), *y = j->job.y + t * j->job.y_stride;
-    for (size_t r = 0; r < (size_t)j->job.w->rows; r++) {
-        y[r] -= zero * j->ones[r];
-    }
-}
-
-/* One scale per token (or one in all), codes that fit a byte, and weights that the 8-bit kernels serve. */
-static bool int_is_served(struct int_job *j) {
-    const struct ht_code *c = j->x->scheme.format->code;
-    j->shift = c->hi > 127 ? 128 : 0;
-    j->zeros = j->x->scheme.zero == HT_ZERO_CODE || j->shift != 0;
-    bool bytes = c->levels == NULL && !c->fitted && c->lo - j->shift >= -128 && c->hi - j->shift <= 127;
-    return bytes && j->x->groups == 1 && j->job.form.kind == HT_Q_INTEGER && serve_bytes(j->job.table, &j->job.form) &&
-           j->job.form.shape.offset != HT_CODES_SIGNED;
-}
-
-void ht_qmatmul_int_with(const struct ht_kernel_table *table, struct ht_pool *pool, const struct ht_qtensor *w,
-                         const struct ht_qtensor *x, float *y, size_t y_stride, void *scratch) {
-    size_t T = (size_t)x->rows;
-    struct int_job j = {.x = x, .ref_scratch = scratch, .ref_bytes = int_ref_bytes(w)};
-    j.job = job_of(table, pool, w, T + 1, y, y_stride, scratch);
-    if (!int_is_served(&j)) {
-        ht_pool_run(pool, (size_t)((w->rows + TILE_ROWS - 1) / TILE_ROWS), int_ref_task, &j);
-        return;
-    }
-    j.ones = (float *)(void *)((char *)scratch + layout_of(w, T + 1, ht_pool_threads(pool)).total);
-    j.job.bytes = true;
-    j.job.panels = T >= GEMM_Q8_MIN_TOKENS;
-    ht_pool_run(pool, T + j.zeros, int_codes_task, &j);
-    j.job.n_tokens = j.job.acts.n_tokens = T;
-    multiply_q8(pool, &j.job);
-    if (j.zeros) {
-        struct job ones = j.job;
-        ones.n_tokens = ones.acts.n_tokens = 1;
-        acts_skip(&ones.acts, T);
-        ones.y = j.ones;
-        ones.y_stride = (size_t)w->rows;
-        multiply_q8(pool, &ones);
-        ht_pool_run(pool, T, int_zeros_task, &j);
-    }
-}
-
-void ht_qmatmul_int(struct ht_pool *pool, const struct ht_qtensor *w, const struct ht_qtensor *x, float *y,
-                    size_t y_stride, void *scratch) {
-    ht_qmatmul_int_with(ht_kernel_table(), pool, w, x, y, y_stride, scratch);
 }

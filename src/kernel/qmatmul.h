@@ -1,5 +1,5 @@
-/* Products with a qtensor. ht_qmatmul and ht_qmatmul_int are for users and take the fastest kernels of this machine;
- * the functions named _ref are the specification, in plain C, that those are compared with.
+/* Products with a qtensor. ht_qmatmul is for users and takes the fastest kernels of this machine; ht_qmatmul_ref is the
+ * specification, in plain C, that those are compared with.
  *
  * Letters as in kernel.h: T tokens, R rows (outputs), K columns (inputs). Nothing allocates or fails; callers have
  * checked shapes and give the scratch memory. */
@@ -27,17 +27,6 @@ size_t ht_qmatmul_ref_scratch_bytes(const struct ht_qtensor *w, size_t n_tokens)
 void ht_qmatmul_ref(const struct ht_qtensor *w, uint64_t row0, uint64_t n_rows, const float *x, size_t n_tokens,
                     float *y, size_t y_stride, enum ht_math math, void *scratch);
 
-/* Largest K for which K products of codes lo_a..hi_a with lo_b..hi_b fit an int32 sum: 131,071 for int8 with int8. */
-uint64_t ht_int32_sum_limit(const struct ht_format *a, const struct ht_format *b);
-
-/* Both sides quantized: x a qtensor [T, K] of intN or uintN (int8:token, uint8:token ...), w one of intN or uintN. Over
- * each run of inputs that share all scales, cut after ht_int32_sum_limit of them, where an int32 sum could overflow,
- *     y += scale_x * scale_w * (sum q_x q_w - zero_w sum q_x - zero_x sum q_w + n zero_x zero_w)
- * Neither may have the offset form. y at column row0. scratch: ht_qmatmul_int_ref_scratch_bytes(K). */
-size_t ht_qmatmul_int_ref_scratch_bytes(uint64_t cols);
-void ht_qmatmul_int_ref(const struct ht_qtensor *w, uint64_t row0, uint64_t n_rows, const struct ht_qtensor *x,
-                        float *y, size_t y_stride, void *scratch);
-
 /* ---- what users call ------------------------------------------------------------------------------------------- */
 
 /* y [T, R] = x [T, K] * W^T as ht_qmatmul_ref defines it, rows spread over the pool (NULL: the caller alone), any
@@ -46,13 +35,6 @@ void ht_qmatmul_int_ref(const struct ht_qtensor *w, uint64_t row0, uint64_t n_ro
 size_t ht_qmatmul_scratch_bytes(const struct ht_qtensor *w, size_t max_tokens, int threads);
 void ht_qmatmul(struct ht_pool *pool, const struct ht_qtensor *w, const float *x, size_t n_tokens, float *y,
                 size_t y_stride, enum ht_math math, void *scratch);
-
-/* y [T, R] from x [T, K] codes with their scales, as ht_qmatmul_int_ref defines it (int8:token, int8:tensor ...).
- * Integer sums are exact; 1e-5 of the sum over inputs of scale_x c_x scale_w c_w, c the largest |code - zero| that the
- * format has. Fast where both are of at most 8 bits and x has one scale per token or one in all. */
-size_t ht_qmatmul_int_scratch_bytes(const struct ht_qtensor *w, size_t max_tokens, int threads);
-void ht_qmatmul_int(struct ht_pool *pool, const struct ht_qtensor *w, const struct ht_qtensor *x, float *y,
-                    size_t y_stride, void *scratch);
 
 /* ---- without any float (Jacob et al. 2018, arXiv 1712.05877, sec. 2.2 to 2.4) ----------------------------------- */
 

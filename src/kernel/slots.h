@@ -186,9 +186,6 @@ void ht_matmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, c
 void ht_qmatmul_with(const struct ht_kernel_table *table, struct ht_pool *pool, const struct ht_qtensor *w,
                      const float *x, size_t n_tokens, float *y, size_t y_stride, enum ht_math math, void *scratch);
 
-void ht_qmatmul_int_with(const struct ht_kernel_table *table, struct ht_pool *pool, const struct ht_qtensor *w,
-                         const struct ht_qtensor *x, float *y, size_t y_stride, void *scratch);
-
 void ht_syrk_with(const struct ht_kernel_table *table, struct ht_pool *pool, const float *x, size_t x_stride,
                   size_t n_tokens, size_t cols, float *h, size_t h_stride, void *scratch);
 

@@ -136,57 +136,6 @@ void ht_qmatmul_ref(const struct ht_qtensor *w, uint64_t row0, uint64_t n_rows, 
     }
 }
 
-/* ---- both sides quantized --------------------------------------------------------------------------------------- */
-
-static uint64_t largest(const struct ht_format *f) {
-    int64_t lo = f->code->lo, hi = f->code->hi;
-    return (uint64_t)(-lo > hi ? -lo : hi);
-}
-
-uint64_t ht_int32_sum_limit(const struct ht_format *a, const struct ht_format *b) {
-    return (uint64_t)INT32_MAX / (largest(a) * largest(b));
-}
-
-size_t ht_qmatmul_int_ref_scratch_bytes(uint64_t cols) {
-    return 2 * aligned((size_t)cols * sizeof(int32_t));
-}
-
-static float dot_int(const struct ht_qtensor *w, uint64_t r, const int32_t *a, const struct ht_qtensor *x, uint64_t t,
-                     const int32_t *b, uint64_t limit) {
-    float y = 0;
-    for (uint64_t k = 0, end; k < w->cols; k = end) {
-        struct ht_affine aw = ht_qtensor_grid(w, r, k / w->run), ax = ht_qtensor_grid(x, t, k / x->run);
-        uint64_t end_w = (k / w->run + 1) * w->run, end_x = (k / x->run + 1) * x->run;
-        end = end_w < end_x ? end_w : end_x;
-        end = end < w->cols ? end : w->cols;
-        end = end - k < limit ? end : k + limit;
-        int64_t dot = 0, sum_a = 0, sum_b = 0;
-        for (uint64_t i = k; i < end; i++) {
-            dot += (int64_t)a[i] * b[i];
-            sum_a += a[i];
-            sum_b += b[i];
-        }
-        int64_t n = (int64_t)(end - k);
-        int64_t corrected = dot - aw.zero * sum_b - ax.zero * sum_a + n * aw.zero * ax.zero;
-        y += ax.scale * aw.scale * (float)corrected;
-    }
-    return y;
-}
-
-void ht_qmatmul_int_ref(const struct ht_qtensor *w, uint64_t row0, uint64_t n_rows, const struct ht_qtensor *x,
-                        float *y, size_t y_stride, void *scratch) {
-    int32_t *a = scratch, *b = (int32_t *)((char *)scratch + aligned((size_t)w->cols * sizeof *a));
-    uint64_t limit = ht_int32_sum_limit(w->scheme.format, x->scheme.format);
-    limit = limit > 0 ? limit : 1; /* uint16 with uint16: one product alone needs 64 bits */
-    for (uint64_t r = 0; r < n_rows; r++) {
-        ht_qtensor_codes(w, row0 + r, a);
-        for (uint64_t t = 0; t < x->rows; t++) {
-            ht_qtensor_codes(x, t, b);
-            y[t * y_stride + r] = dot_int(w, row0 + r, a, x, t, b, limit);
-        }
-    }
-}
-
 /* ---- without any float ------------------------------------------------------------------------------------------ */
 
 ht_status ht_requant_from(double M, struct ht_requant *r, ht_err *err) {
