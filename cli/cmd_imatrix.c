@@ -16,6 +16,8 @@ static const struct option_row options[] = {
     {"ctx", 0, OPT_U32, AT(ctx), "N", NULL, "collect: window [512]"},
     {"fast", 0, OPT_FLAG, offsetof(struct args, fast), NULL, NULL,
      "collect: 8-bit activations instead of f32"},
+    {"allow-nonfinite", 0, OPT_FLAG, AT(allow_nonfinite), NULL, NULL,
+     "collect: NaN and Inf weights become 0, counted"},
     {"force", 0, OPT_FLAG, AT(force), NULL, NULL, "replace an existing output"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };

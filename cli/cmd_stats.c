@@ -22,6 +22,8 @@ static const struct option_row options[] = {
     {"memory", 0, OPT_BYTES, AT(memory_bytes), "SIZE", NULL,
      "collect: keep hidden states in a file when more memory would be taken"},
     {"seed", 0, OPT_U64, AT(seed), "N", NULL, "collect: of sampling and of what the model writes [0]"},
+    {"allow-nonfinite", 0, OPT_FLAG, AT(allow_nonfinite), NULL, NULL,
+     "collect: NaN and Inf weights become 0, counted"},
     {"force", 0, OPT_FLAG, AT(force), NULL, NULL, "replace an existing output"},
     {NULL, 0, OPT_FLAG, 0, NULL, NULL, NULL},
 };

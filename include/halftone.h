@@ -235,6 +235,7 @@ typedef struct ht_imatrix_options {
     uint32_t ctx;    /* default 512 */
     bool exact;      /* f32 activations (default true) */
     bool force;
+    bool allow_nonfinite; /* as in ht_quantize_options */
 } ht_imatrix_options;
 
 HT_API void ht_imatrix_options_defaults(ht_imatrix_options *options);
@@ -268,6 +269,7 @@ typedef struct ht_stats_options {
     const char *const *not_in;  /* texts, as for evaluation, that calibration may not share windows with: HT_INVAL */
     size_t n_not_in;
     bool drop_overlap;          /* leave such windows out instead */
+    bool allow_nonfinite;       /* as in ht_quantize_options */
 } ht_stats_options;
 
 HT_API void ht_stats_options_defaults(ht_stats_options *options);

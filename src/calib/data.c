@@ -124,27 +124,48 @@ static ht_status take(const struct ht_data *d, enum sampling how, struct ht_cali
     return status;
 }
 
+/* "3 of 4 rows", for all sources together; false: no row was too short. */
+static bool short_rows(const struct ht_data *d, char *out, size_t len) {
+    uint64_t dropped = 0, rows = 0;
+    for (size_t i = 0; i < d->o->n_sources; i++) {
+        const struct ht_data_source *s = &d->sources[i];
+        dropped += s->dropped[HT_DROP_SHORT];
+        rows += strcmp(s->kind, "jsonl") == 0 ? s->documents : 0;
+    }
+    snprintf(out, len, "%llu of %llu rows", (unsigned long long)dropped, (unsigned long long)rows);
+    return dropped != 0;
+}
+
 /* Nothing is left: why. */
 static ht_status nothing(const struct ht_data *d, ht_err *err) {
-    const struct ht_data_source *s = &d->sources[0];
-    uint64_t windows = 0, tokens = 0;
+    const char *path = d->sources[0].path;
+    uint64_t windows = 0, tokens = 0, dropped[HT_DROPS] = {0};
+    char rows[64], more[160] = "";
     for (size_t i = 0; i < d->o->n_sources; i++) {
         windows += d->sources[i].windows;
         tokens = d->sources[i].tokens > tokens ? d->sources[i].tokens : tokens;
+        for (int k = 0; k < HT_DROPS; k++) {
+            dropped[k] += d->sources[i].dropped[k];
+        }
+    }
+    bool few = short_rows(d, rows, sizeof rows);
+    if (few) {
+        snprintf(more, sizeof more, "; %s were dropped, since they have fewer than %u tokens: --no-filters keeps them",
+                 rows, HT_SHORT_TOKENS);
     }
     if (windows == 0) {
-        return ht_fail(err, HT_INVAL, s->path, HT_NO_POS,
-                       "the text has %llu tokens, one window needs %u; use a longer text or a smaller window",
-                       (unsigned long long)tokens, d->o->window);
+        return ht_fail(err, HT_INVAL, path, HT_NO_POS,
+                       "the text has %llu tokens, one window needs %u; use a longer text or a smaller window%s",
+                       (unsigned long long)tokens, d->o->window, more);
     }
     return ht_fail(
-        err, HT_INVAL, s->path, HT_NO_POS,
+        err, HT_INVAL, path, HT_NO_POS,
         "all of %llu windows were dropped: %llu no text, %llu repetitive, %llu duplicates, %llu overlapping; "
-        "give another text%s",
-        (unsigned long long)windows, (unsigned long long)s->dropped[HT_DROP_NO_TEXT],
-        (unsigned long long)s->dropped[HT_DROP_REPEATED], (unsigned long long)s->dropped[HT_DROP_DUPLICATE],
-        (unsigned long long)s->dropped[HT_DROP_OVERLAP],
-        d->o->no_filters || s->dropped[HT_DROP_OVERLAP] == windows ? "" : ", or --no-filters");
+        "give another text%s%s",
+        (unsigned long long)windows, (unsigned long long)dropped[HT_DROP_NO_TEXT],
+        (unsigned long long)dropped[HT_DROP_REPEATED], (unsigned long long)dropped[HT_DROP_DUPLICATE],
+        (unsigned long long)dropped[HT_DROP_OVERLAP],
+        d->o->no_filters || dropped[HT_DROP_OVERLAP] == windows ? "" : ", or --no-filters", more);
 }
 
 /* ---- record
@@ -212,8 +233,9 @@ static void tell(const struct ht_data *d) {
                (unsigned long long)s->documents, (unsigned long long)s->tokens,
                (unsigned long long)s->windows, (unsigned long long)s->taken);
         for (int k = 0; k < HT_DROPS; k++) {
+            bool most = k == HT_DROP_SHORT && s->dropped[k] > s->documents / 2;
             if (s->dropped[k] != 0) {
-                ht_log(d->ctx, HT_LOG_INFO, "%s: %llu %s dropped: %s", s->path,
+                ht_log(d->ctx, most ? HT_LOG_WARN : HT_LOG_INFO, "%s: %llu %s dropped: %s", s->path,
                        (unsigned long long)s->dropped[k], k == HT_DROP_SHORT ? "rows" : "windows",
                        ht_drop_keys[k]);
             }

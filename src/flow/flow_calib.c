@@ -59,3 +59,34 @@ bool ht_flow_calib_short(const json_t *record, char *words, size_t len) {
              (long long)asked);
     return true;
 }
+
+bool ht_flow_calib_beyond(const struct ht_hparams *hp, uint32_t window, char *words, size_t len) {
+    if (window <= hp->context) {
+        return false;
+    }
+    snprintf(words, len,
+             "windows of %u tokens are longer than the context of %u that the model was made for: positions beyond it "
+             "give statistics of inputs that it was never trained on; take --ctx %u or less",
+             window, hp->context, hp->context);
+    return true;
+}
+
+void ht_flow_calib_warn(struct ht_context *ctx, struct ht_doc *record, const char *words) {
+    ht_log(ctx, HT_LOG_WARN, "%s", words);
+    ht_doc_append(record, json_object_get(record->root, "warnings"), json_string(words));
+}
+
+ht_status ht_flow_calib_ready(struct ht_context *ctx, struct ht_model *model, uint32_t window, bool allow_nonfinite,
+                              struct ht_finite *mended, struct ht_doc *record, ht_err *err) {
+    char words[256];
+    uint64_t zeroed;
+    if (ht_flow_calib_beyond(&model->hp, window, words, sizeof words)) {
+        ht_flow_calib_warn(ctx, record, words);
+    }
+    HT_TRY(ht_finite_model(ctx, model, allow_nonfinite, mended, &zeroed, err));
+    if (zeroed != 0) {
+        ht_finite_words(zeroed, words, sizeof words);
+        ht_flow_calib_warn(ctx, record, words);
+    }
+    return HT_OK;
+}

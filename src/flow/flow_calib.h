@@ -3,6 +3,8 @@
 #define HT_FLOW_FLOW_CALIB_H
 
 #include "calib/data.h"
+#include "flow/flow_doc.h"
+#include "flow/flow_finite.h"
 
 /* The fields that ht_quantize_options and ht_stats_options share. */
 #define HT_FLOW_CALIB(o, n_tokens, n_window)                                                                          \
@@ -26,5 +28,15 @@ ht_status ht_flow_calib_check(const struct ht_calib_data_options *options, const
 
 /* Words for a record whose text is shorter than what was asked for; false: it is not. */
 bool ht_flow_calib_short(const json_t *record, char *words, size_t len);
+
+/* A model that calibration text will run through, and what must be told first: windows beyond its context; NaN and Inf
+ * among its weights, which are refused or (allow_nonfinite) made 0, in copies that must outlive the model's use. */
+ht_status ht_flow_calib_ready(struct ht_context *ctx, struct ht_model *model, uint32_t window, bool allow_nonfinite,
+                              struct ht_finite *mended, struct ht_doc *record, ht_err *err);
+/* To the log, and to the record's "warnings", which are there. */
+void ht_flow_calib_warn(struct ht_context *ctx, struct ht_doc *record, const char *words);
+
+/* Words for windows that are longer than the context that the model was made for; false: they are not. */
+bool ht_flow_calib_beyond(const struct ht_hparams *hp, uint32_t window, char *words, size_t len);
 
 #endif

@@ -1,6 +1,7 @@
 #include "flow/flow_finite.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "base/mem.h"
 #include "flow/flow_stream.h"
@@ -15,8 +16,8 @@ uint64_t ht_finite_zero(float *x, uint64_t n) {
 
 ht_status ht_finite_refuse(const struct ht_plan_tensor *t, uint64_t bad, ht_err *err) {
     return ht_fail(err, HT_NUMERIC, t->in->name, HT_NO_POS,
-                   "%llu of %llu values are NaN or Inf; the checkpoint is damaged (--allow-nonfinite of quantize makes "
-                   "them 0)",
+                   "%llu of %llu values are NaN or Inf; the checkpoint is damaged (--allow-nonfinite of quantize and "
+                   "of collecting makes them 0)",
                    (unsigned long long)bad, (unsigned long long)ht_tensor_elems(&t->out));
 }
 
@@ -139,4 +140,36 @@ void ht_finite_deinit(struct ht_finite *f) {
     }
     ht_mem_free(f->copies);
     *f = (struct ht_finite){0};
+}
+
+ht_status ht_finite_model(struct ht_context *ctx, struct ht_model *model, bool allowed, struct ht_finite *f,
+                          uint64_t *zeroed, ht_err *err) {
+    struct ht_source *s = model->source;
+    struct ht_flow_plan p = {.source = s, .n_tensors = s->n_tensors};
+    p.tensors = ht_mem_calloc(s->n_tensors, sizeof *p.tensors);
+    if (p.tensors == NULL) {
+        return ht_fail_nomem(err, s->n_tensors * sizeof *p.tensors);
+    }
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        p.tensors[i] = (struct ht_plan_tensor){.out = s->tensors[i],
+                                               .in = &s->tensors[i],
+                                               .packed = ht_source_packed(s, &s->tensors[i]),
+                                               .role = model->bindings[i].role,
+                                               .layer = model->bindings[i].layer};
+    }
+    ht_status status = ht_finite_scan(ctx, &p, allowed, err);
+    status = status == HT_OK ? ht_finite_mend(f, &p, model, err) : status;
+    uint64_t n = 0;
+    for (size_t i = 0; i < p.n_tensors; i++) {
+        n += p.tensors[i].n_nonfinite;
+    }
+    if (zeroed != NULL) {
+        *zeroed = n;
+    }
+    ht_mem_free(p.tensors);
+    return status;
+}
+
+void ht_finite_words(uint64_t zeroed, char *words, size_t len) {
+    snprintf(words, len, "%llu NaN or Inf weights became 0", (unsigned long long)zeroed);
 }

@@ -22,6 +22,13 @@ struct ht_finite {
 ht_status ht_finite_mend(struct ht_finite *f, const struct ht_flow_plan *plan, struct ht_model *model, ht_err *err);
 void ht_finite_deinit(struct ht_finite *f);
 
+/* Both for a model that runs without a plan: its source is read once; *zeroed (may be NULL): how many became 0. As
+ * above otherwise. */
+ht_status ht_finite_model(struct ht_context *ctx, struct ht_model *model, bool allowed, struct ht_finite *f,
+                          uint64_t *zeroed, ht_err *err);
+/* Words for such a count. */
+void ht_finite_words(uint64_t zeroed, char *words, size_t len);
+
 /* x[n]: NaN and Inf become 0; returns how many there were. */
 uint64_t ht_finite_zero(float *x, uint64_t n);
 

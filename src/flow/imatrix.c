@@ -3,6 +3,7 @@
 #include "base/sys.h"
 #include "calib/calib.h"
 #include "flow/flow.h"
+#include "flow/flow_calib.h"
 #include "flow/flow_doc.h"
 #include "flow/flow_finish.h"
 #include "flow/flow_paths.h"
@@ -40,22 +41,25 @@ static void add_matrix(struct ht_doc *d, const struct ht_imatrix *m, const char 
 }
 
 ht_status ht_flow_imatrix(struct ht_context *ctx, const ht_imatrix_options *options, char **json, ht_err *err) {
+    struct ht_finite mended = {0};
     struct ht_model *model = NULL;
+    struct ht_doc d;
     struct ht_imatrix *m = NULL;
     double start = ht_sys_now(), cpu = ht_sys_cpu_seconds();
     ht_status status;
     HT_TRY(ht_flow_check_place(options->output, false, options->force, err));
     HT_TRY(ht_flow_check_inputs(options->output, options->texts, options->n_texts, err));
+    ht_doc_init(&d, "halftone.imatrix/1");
+    ht_doc_array(&d, d.root, "warnings");
     HT_TRY_DONE(ht_model_load(options->model, &model, err));
     HT_TRY_DONE(ht_flow_check_output(model->source, options->output, err));
+    HT_TRY_DONE(ht_flow_calib_ready(ctx, model, options->ctx, options->allow_nonfinite, &mended, &d, err));
     enum ht_math math = options->exact ? HT_MATH_EXACT : HT_MATH_FAST;
     HT_TRY_DONE(ht_calib_imatrix(ctx, model, options->texts, options->n_texts, options->tokens, options->ctx,
                                  math, &m, err));
     HT_TRY_DONE(ht_source_check(model->source, err));
     HT_TRY_DONE(ht_imatrix_save(m, options->output, options->force, err));
     uint64_t tokens = (uint64_t)m->chunk_size * m->chunk_count;
-    struct ht_doc d;
-    ht_doc_init(&d, "halftone.imatrix/1");
     set_text(&d, "model", options->model);
     add_matrix(&d, m, options->output);
     set_count(&d, "tokens", tokens);
@@ -64,8 +68,10 @@ ht_status ht_flow_imatrix(struct ht_context *ctx, const ht_imatrix_options *opti
     ht_flow_record_cost(&d, ctx, start, cpu);
     status = ht_doc_finish(&d, json, err);
 done:
+    ht_doc_deinit(&d);
     ht_imatrix_free(m);
     ht_model_unload(model);
+    ht_finite_deinit(&mended);
     return status;
 }
 

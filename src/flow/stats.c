@@ -103,9 +103,23 @@ static const char *spill_of(struct ht_context *ctx, const ht_stats_options *o, c
     return o->memory_bytes != 0 && all > o->memory_bytes ? o->output : NULL;
 }
 
+static void warn_data(struct ht_context *ctx, const ht_stats_options *o, const json_t *data, struct ht_doc *d) {
+    char words[160];
+    if (!ht_flow_calib_short(data, words, sizeof words)) {
+        return;
+    }
+    if (o->tokens != UINT64_MAX) {
+        ht_flow_calib_warn(ctx, d, words);
+    } else {
+        ht_log(ctx, HT_LOG_INFO, "%s", words);
+        ht_doc_append(d, json_object_get(d->root, "warnings"), json_string(words));
+    }
+}
+
 ht_status ht_flow_stats(struct ht_context *ctx, const ht_stats_options *o, char **json, ht_err *err) {
     struct ht_model *model = NULL;
     struct ht_calib_windows windows = {0};
+    struct ht_finite mended = {0};
     json_t *data = NULL;
     struct ht_doc doc = {0}, record;
     double start = ht_sys_now(), cpu = ht_sys_cpu_seconds();
@@ -119,21 +133,18 @@ ht_status ht_flow_stats(struct ht_context *ctx, const ht_stats_options *o, char 
     HT_TRY(ht_flow_check_inputs(o->output, o->calib, o->n_calib, err));
     HT_TRY(ht_flow_check_inputs(o->output, o->not_in, o->n_not_in, err));
     ht_doc_init(&record, "halftone.stats/1");
+    ht_doc_array(&record, record.root, "warnings");
     doc.root = json_object();
     ht_status status;
     HT_TRY_DONE(ht_model_load(o->model, &model, err));
     HT_TRY_DONE(ht_flow_check_output(model->source, o->output, err));
+    HT_TRY_DONE(ht_flow_calib_ready(ctx, model, o->ctx, o->allow_nonfinite, &mended, &record, err));
     HT_TRY_DONE(ht_calib_data(ctx, model, &how, &windows, &data, err));
     HT_TRY_DONE(make_doc(ctx, model, data, &doc, err));
     HT_TRY_DONE(ht_calib_stats(ctx, model, &windows, needs, spill_of(ctx, o, model, &windows), doc.root, o->output,
                                o->force, &n_groups, err));
     HT_TRY_DONE(record_of("output", o->output, &record, err));
-    json_t *warnings = ht_doc_array(&record, record.root, "warnings");
-    char words[160];
-    if (ht_flow_calib_short(data, words, sizeof words)) {
-        ht_log(ctx, o->tokens != UINT64_MAX ? HT_LOG_WARN : HT_LOG_INFO, "%s", words);
-        ht_doc_append(&record, warnings, json_string(words));
-    }
+    warn_data(ctx, o, data, &record);
     ht_flow_record_cost(&record, ctx, start, cpu);
     status = ht_doc_finish(&record, json, err);
 done:
@@ -142,6 +153,7 @@ done:
     json_decref(data);
     ht_calib_windows_deinit(&windows);
     ht_model_unload(model);
+    ht_finite_deinit(&mended);
     return status;
 }
 

@@ -297,8 +297,18 @@ static void test_filters(void **state) {
     drop(&r);
     refused(f, plain, put(f, "bad.txt", text, 25 * 300), HT_INVAL, "all of");
     /* Rows of a few tokens. */
-    path = put_text(f, "short.jsonl", "{\"text\": \"Oh.\"}\n{\"text\": \"No.\"}\n");
-    refused(f, plain, path, HT_INVAL, "one window needs");
+    char rows[100 * 16];
+    for (size_t i = 0; i < 100; i++) {
+        memcpy(rows + 16 * i, "{\"text\": \"Oh.\"}\n", 16);
+    }
+    path = put(f, "short.jsonl", rows, sizeof rows);
+    refused(f, plain, path, HT_INVAL, "100 of 100 rows were dropped, since they have fewer than 8 tokens: --no-filters");
+    struct ht_calib_data_options keep = plain;
+    keep.no_filters = true;
+    r = take(f, keep, &path, 1);
+    ASSERT_OK(r.status, &r.err);
+    assert_in_range(count_of(&r, 0, "taken"), 1, 100);
+    drop(&r);
     ht_mem_free(text);
     ht_mem_free(data);
 }

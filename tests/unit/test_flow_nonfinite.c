@@ -147,8 +147,60 @@ static void nan_in_a_folded_norm(void **state) {
     remove_tree(in_dir(f, "clean"));
 }
 
+static ht_status collect_matrix(const struct fixture *f, const char *model, const char *output, bool allow,
+                                char **json, ht_err *err) {
+    ht_imatrix_options o;
+    ht_imatrix_options_defaults(&o);
+    o.model = in_dir(f, model);
+    o.output = in_dir(f, output);
+    o.texts = TEXT;
+    o.n_texts = 1;
+    o.tokens = o.ctx = 64;
+    o.allow_nonfinite = allow;
+    return ht_imatrix_collect(f->ctx, &o, json, err);
+}
+
+static ht_status collect_stats(const struct fixture *f, const char *model, const char *output, bool allow, char **json,
+                               ht_err *err) {
+    ht_stats_options o;
+    ht_stats_options_defaults(&o);
+    o.model = in_dir(f, model);
+    o.output = in_dir(f, output);
+    o.calib = TEXT;
+    o.n_calib = 1;
+    o.tokens = o.ctx = 64;
+    o.allow_nonfinite = allow;
+    return ht_stats_collect(f->ctx, &o, json, err);
+}
+
+/* Collecting: refused before the pass, in the source's words, or the file of a model with zeros. */
+static void collecting(void **state) {
+    const struct fixture *f = *state;
+    static ht_status (*const ways[])(const struct fixture *, const char *, const char *, bool, char **, ht_err *) = {
+        collect_matrix, collect_stats};
+    static const char *const names[][2] = {{"bad.gguf", "zeros.gguf"}, {"bad.safetensors", "zeros.safetensors"}};
+    damage(f, many_weights);
+    for (size_t i = 0; i < 2; i++) {
+        ht_err err = {0};
+        char *json = NULL;
+        assert_int_equal(ways[i](f, "bad", names[i][0], false, NULL, &err), HT_NUMERIC);
+        assert_string_equal(err.what, "model.embed_tokens.weight");
+        assert_non_null(strstr(err.msg, "--allow-nonfinite"));
+        assert_false(ht_path_exists(in_dir(f, names[i][0])));
+        ht_err_clear(&err);
+        ASSERT_OK(ways[i](f, "bad", names[i][0], true, &json, &err), &err);
+        json_t *record = parse(json), *warnings = json_object_get(record, "warnings");
+        assert_int_equal(json_array_size(warnings), 1);
+        assert_string_equal(json_string_value(json_array_get(warnings, 0)), "4 NaN or Inf weights became 0");
+        json_decref(record);
+        ASSERT_OK(ways[i](f, "zeros", names[i][1], false, NULL, &err), &err);
+        same_values(in_dir(f, names[i][0]), in_dir(f, names[i][1]));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(collecting, setup, teardown),
         cmocka_unit_test_setup_teardown(one_nan, setup, teardown),
         cmocka_unit_test_setup_teardown(many_nan, setup, teardown),
         cmocka_unit_test_setup_teardown(nan_in_a_folded_norm, setup, teardown),

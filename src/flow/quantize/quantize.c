@@ -19,6 +19,7 @@
 /* Everything that can be refused is refused here, before work that takes time. */
 static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
+    char words[256];
     bool weighted = o->imatrix != NULL || o->n_calib > 0 || o->stats != NULL, replace = o->force || o->dry_run;
     const struct ht_calib_data_options data = HT_FLOW_CALIB(o, o->calib_tokens, o->ctx);
     const struct ht_flow_calib_asked asked = {
@@ -49,6 +50,9 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
         HT_TRY(ht_quant_check_plain(ctx, j, err));
     }
     HT_TRY(ht_quant_stats_open(j, err));
+    if (o->n_calib > 0 && ht_flow_calib_beyond(&j->plan->hp, j->window, words, sizeof words)) {
+        ht_quant_warn(ctx, j, "%s", words);
+    }
     HT_TRY(ht_quant_load_weights(ctx, j, err));
     if (target == HT_TARGET_GGUF) {
         HT_TRY(ht_quant_set_meta(j, err));
@@ -122,7 +126,9 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
         zeroed += j->plan->tensors[i].n_nonfinite;
     }
     if (zeroed != 0) {
-        ht_quant_warn(ctx, j, "%llu NaN or Inf weights became 0", (unsigned long long)zeroed);
+        char words[64];
+        ht_finite_words(zeroed, words, sizeof words);
+        ht_quant_warn(ctx, j, "%s", words);
     }
     char *record = NULL;
     HT_TRY(ht_quant_record(ctx, j, &record, err));

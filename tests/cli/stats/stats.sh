@@ -22,6 +22,18 @@ t 2 quantize "$tiny" -o x --method awq --stats a.st; err 'also needs: gram'; gon
 t 2 stats collect "$tiny" --calib a.txt -m rtn -o x.st; err 'needs no statistics'; gone x.st
 t 2 stats collect "$tiny" -o x.st; err 'needs one MODEL and --calib TEXT'
 t 2 stats colect a; err 'did you mean: collect'
+# Windows beyond the model's context (512), and rows that are too short.
+for c in "stats collect $tiny --calib $story --calib-tokens 600 --ctx 600 -m imatrix -o w.st" \
+    "imatrix collect $tiny --text $story --tokens 600 --ctx 600 -o w.gguf" \
+    "quantize $tiny -o w.gguf --format q4_0 --calib $story --calib-tokens 600 --ctx 600 -n"; do
+    # shellcheck disable=SC2086
+    t 0 $c --json; err 'windows of 600 tokens are longer than the context of 512'; json '"context of 512" in " ".join(d["warnings"])'
+    # shellcheck disable=SC2086
+    t 0 ${c//600/512} --json --force; not_err 'context'; json '"context" not in " ".join(d["warnings"])'
+done
+rm w.st w.gguf
+printf '"Yes."\n"No."\n' >short.jsonl
+t 2 stats collect "$tiny" --calib short.jsonl -m imatrix -o x.st; err '2 of 2 rows were dropped'; err '--no-filters keeps them'; gone x.st
 # One kind of file in the place of the other.
 t 2 quantize "$tiny" -o x.gguf --format q4_0 --imatrix a.st; err 'a.st: it is a file of statistics.*--stats FILE takes it'; gone x.gguf
 t 0 imatrix convert both.gguf -o both.dat
