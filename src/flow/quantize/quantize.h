@@ -67,6 +67,8 @@ const char *ht_quant_type_text(const struct ht_quant_type *type, char text[HT_SC
 /* Which container holds what was parsed: GGUF when every format is one of its types and nothing is left to the run
  * time, else a folder of our own. HT_UNSUPPORTED when the output's name says otherwise. */
 ht_status ht_quant_target(const struct ht_quant_job *job, enum ht_target *target, ht_err *err);
+/* What --tensor, --embd and --head say of a role, which no rule changes; NULL: nothing. */
+const struct ht_quant_type *ht_quant_override(const struct ht_quant_job *job, enum ht_role role);
 /* Names of format, method, roles. */
 ht_status ht_quant_parse(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 ht_status ht_quant_choose(struct ht_quant_job *job, bool weighted, ht_err *err);

@@ -221,7 +221,7 @@ ht_status ht_quant_parse(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
 
 /* What the user asks for one tensor, NULL: nothing. The embedding of a model without a head of its own is its
  * head too; --embd names it first. */
-static const struct ht_quant_type *override(const struct ht_quant_job *j, enum ht_role role) {
+const struct ht_quant_type *ht_quant_override(const struct ht_quant_job *j, enum ht_role role) {
     bool tied = j->plan->hp.tied;
     if (role == HT_ROLE_TOKEN_EMBD && j->embd.format != NULL) {
         return &j->embd;
@@ -262,7 +262,7 @@ static ht_status rule_type(struct ht_quant_job *j, const struct ht_plan_tensor *
 
 static ht_status choose_one(struct ht_quant_job *j, struct ht_plan_tensor *t, const struct ht_mix_facts *facts,
                             const struct ht_quant_type *half, ht_err *err) {
-    const struct ht_quant_type *type = override(j, t->role);
+    const struct ht_quant_type *type = ht_quant_override(j, t->role);
     uint64_t row = t->out.ne[0];
     bool keep = false;
     if (type == NULL) {
@@ -355,7 +355,7 @@ ht_status ht_quant_check_plain(struct ht_context *ctx, struct ht_quant_job *j, h
     size_t n = 0;
     for (size_t i = 0; i < j->plan->n_tensors && j->mix != NULL; i++) {
         const struct ht_plan_tensor *t = &j->plan->tensors[i];
-        if (ht_plan_is_weight(t) && override(j, t->role) == NULL &&
+        if (ht_plan_is_weight(t) && ht_quant_override(j, t->role) == NULL &&
             ht_mix_needs_importance(j->mix, t->role, t->out.format)) {
             first = first != NULL ? first : t;
             n++;

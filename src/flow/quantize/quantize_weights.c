@@ -67,8 +67,11 @@ static ht_status bind_one(struct ht_quant_job *j, struct ht_plan_tensor *t, cons
     return HT_OK;
 }
 
-static bool is_grid(const struct ht_plan_tensor *t) {
-    return ht_plan_is_weight(t) && t->out.format->kind != HT_KIND_FLOAT;
+/* A grid that the recipe wants to be searched with importance: rules may leave some out. */
+static bool is_weighted(const struct ht_quant_job *j, const struct ht_plan_tensor *t) {
+    struct ht_place_recipe how;
+    ht_recipe_weights(&j->recipe, t->role, t->layer, &how);
+    return t->out.format->kind != HT_KIND_FLOAT && (how.range.part->needs & HT_NEEDS_MEAN_SQUARE) != 0;
 }
 
 static ht_status bind_all(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
@@ -80,18 +83,19 @@ static ht_status bind_all(struct ht_context *ctx, struct ht_quant_job *j, ht_err
             continue;
         }
         const struct ht_imatrix_entry *e = ht_imatrix_find(j->imatrix, t->out.name);
+        bool weighted = is_weighted(j, t);
         if (e != NULL) {
             n_used++;
             HT_TRY(bind_one(j, t, e, err));
-        } else if (is_grid(t)) {
+        } else if (weighted) {
             j->n_unweighted++;
             if (t->role != HT_ROLE_TOKEN_EMBD) { /* an embedding is looked up, not multiplied */
                 ht_quant_warn(ctx, j, "%s has no importance and is quantized unweighted", t->out.name);
             }
         }
-        n_grid += is_grid(t);
-        if (t->out.format->kind == HT_KIND_FLOAT) {
-            t->importance = NULL; /* floats round to nearest whatever the weight */
+        n_grid += weighted;
+        if (!weighted) {
+            t->importance = NULL; /* the entry was checked all the same; floats round to nearest whatever the weight */
         }
     }
     if (n_used == 0 && n_grid > 0) {
