@@ -58,6 +58,7 @@ struct ht_quant_job {
     double started_s, started_cpu_s;
     double predicted_s;
     uint64_t predicted_rss_bytes;
+    uint64_t without_streams_bytes; /* of that, all but hidden states, which may go to a file */
     bool no_record;   /* its files could not be written */
     json_t *warnings; /* array of strings */
 };
@@ -128,6 +129,10 @@ void ht_quant_turn_free(struct ht_quant_turn *turn); /* NULL is fine */
 ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
 /* Warns before work when a run of blocks will take more than the options' memory_bytes; predicted_rss_bytes. */
 ht_status ht_quant_check_memory(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
+/* Bytes of the hidden states of so many tokens, and whether they have to go to a file to keep the options'
+ * memory_bytes; without_streams_bytes. */
+uint64_t ht_quant_streams(const struct ht_quant_job *job, const struct ht_model *model, uint64_t tokens);
+bool ht_quant_spills(const struct ht_quant_job *job, uint64_t streams);
 
 /* quantize_record.c */
 /* Metadata of the output. What is not known yet (hash, figures of a collected matrix) is 0 and of the same length, so

@@ -59,30 +59,43 @@ static void embed_task(void *ctx, size_t row, int thread) {
     e->format->decode(bytes, e->hidden + row * e->width, e->width);
 }
 
+/* The stream of a rotated model starts with rotated rows. */
+static ht_status turn_windows(struct blocks *b, ht_err *err) {
+    const struct ht_rotation *q = &b->job->turn->q;
+    uint64_t tokens, n = b->windows.window;
+    float *hidden = ht_calib_layers_hidden(b->calib, &tokens), *was = ht_calib_layers_hidden_float(b->calib);
+    for (uint64_t i = 0; i < b->windows.n; i++) {
+        HT_TRY(ht_rotation_rows(q, b->ctx->pool, hidden + i * n * q->n, n, q->n, err));
+        HT_TRY(was != NULL ? ht_rotation_rows(q, b->ctx->pool, was + i * n * q->n, n, q->n, err) : HT_OK);
+        ht_calib_layers_drop(b->calib, i);
+    }
+    return HT_OK;
+}
+
 /* The first layer sees rows of the embedding as the file will hold them. */
 static ht_status embed(struct blocks *b, ht_err *err) {
     uint32_t index;
     const struct ht_plan_tensor *t = ht_blocks_tensor(b->job, HT_ROLE_TOKEN_EMBD, -1, &index);
     if (b->calib != NULL && b->job->turn != NULL) {
-        const struct ht_rotation *q = &b->job->turn->q;
-        uint64_t n;
-        float *hidden = ht_calib_layers_hidden(b->calib, &n), *was = ht_calib_layers_hidden_float(b->calib);
-        HT_TRY(ht_rotation_rows(q, b->ctx->pool, hidden, n, q->n, err));
-        HT_TRY(was != NULL ? ht_rotation_rows(q, b->ctx->pool, was, n, q->n, err) : HT_OK);
+        HT_TRY(turn_windows(b, err));
     }
     bool same = t != NULL && t->in != NULL && t->in->format == t->out.format && t->turn == NULL;
     if (b->calib == NULL || t == NULL || t->in == NULL || same || t->scheme != NULL) {
         return HT_OK;
     }
     struct embedded e = {.format = t->out.format, .width = t->out.ne[0]};
-    uint64_t tokens, threads = (uint64_t)ht_pool_threads(b->ctx->pool);
-    e.hidden = ht_calib_layers_hidden(b->calib, &tokens);
+    uint64_t tokens, n = b->windows.window, threads = (uint64_t)ht_pool_threads(b->ctx->pool);
+    float *hidden = ht_calib_layers_hidden(b->calib, &tokens);
     e.row_bytes = (ht_format_row_bytes(e.format, e.width) + 63) & ~63ull;
     e.bytes = ht_mem_alloc_aligned(threads, e.row_bytes);
     if (e.bytes == NULL) {
         return ht_fail_nomem(err, threads * e.row_bytes);
     }
-    ht_pool_run(b->ctx->pool, tokens, embed_task, &e);
+    for (uint64_t i = 0; i < b->windows.n; i++) {
+        e.hidden = hidden + i * n * e.width;
+        ht_pool_run(b->ctx->pool, n, embed_task, &e);
+        ht_calib_layers_drop(b->calib, i);
+    }
     ht_mem_free_aligned(e.bytes);
     return HT_OK;
 }
@@ -137,8 +150,9 @@ ht_status ht_blocks_advance_plain(struct blocks *b, int32_t layer, ht_err *err) 
         return ht_blocks_advance(b, layer, err);
     }
     float *hidden = ht_calib_layers_hidden(b->calib, &tokens);
-    memcpy(hidden, exact, tokens * ht_act_width(b->model, HT_ACT_RESIDUAL) * sizeof *hidden);
+    uint64_t n = b->windows.window * ht_act_width(b->model, HT_ACT_RESIDUAL);
     for (uint64_t i = 0; i < b->windows.n; i++) {
+        memcpy(hidden + i * n, exact + i * n, n * sizeof *hidden);
         ht_calib_layers_drop(b->calib, i);
     }
     return HT_OK;
@@ -195,19 +209,10 @@ ht_status ht_blocks_load(struct blocks *b, bool tokenizer_optional, ht_err *err)
     return refuse_factors(b->model, err);
 }
 
-/* Bytes of hidden states that would not fit beside the rest go to a file. */
+/* Hidden states that do not fit beside the rest go to a file. */
 static const char *spill_path(const struct blocks *b) {
-    const ht_quantize_options *o = b->job->o;
-    uint64_t tokens = b->windows.n * b->windows.window;
-    if (o->memory_bytes == 0) {
-        return NULL;
-    }
-    const struct ht_recipe *r = &b->job->recipe;
-    int threads = ht_pool_threads(b->ctx->pool);
-    uint64_t all = ht_calib_layers_memory(b->model, tokens, b->windows.window, threads) +
-                   ht_quant_learn_stream(r, b->model, tokens) +
-                   ht_quant_learn_memory(r, b->model, b->windows.window, threads);
-    return all > o->memory_bytes ? o->output : NULL;
+    uint64_t streams = ht_quant_streams(b->job, b->model, b->windows.n * b->windows.window);
+    return ht_quant_spills(b->job, streams) ? b->job->o->output : NULL;
 }
 
 static ht_status start_calibration(struct blocks *b, ht_err *err) {

@@ -82,12 +82,22 @@ static uint64_t largest_layer(const struct ht_quant_job *j) {
     return largest;
 }
 
+uint64_t ht_quant_streams(const struct ht_quant_job *j, const struct ht_model *model, uint64_t tokens) {
+    return tokens * ht_act_width(model, HT_ACT_RESIDUAL) * sizeof(float) +
+           ht_quant_learn_stream(&j->recipe, model, tokens);
+}
+
+bool ht_quant_spills(const struct ht_quant_job *j, uint64_t streams) {
+    uint64_t limit = j->o->memory_bytes;
+    return limit != 0 && (streams > limit || j->without_streams_bytes > limit - streams);
+}
+
 /* What a run of blocks takes beside: a layer of the mapped source, hidden states, statistics of a layer, and the
  * largest linear on its way. */
 static ht_status blocks_memory(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     struct ht_model_options options = {.pre = j->o->pre, .tokenizer_optional = true};
     struct ht_model *model;
-    uint64_t largest = 0, widest = 0, mapped = largest_layer(j), calib = 0, tokens = j->tokens;
+    uint64_t largest = 0, widest = 0, mapped = largest_layer(j), calib = 0, streams = 0, tokens = j->tokens;
     int threads = ht_pool_threads(ctx->pool);
     HT_TRY(ht_model_load_with(j->o->input, &options, &model, err));
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
@@ -97,18 +107,16 @@ static ht_status blocks_memory(struct ht_context *ctx, struct ht_quant_job *j, h
         widest = elems > 0 && t->out.ne[0] > widest ? t->out.ne[0] : widest;
     }
     if (ht_recipe_needs(&j->recipe) != HT_NEEDS_NOTHING && j->stats == NULL) {
-        uint64_t stream = tokens * ht_act_width(model, HT_ACT_RESIDUAL) * sizeof(float);
-        uint64_t second = ht_quant_learn_stream(&j->recipe, model, tokens);
-        calib = ht_calib_layers_memory(model, tokens, j->window, threads) + second +
+        calib = ht_calib_layers_memory(model, 0, j->window, threads) +
                 ht_quant_learn_memory(&j->recipe, model, j->window, threads);
-        if (j->o->memory_bytes != 0 && calib > j->o->memory_bytes) { /* hidden states go to a file */
-            calib -= stream + second;
-        }
+        streams = ht_quant_streams(j, model, tokens);
     }
     /* weights, copies before and after, targets, errors; rounding that looks across columns has their products, the
      * factor, and room for both */
     bool gram = (ht_recipe_needs(&j->recipe) & HT_NEEDS_GRAM) != 0;
     j->predicted_rss_bytes += mapped + calib + (5 * largest + (gram ? 4 * widest * widest : 0)) * sizeof(float);
+    j->without_streams_bytes = j->predicted_rss_bytes;
+    j->predicted_rss_bytes += ht_quant_spills(j, streams) ? 0 : streams;
     ht_model_unload(model);
     return HT_OK;
 }
