@@ -14,8 +14,8 @@ typedef ht_status site_fn(struct ht_fold_job *job, const struct ht_foldsite *sit
                           const struct ht_choice *choice, float *s, struct ht_transform_report *report,
                           ht_err *err);
 
-static ht_status add_report(struct ht_fold_job *job, const char *site, const struct ht_choice *choice,
-                            const struct ht_transform_report *report, ht_err *err) {
+ht_status ht_fold_note_add(struct ht_fold_job *job, const char *site, const struct ht_choice *choice,
+                           const struct ht_transform_report *report, ht_err *err) {
     struct ht_fold_note *notes = ht_mem_realloc_array(job->notes, job->n_notes + 1, sizeof *notes);
     if (notes == NULL) {
         return ht_fail_nomem(err, (job->n_notes + 1) * sizeof *notes);
@@ -57,7 +57,7 @@ static ht_status scale_site(struct ht_fold_job *job, const struct ht_foldsite *s
     }
     ht_mem_free(s);
     job->n_sites++;
-    return status == HT_OK ? add_report(job, site->name, choice, &report, err) : status;
+    return status == HT_OK ? ht_fold_note_add(job, site->name, choice, &report, err) : status;
 }
 
 /* Sites whose producer is a norm, and those behind matrices: values into the output projection, up into down.
@@ -201,7 +201,7 @@ ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choi
         HT_TRY(ht_transform_clip(&trial, job->block, role, stats, group_of(block, &scheme),
                                  (uint32_t)ht_choice_value(choice, "grid"), &report, err));
         job->n_sites++;
-        HT_TRY(add_report(job, ht_role_name(role), choice, &report, err));
+        HT_TRY(ht_fold_note_add(job, ht_role_name(role), choice, &report, err));
     }
     return HT_OK;
 }

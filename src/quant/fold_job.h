@@ -9,7 +9,7 @@
 #include "quant/transform/transform.h"
 #include "tensor/fold.h"
 
-/* What a part did at one site: plain numbers, work files hold it as it is. */
+/* What a part that looks at statistics did at one site: plain numbers, work files hold it as it is. */
 struct ht_fold_note {
     char site[32], part[32]; /* a fold site, or (clip) the role of a matrix */
     int32_t layer;
@@ -40,6 +40,10 @@ struct ht_fold_job {
     struct ht_fold_note *notes; /* [n_notes] of parts that look at statistics; the caller's to release, ht_mem_free */
     size_t n_notes;
 };
+
+/* One more note, its numbers added to the job's sums. HT_NOMEM. */
+ht_status ht_fold_note_add(struct ht_fold_job *job, const char *site, const struct ht_choice *choice,
+                           const struct ht_transform_report *report, ht_err *err);
 
 ht_status ht_fold_job_migrate(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_search(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);

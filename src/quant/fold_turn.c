@@ -168,9 +168,9 @@ done:
 }
 
 /* Shift and threshold together, and a threshold alone: whichever loses less. Inputs that rest at 0 and reach far to one
- * side now and then would rest far from 0 when moved. z, s, room [n]; *shifted: z is taken. */
+ * side now and then would rest far from 0 when moved. z, s, room [n]; taken->shifted: z is taken. */
 static ht_status find_shift(struct ht_fold_job *job, const struct ht_foldsite *site, const struct ht_choice *choice,
-                            float *z, float *s, float *room, bool *shifted, ht_err *err) {
+                            float *z, float *s, float *room, struct ht_transform_report *taken, ht_err *err) {
     struct ht_fold_trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
     bool rounded = job->recipe->places[HT_PLACE_ACTIVATIONS].format[0] != '\0';
     const struct ht_trial trial = {.weights = ht_fold_try_weights,
@@ -181,24 +181,28 @@ static ht_status find_shift(struct ht_fold_job *job, const struct ht_foldsite *s
                                    .max_rows = (uint64_t)ht_choice_value(choice, "rows")};
     const struct ht_stats *stats = job->stats(job->ctx, site->consumers[0]);
     uint32_t grid = (uint32_t)ht_choice_value(choice, "grid");
-    struct ht_transform_report with, without;
+    struct ht_transform_report moved, with, without;
     if (stats == NULL) {
         return ht_fail(err, HT_INVAL, site->name, HT_NO_POS, "no token reached the inputs of layer %d",
                        (int)job->block->layer);
     }
-    HT_TRY(ht_transform_shift(job->block, site, stats, z, &with, err));
+    HT_TRY(ht_transform_shift(job->block, site, stats, z, &moved, err));
     HT_TRY(ht_transform_threshold(&trial, job->block, site, stats, z, grid, s, &with, err));
     HT_TRY(ht_transform_threshold(&trial, job->block, site, stats, NULL, grid, room, &without, err));
-    *shifted = with.loss < without.loss || ht_choice_value(choice, "always") != 0;
-    if (!*shifted) {
+    bool shifted = with.loss < without.loss || ht_choice_value(choice, "always") != 0;
+    if (!shifted) {
         memcpy(s, room, with.channels * sizeof *s);
     }
-    const struct ht_transform_report *taken = *shifted ? &with : &without;
-    job->n_sites++;
-    job->channels += taken->channels;
-    job->dead += taken->dead;
-    job->clamped += taken->clamped;
-    job->trials += with.trials + without.trials;
+    *taken = shifted ? with : without;
+    taken->shifted = shifted;
+    taken->loss_other = shifted ? without.loss : with.loss;
+    taken->loss_before = without.loss_before; /* neither moved nor scaled */
+    taken->trials = with.trials + without.trials;
+    if (shifted) {
+        taken->least_shift = moved.least;
+        taken->most_shift = moved.most;
+        taken->run_time = !ht_fold_shift_folds(job->block, site);
+    }
     return HT_OK;
 }
 
@@ -206,15 +210,14 @@ static ht_status shift_site(struct ht_fold_job *job, const struct ht_foldsite *s
                             ht_err *err) {
     uint64_t n = ht_fold_channels(job->block, site);
     float *z = ht_mem_alloc_array(3 * n, sizeof *z), *s;
-    bool shifted = false;
+    struct ht_transform_report report = {0};
     if (z == NULL) {
         return ht_fail_nomem(err, 3 * n * sizeof *z);
     }
     s = z + n;
-    ht_status status = find_shift(job, site, choice, z, s, s + n, &shifted, err);
-    if (status == HT_OK && shifted) {
-        status = ht_fold_shift_folds(job->block, site) ? ht_fold_shift(job->block, site, z, err)
-                                               : leave_shift(job, site, z, s, err);
+    ht_status status = find_shift(job, site, choice, z, s, s + n, &report, err);
+    if (status == HT_OK && report.shifted) {
+        status = report.run_time ? leave_shift(job, site, z, s, err) : ht_fold_shift(job->block, site, z, err);
     }
     if (status == HT_OK) {
         status = ht_fold_scale(job->block, site, s, err);
@@ -224,7 +227,8 @@ static ht_status shift_site(struct ht_fold_job *job, const struct ht_foldsite *s
         beside[j] /= s[j];
     }
     ht_mem_free(z);
-    return status;
+    job->n_sites++;
+    return status == HT_OK ? ht_fold_note_add(job, site->name, choice, &report, err) : status;
 }
 
 bool ht_fold_shifts_at(const struct ht_fold_block *b, const struct ht_foldsite *site, const struct ht_choice *choice) {
@@ -311,7 +315,9 @@ static ht_status set_clusters(struct ht_fold_job *job, const struct ht_foldsite 
     return HT_OK;
 }
 
-static ht_status cluster_site(struct ht_fold_job *job, const struct ht_foldsite *site, uint32_t k, ht_err *err) {
+static ht_status cluster_site(struct ht_fold_job *job, const struct ht_foldsite *site, const struct ht_choice *choice,
+                              ht_err *err) {
+    uint32_t k = (uint32_t)ht_choice_value(choice, "k");
     const struct ht_stats *stats = job->stats(job->ctx, site->consumers[0]);
     uint64_t cols = ht_fold_inputs(job->block, site);
     if (stats == NULL || stats->min == NULL) {
@@ -329,14 +335,17 @@ static ht_status cluster_site(struct ht_fold_job *job, const struct ht_foldsite 
     }
     ht_mem_free(order);
     job->n_sites++;
-    job->channels += cols;
-    return status;
+    const struct ht_transform_report report = {
+        .channels = cols,
+        .clusters = n,
+        .run_time = (job->fronts[site->consumers[0]].side.leaves & HT_LEAVES_PERM) != 0};
+    return status == HT_OK ? ht_fold_note_add(job, site->name, choice, &report, err) : status;
 }
 
 ht_status ht_fold_job_cluster(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
     for (const struct ht_foldsite *site = job->sites; site != NULL && site->name != NULL; site++) {
         if (ht_fold_clusters_at(job->block, site)) {
-            HT_TRY(cluster_site(job, site, (uint32_t)ht_choice_value(choice, "k"), err));
+            HT_TRY(cluster_site(job, site, choice, err));
         }
     }
     return HT_OK;

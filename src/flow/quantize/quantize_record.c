@@ -273,18 +273,33 @@ static void add_imatrix(struct ht_doc *d, const struct ht_quant_job *j) {
     }
 }
 
-/* One part at one site: the exponent where the part has one (null: no factors were better), and what its trials lost
- * per token before and after. */
+static void add_shift(struct ht_doc *d, json_t *o, const struct ht_transform_report *r) {
+    ht_doc_set(d, o, "shifted", json_boolean(r->shifted));
+    if (r->shifted) {
+        ht_doc_set(d, o, "least_shift", ht_doc_real(r->least_shift));
+        ht_doc_set(d, o, "largest_shift", ht_doc_real(r->most_shift));
+        ht_doc_set(d, o, "at_run_time", json_boolean(r->run_time));
+    }
+    ht_doc_set(d, o, r->shifted ? "loss_unshifted" : "loss_shifted", ht_doc_real(r->loss_other));
+    ht_doc_set(d, o, "threshold", ht_doc_real(r->alpha)); /* share of the widest input's reach */
+}
+
+/* One part at one site: what it took there, and what its trials lost per token before and after. The exponent is null
+ * where no factors were better. */
 static void add_fold(struct ht_doc *d, json_t *folds, const struct ht_fold_note *note) {
     const struct ht_transform_report *r = &note->report;
     json_t *o = json_object();
-    bool clip = strcmp(note->part, "clip") == 0;
+    bool clip = strcmp(note->part, "clip") == 0, cluster = strcmp(note->part, "cluster") == 0;
+    bool shift = strcmp(note->part, "shift") == 0;
     ht_doc_set(d, o, "site", json_string(note->site));
     ht_doc_set(d, o, "layer", json_integer(note->layer));
     ht_doc_set(d, o, "part", json_string(note->part));
     ht_doc_set(d, o, clip ? "groups" : "channels", json_integer((json_int_t)r->channels));
     if (clip) {
         ht_doc_set(d, o, "clipped_groups", json_integer((json_int_t)r->cut));
+    } else if (cluster) {
+        ht_doc_set(d, o, "clusters", json_integer(r->clusters));
+        ht_doc_set(d, o, "at_run_time", json_boolean(r->run_time));
     } else {
         ht_doc_set(d, o, "least_factor", ht_doc_real(r->least));
         ht_doc_set(d, o, "largest_factor", ht_doc_real(r->most));
@@ -296,7 +311,9 @@ static void add_fold(struct ht_doc *d, json_t *folds, const struct ht_fold_note 
         ht_doc_set(d, o, "loss_before", ht_doc_real(r->loss_before));
         ht_doc_set(d, o, "loss", ht_doc_real(r->loss));
     }
-    if (!clip && (r->trials > 0 || r->alpha > 0)) {
+    if (shift) {
+        add_shift(d, o, r);
+    } else if (!clip && (r->trials > 0 || r->alpha > 0)) {
         ht_doc_set(d, o, "alpha", r->alpha >= 0 ? ht_doc_real(r->alpha) : json_null());
     }
     ht_doc_append(d, folds, o);

@@ -10,7 +10,7 @@
 #define ALIGN 64u
 #define SUFFIX ".work"
 
-static const char MAGIC[8] = {'H', 'T', 'W', 'O', 'R', 'K', '0', '4'};
+static const char MAGIC[8] = {'H', 'T', 'W', 'O', 'R', 'K', '0', '5'};
 
 struct file_header {
     char magic[8];

@@ -1,7 +1,7 @@
 /* WORK FILE: what a quantization of blocks has finished so far, beside its output. After kill -9 the next run with the
  * same job goes on behind the last finished layer, and writes the same bytes as one that was never interrupted.
  *
- *     header [128]   "HTWORK02", SHA-256 of the job in hex: source, recipe, formats, text, seed, version, CPU level
+ *     header [128]   "HTWORK05", SHA-256 of the job in hex: source, recipe, formats, text, seed, version, CPU level
  *     items          header [320], then payload, both in multiples of 64 bytes; little-endian
  *       tensor       index in the plan; report; rows of a format, or parts of codes; parts of the sidecar
  *       vector       index in the plan; f32 values (norms that a transform changed)

@@ -50,6 +50,12 @@ struct ht_transform_report {
     double alpha;      /* of the factors taken; -1: none beat factors of 1, which were taken */
     double loss_before, loss; /* with factors of 1, with those taken; per token, summed over outputs */
     uint64_t trials;
+    /* Shifts and orders: */
+    double loss_other;             /* of the way that was not taken: without a shift, or with one */
+    float least_shift, most_shift; /* of z, where it was taken */
+    uint32_t shifted, run_time;    /* z was taken; z or the order is left to the run time */
+    uint32_t clusters;             /* that are not empty */
+    uint32_t reserved;
 };
 
 /* ---- trials -------------------------------------------------------------------------------------------------- */
