@@ -50,7 +50,8 @@ struct ht_quant_job {
     size_t n_unweighted;                 /* weights without an entry */
     uint64_t tokens;                     /* of calibration that are wanted: the options', else the recipe's */
     uint32_t window;
-    uint64_t calib_tokens;               /* that a run of blocks saw */
+    uint64_t calib_tokens;               /* that a run of blocks saw; that a dry run expects */
+    bool tokens_guessed;                 /* by the bytes of the text */
     uint64_t bytes;                      /* predicted, or written */
     unsigned expect;                     /* enum ht_expect: how these may differ, before the run */
     uint32_t n_files;
@@ -110,8 +111,15 @@ ht_status ht_quant_stats_imatrix(const struct ht_quant_stats *stats, struct ht_i
 bool ht_quant_wants_blocks(const struct ht_quant_job *job);
 /* Fills stored, q and side of the layers' tensors: views of job->work. source_xxh3 is known. */
 ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *job, ht_err *err);
-/* Seconds that it will take, by its first layer on three windows of text; without learning (HT_NEEDS_GRAD). */
-ht_status ht_quant_blocks_seconds(struct ht_context *ctx, const struct ht_quant_job *job, double *seconds, ht_err *err);
+
+/* quantize_rehearse.c: for a dry run: seconds that calibration, and quantizing layer by layer, will take, by the first
+ * layer on three windows of text; calib_tokens, and data where the text was read. Fails as the run would. */
+ht_status ht_quant_rehearse(struct ht_context *ctx, struct ht_quant_job *job, double *seconds, ht_err *err);
+
+/* quantize_text.c: the windows that the run will take, where its texts are not too long to be read for a plan; ids
+ * NULL: they are, or the model is to write them. calib_tokens: that the run will see; tokens_guessed. */
+ht_status ht_quant_plan_text(struct ht_context *ctx, struct ht_quant_job *job, const struct ht_model *model,
+                             struct ht_calib_windows *windows, ht_err *err);
 
 /* quantize_turn.c: the residual stream of the whole model turned by one rotation (part rotate). Embedding and head are
  * turned while they are streamed, hidden states once, layers when their turn comes. */

@@ -7,6 +7,7 @@
 #include "calib/calib.h"
 #include "flow/flow_stream.h"
 #include "flow/quantize/quantize_learn.h"
+#include "model/session.h"
 
 #define MAX_PAIRS 64
 
@@ -52,21 +53,6 @@ static ht_status time_pair(const struct pair *p, const struct ht_stream_options 
     return HT_OK;
 }
 
-/* Seconds of a run of blocks, and what they leave out. */
-static ht_status add_seconds(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
-    unsigned needs = ht_recipe_needs(&j->recipe);
-    double seconds;
-    HT_TRY(ht_quant_blocks_seconds(ctx, j, &seconds, err));
-    j->predicted_s += seconds;
-    if ((needs & HT_NEEDS_GRAD) != 0) {
-        ht_quant_warn(ctx, j, "seconds are without learning, which takes most of method %s's", j->recipe.name);
-    }
-    if (needs != HT_NEEDS_NOTHING && j->tokens == 0) {
-        ht_quant_warn(ctx, j, "memory and seconds are without calibration's text: the number of tokens is not known");
-    }
-    return HT_OK;
-}
-
 /* The source's bytes of the largest layer: pages of layers that are done are given back. */
 static uint64_t largest_layer(const struct ht_quant_job *j) {
     uint64_t largest = 0, sum = 0;
@@ -97,7 +83,8 @@ bool ht_quant_spills(const struct ht_quant_job *j, uint64_t streams) {
 static ht_status blocks_memory(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     struct ht_model_options options = {.pre = j->o->pre, .tokenizer_optional = true};
     struct ht_model *model;
-    uint64_t largest = 0, widest = 0, mapped = largest_layer(j), calib = 0, streams = 0, tokens = j->tokens;
+    uint64_t largest = 0, widest = 0, mapped = largest_layer(j), calib = 0, streams = 0;
+    uint64_t tokens = j->calib_tokens != 0 ? j->calib_tokens : j->tokens;
     int threads = ht_pool_threads(ctx->pool);
     HT_TRY(ht_model_load_with(j->o->input, &options, &model, err));
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
@@ -117,6 +104,19 @@ static ht_status blocks_memory(struct ht_context *ctx, struct ht_quant_job *j, h
     j->predicted_rss_bytes += mapped + calib + (5 * largest + (gram ? 4 * widest * widest : 0)) * sizeof(float);
     j->without_streams_bytes = j->predicted_rss_bytes;
     j->predicted_rss_bytes += ht_quant_spills(j, streams) ? 0 : streams;
+    ht_model_unload(model);
+    return HT_OK;
+}
+
+/* What collecting importance takes beside: the mapped source, a run of one window, and the text. */
+static ht_status collect_memory(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
+    struct ht_model_options options = {.pre = j->o->pre, .tokenizer_optional = true};
+    struct ht_run_options run = {.ctx = j->window, .math = HT_MATH_EXACT, .f32_cache = true};
+    struct ht_model *model;
+    uint64_t kv;
+    HT_TRY(ht_model_load_with(j->o->input, &options, &model, err));
+    j->predicted_rss_bytes += ht_run_bytes(&kv, model, &run, ht_pool_threads(ctx->pool));
+    j->predicted_rss_bytes += kv + j->calib_tokens * sizeof(int32_t) + j->plan->source->file_bytes;
     ht_model_unload(model);
     return HT_OK;
 }
@@ -161,9 +161,9 @@ ht_status ht_quant_estimate(struct ht_context *ctx, struct ht_quant_job *j, ht_e
     }
     j->predicted_s = seconds / threads + (ht_sys_now() - j->started_s);
     j->predicted_rss_bytes = ht_sys_peak_rss_bytes() + ht_stream_memory(j->plan, threads);
-    if (!blocks) {
-        return HT_OK;
+    if (blocks || j->o->n_calib > 0) {
+        HT_TRY(ht_quant_rehearse(ctx, j, &seconds, err));
+        j->predicted_s += seconds;
     }
-    HT_TRY(blocks_memory(ctx, j, err));
-    return add_seconds(ctx, j, err);
+    return blocks ? blocks_memory(ctx, j, err) : j->o->n_calib > 0 ? collect_memory(ctx, j, err) : HT_OK;
 }

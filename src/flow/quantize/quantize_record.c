@@ -342,6 +342,9 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
     } else if (j->calib_tokens != 0) {
         json_t *o = ht_doc_object(d, d->root, "calibration");
         ht_doc_set(d, o, "tokens", json_integer((json_int_t)j->calib_tokens));
+        if (j->tokens_guessed) {
+            ht_doc_set(d, o, "tokens_guessed", json_true()); /* by the bytes of the text */
+        }
         ht_doc_set(d, o, "window", json_integer(j->window));
         ht_doc_set(d, o, "sequential", json_boolean(j->recipe.calibration.sequential));
         ht_doc_set(d, o, "hidden_states_in_file", json_boolean(j->spilled));
