@@ -226,8 +226,9 @@ static void tell(const struct ht_data *d) {
     for (size_t i = 0; i < d->o->n_sources; i++) {
         const struct ht_data_source *s = &d->sources[i];
         if (s->taken == 0) {
-            ht_log(d->ctx, HT_LOG_WARN, "%s: nothing of it was taken: its share of the tokens fills no window",
-                   s->path);
+            bool dropped = s->n == 0 && s->windows > 0;
+            ht_log(d->ctx, HT_LOG_WARN, "%s: nothing of it was taken: %s", s->path,
+                   dropped ? "all of its windows were dropped" : "its share of the tokens fills no window");
         }
         ht_log(d->ctx, HT_LOG_INFO, "%s: %llu documents, %llu tokens, %llu windows, %llu taken", s->path,
                (unsigned long long)s->documents, (unsigned long long)s->tokens,
@@ -316,13 +317,13 @@ ht_status ht_calib_data(struct ht_context *ctx, const struct ht_model *model,
     }
     HT_TRY_DONE(ht_data_load_not_in(&d, err));
     HT_TRY_DONE(read_all(&d, how, err));
-    tell(&d);
     HT_TRY_DONE(check_overlap(&d, err));
     HT_TRY_DONE(take(&d, how, windows, err));
     if (windows->n == 0) {
         status = nothing(&d, err);
         goto done;
     }
+    tell(&d); /* behind the refusals: they give their own reasons */
     status = make_record(&d, how, windows, record, err);
 done:
     release(&d);

@@ -17,6 +17,7 @@ q 0 --calib a.txt; not_err 'shorter'
 # Evaluation text.
 cat b.txt a.txt >both.txt
 q 2 --calib both.txt --not-in b.txt; err 'windows .* share 5 % or more .* must stay unseen'
+q 2 --calib b.txt --not-in b.txt; err 'must stay unseen'; not_err 'nothing of it was taken' # one reason, the right one
 q 0 --calib both.txt --not-in b.txt --drop-overlap --json; json 'd["calibration"]["data"]["sources"][0]["dropped"]["overlap"] > 5'
 t 0 eval out.gguf --text a.txt --ctx 64; out 'warning: a.txt: about [0-9]+ % of it is text that the model was calibrated on'
 t 0 eval out.gguf --text b.txt --ctx 64; not_out 'calibrated'
