@@ -259,6 +259,10 @@ static void test_malformed_records(void **state) {
         {"{\"schema\":\"halftone.eval/1\",\"model\":\"a\",\"perplexity\":{\"mean\":7},\"kld\":{\"mean\":-1}}", HT_FORMAT,
          "kld.mean"},
         {"{\"schema\":\"halftone.eval/1\",\"model\":\"a\",\"perplexity\":{\"mean\":7},\"texts\":{}}", HT_FORMAT, "texts"},
+        {"{\"schema\":\"halftone.eval/1\",\"model\":\"a\",\"perplexity\":{\"mean\":7},\"kld\":{\"mean\":0.17,\"low\":5.2,"
+         "\"high\":-0.19}}", HT_FORMAT, "key 'kld' of a halftone.eval/1 record: expected an interval, found low 5.2"},
+        {"{\"schema\":\"halftone.eval/1\",\"model\":\"a\",\"perplexity\":{\"mean\":7,\"low\":8,\"high\":6}}", HT_FORMAT,
+         "key 'perplexity'"},
         {"{\"schema\":\"halftone.quantize/1\"}", HT_FORMAT, "output"},
         {"{\"schema\":\"halftone.quantize/1\",\"output\":\"o\",\"tensors\":3}", HT_FORMAT, "tensors"},
         {"{\"schema\":\"halftone.run/1\",\"model\":5}", HT_FORMAT, "model"},
@@ -288,6 +292,10 @@ static void test_tolerated_records(void **state) {
         "\"reference\":{\"path\":\"a\"}}",
         "{\"schema\":\"halftone.quantize/1\",\"output\":\"\",\"tensors\":[1,{},{\"role\":7,\"rel_error_db\":\"x\"},"
         "{\"role\":\"r\",\"rel_error_db\":0,\"layer\":-7}]}",
+        "{\"schema\":\"halftone.quantize/1\",\"output\":\"o\",\"tensors\":[{\"role\":\"r\",\"rel_error_db\":1e308},"
+        "{\"role\":\"r\",\"rel_error_db\":-1e308},{\"role\":\"r\",\"rel_error_db\":1}]}",
+        "{\"schema\":\"halftone.eval/1\",\"model\":\"a.gguf\",\"perplexity\":{\"mean\":7},\"kld\":{\"mean\":0.17,\"low\":5,"
+        "\"high\":6}}",
         "{\"schema\":\"halftone.run/1\",\"model\":{\"path\":\"\"},\"decode_tokens_per_s\":-1}",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -300,6 +308,39 @@ static void test_tolerated_records(void **state) {
         ht_mem_free(json);
         forget();
     }
+}
+
+/* Rows whose numbers cannot be: figures leave them out, and draw the sound one beside them. */
+static void test_figures_of_impossible_numbers(void **state) {
+    (void)state;
+    static const double values[] = {-INFINITY, -1e308, -1, -0.0, 0, 5e-324, 1e-300, 1e-12, 0.17, 5, 1e300, 1.7e308, INFINITY,
+                                    NAN};
+    enum { N = sizeof values / sizeof values[0] };
+    struct ht_report_row rows[2] = {{.name = "bad", .path = "bad"}, {.name = "sound", .path = "sound"}};
+    struct ht_report report = {.rows = rows};
+    struct ht_buf out;
+    ht_buf_init(&out, 0);
+    rows[1].bits = 4;
+    rows[1].bytes = 1e9;
+    rows[1].kld = (ht_estimate){0.1, 0.09, 0.11};
+    for (size_t i = 0; i < (size_t)N * N * N; i++) {
+        rows[0].kld = (ht_estimate){values[i % N], values[i / N % N], values[i / N / N]};
+        for (size_t k = 0; k < 3; k++) { /* one field at a time, the others sound */
+            rows[0].kld.mean = k > 0 ? 0.17 : rows[0].kld.mean;
+            rows[0].bits = k == 1 ? values[i % N] : 5;
+            rows[0].bytes = k == 2 ? values[i % N] : 2e9;
+            rows[1].bits = k == 2 ? NAN : 4; /* then sizes are the axis */
+            report.n_rows = 1 + i % 2;
+            ht_buf_clear(&out);
+            ht_report_scatter(&report, &out);
+            ht_report_bars(&report, &out);
+            assert_true(ht_buf_ok(&out));
+            assert_true(out.len == 0 || (strstr(out.data, "\"nan") == NULL && strstr(out.data, "\"-nan") == NULL &&
+                                         strstr(out.data, "inf\"") == NULL));
+            assert_true(report.n_rows == 1 || strstr(out.data, ">sound</text>") != NULL);
+        }
+    }
+    ht_buf_deinit(&out);
 }
 
 static void test_output_is_kept(void **state) {
@@ -393,6 +434,7 @@ int main(void) {
         cmocka_unit_test(test_page_of_several_files), cmocka_unit_test(test_page_of_one_record),
         cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_malformed_records),     cmocka_unit_test(test_tolerated_records),
+        cmocka_unit_test(test_figures_of_impossible_numbers),
         cmocka_unit_test(test_output_is_kept),        cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_labels),                cmocka_unit_test(test_out_of_memory),
     };

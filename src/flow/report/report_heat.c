@@ -9,6 +9,7 @@
 #define HEAT_ROLES 24
 #define HEAT_SHADES 10
 #define HEAT_SPAN 10.0 /* dB, at least: small differences stay small */
+#define HEAT_MAX 7000.0 /* dB; more than any ratio of two doubles has: the field is damaged */
 
 /* NAN: the tensor has none. */
 static double weight_error(const json_t *t) {
@@ -55,11 +56,11 @@ static size_t role_index(const struct heat *h, const char *role) {
     return i;
 }
 
-/* A cell exists for a tensor that has a role and a finite value. */
+/* A cell exists for a tensor that has a role and a value that an error can have. */
 static bool cell_of(const struct heat *h, const json_t *t, const char **role, double *db) {
     *role = ht_report_text(t, "role");
     *db = h->quantity->value(t);
-    return *role != NULL && isfinite(*db);
+    return *role != NULL && fabs(*db) <= HEAT_MAX;
 }
 
 static void layout(const json_t *tensors, struct heat *h) {

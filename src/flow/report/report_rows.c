@@ -46,7 +46,20 @@ static ht_status malformed(const struct ht_report_record *r, const char *key, co
                    expected);
 }
 
+/* Intervals are ordered where both ends are known. */
+static ht_status check_interval(const struct ht_report_record *r, const char *key, ht_err *err) {
+    ht_estimate e = read_estimate(r->json, key);
+    if (e.low > e.high) {
+        return ht_fail(err, HT_FORMAT, r->path, HT_NO_POS,
+                       "key '%s' of a %s record: expected an interval, found low %g above high %g", key, r->schema,
+                       e.low, e.high);
+    }
+    return HT_OK;
+}
+
 static ht_status check_eval(const struct ht_report_record *r, ht_err *err) {
+    static const char *const estimates[] = {"perplexity",
+                                            "reference_perplexity", "perplexity_ratio", "kld", "same_top"};
     if (file_path(r->json, "model") == NULL) {
         return malformed(r, "model.path", "a file name", err);
     }
@@ -56,6 +69,9 @@ static ht_status check_eval(const struct ht_report_record *r, ht_err *err) {
     const json_t *kld = json_object_get(r->json, "kld");
     if (kld != NULL && !(read_estimate(r->json, "kld").mean >= 0)) {
         return malformed(r, "kld.mean", "a number, at least 0", err);
+    }
+    for (size_t i = 0; i < sizeof estimates / sizeof estimates[0]; i++) {
+        HT_TRY(check_interval(r, estimates[i], err));
     }
     const json_t *texts = json_object_get(r->json, "texts");
     if (texts != NULL && !json_is_array(texts)) {

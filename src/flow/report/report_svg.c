@@ -78,15 +78,21 @@ static void tooltip(struct ht_buf *out, const struct ht_report_row *row) {
 
 /* ---- divergence against size ------------------------------------------------------------------------- */
 
+/* What an axis can hold: sizes, and divergences on a log scale, so far from the ends of double that ranges and their
+ * margins stay finite. Records come from outside and say anything. */
+static bool drawable(double v) {
+    return v > 1e-300 && v < 1e300;
+}
+
 static bool plotted(const struct ht_report_row *row) {
-    return row->kld.mean > 0 && !row->reference;
+    return drawable(row->kld.mean) && !row->reference;
 }
 
 /* Bits per weight when every row has them, else megabytes. */
 static bool uses_bits(const struct ht_report *report) {
     bool bits = true;
     for (size_t i = 0; i < report->n_rows; i++) {
-        bits &= !plotted(&report->rows[i]) || !isnan(report->rows[i].bits);
+        bits &= !plotted(&report->rows[i]) || drawable(report->rows[i].bits);
     }
     return bits;
 }
@@ -96,29 +102,41 @@ static double value_x(const struct ht_report_row *row, bool bits) {
 }
 
 static bool has_interval(const struct ht_report_row *row) {
-    return row->kld.low > 0 && isfinite(row->kld.high);
+    return drawable(row->kld.low) && drawable(row->kld.high) && row->kld.low <= row->kld.high;
 }
 
+struct range {
+    double lo, hi;
+};
+
+static void widen(struct range *r, double v) {
+    r->lo = fmin(r->lo, v);
+    r->hi = fmax(r->hi, v);
+}
+
+/* The rows that make points, and the ranges they span: mean and interval, which need not hold the mean. */
 static size_t scale(const struct ht_report *report, bool bits, struct plot *p) {
-    double lo_x = INFINITY, hi_x = -INFINITY, lo_y = INFINITY, hi_y = 0;
+    struct range rx = {INFINITY, 0}, ry = {INFINITY, 0};
     size_t n = 0;
     for (size_t i = 0; i < report->n_rows; i++) {
         const struct ht_report_row *row = &report->rows[i];
         double x = value_x(row, bits);
-        if (!plotted(row) || isnan(x)) {
+        if (!plotted(row) || !drawable(x)) {
             continue;
         }
-        lo_x = fmin(lo_x, x);
-        hi_x = fmax(hi_x, x);
-        lo_y = fmin(lo_y, has_interval(row) ? row->kld.low : row->kld.mean);
-        hi_y = fmax(hi_y, has_interval(row) ? row->kld.high : row->kld.mean);
+        widen(&rx, x);
+        widen(&ry, row->kld.mean);
+        if (has_interval(row)) {
+            widen(&ry, row->kld.low);
+            widen(&ry, row->kld.high);
+        }
         n++;
     }
-    double pad = fmax(0.08 * (hi_x - lo_x), 0.04 * hi_x);
-    p->from_x = fmax(0.0, lo_x - pad);
-    p->to_x = hi_x + pad;
-    p->from_y = log10(lo_y) - 0.12;
-    p->to_y = log10(hi_y) + 0.12;
+    double pad = fmax(0.08 * (rx.hi - rx.lo), 0.04 * rx.hi);
+    p->from_x = fmax(0.0, rx.lo - pad);
+    p->to_x = rx.hi + pad;
+    p->from_y = log10(ry.lo) - 0.12;
+    p->to_y = log10(ry.hi) + 0.12;
     return n;
 }
 
@@ -239,7 +257,7 @@ void ht_report_scatter(const struct ht_report *report, struct ht_buf *out) {
     }
     for (size_t i = 0; i < report->n_rows; i++) {
         const struct ht_report_row *row = &report->rows[i];
-        if (plotted(row) && !isnan(value_x(row, bits))) {
+        if (plotted(row) && drawable(value_x(row, bits))) {
             points[at++] = (struct point){row, px(&p, value_x(row, bits)), py(&p, row->kld.mean), false};
         }
     }
@@ -264,7 +282,7 @@ void ht_report_bars(const struct ht_report *report, struct ht_buf *out) {
     for (size_t i = 0; i < report->n_rows; i++) {
         const struct ht_report_row *row = &report->rows[i];
         if (plotted(row)) {
-            max = fmax(max, has_interval(row) ? row->kld.high : row->kld.mean);
+            max = fmax(max, has_interval(row) ? fmax(row->kld.high, row->kld.mean) : row->kld.mean);
             n++;
         }
     }
