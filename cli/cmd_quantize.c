@@ -165,6 +165,10 @@ static void show(const struct cli *cli, const json_t *d) {
         printf("%s, %.1f CPU seconds, peak memory %s\n", human_time(json_num(d, "seconds", -1), t),
                json_num(d, "cpu_seconds", 0), human_bytes(json_num(d, "peak_rss_bytes", 0), b));
     }
+    if (json_object_get(d, "resumed") != NULL) {
+        printf("%.0f of %.0f layers were taken over from the work file of an earlier run\n",
+               json_num(d, "resumed.layers", 0), json_num(d, "resumed.of", 0));
+    }
     const json_t *records = json_object_get(d, "record_files");
     if (json_array_size(records) == 2) {
         printf("record: %s and %s beside it\n", json_string_value(json_array_get(records, 0)),

@@ -56,11 +56,15 @@ static void resumed(const struct fixture *f, const char *method, const char *for
     char a[512], b[512];
     ht_err err = {0};
     int stopped = 0;
+    char *json = NULL;
     stop_at = 0;
-    ASSERT_OK(quantize(2, whole, method, format, 0, NULL, &err), &err);
+    ASSERT_OK(quantize(2, whole, method, format, 0, &json, &err), &err);
+    json_t *d = parse(json);
+    assert_null(json_object_get(d, "resumed"));
+    json_decref(d);
     for (stop_at = 3;; stop_at += 6) {
         ht_err_clear(&err);
-        ht_status status = quantize(stop_at % 3 + 1, out, method, format, 0, NULL, &err);
+        ht_status status = quantize(stop_at % 3 + 1, out, method, format, 0, &json, &err);
         if (status == HT_OK) {
             break;
         }
@@ -73,6 +77,11 @@ static void resumed(const struct fixture *f, const char *method, const char *for
     }
     assert_true(stopped >= 2);
     assert_false(ht_path_exists(work));
+    d = parse(json); /* the last run says what it found */
+    json_int_t layers = json_integer_value(json_object_get(json_object_get(d, "resumed"), "layers"));
+    assert_true(layers >= 1 && layers <= 5);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(d, "resumed"), "of")), 5);
+    json_decref(d);
     stop_at = 0;
     snprintf(a, sizeof a, "%s%s", whole, name);
     snprintf(b, sizeof b, "%s%s", out, name);

@@ -130,6 +130,9 @@ static ht_status run(struct ht_context *ctx, struct ht_quant_job *j, char **json
         ht_finite_words(zeroed, words, sizeof words);
         ht_quant_warn(ctx, j, "%s", words);
     }
+    if (!o->record && !o->dry_run) {
+        ht_quant_drop_records(ctx, j);
+    }
     char *record = NULL;
     HT_TRY(ht_quant_record(ctx, j, &record, err));
     if (o->record && !o->dry_run && !ht_quant_write_records(ctx, j, record)) {

@@ -37,7 +37,7 @@ struct ht_quant_job {
     char format_text[HT_RECIPE_FORMAT];  /* what was asked for: --format, else the recipe's, else Q4_K_M */
     struct ht_work *work;                /* finished tensors of the plan point into it; NULL: none */
     bool spilled;                        /* hidden states lay in a file */
-    uint32_t resumed_layers;             /* that an earlier run had finished */
+    uint32_t resumed_layers, n_layers;   /* that an earlier run had finished, of a run of blocks */
     uint64_t folded_sites, folded_dead, folded_clamped, folded_cut; /* by transforms */
     const struct ht_fold_note *folds;    /* [n_folds] of all layers */
     size_t n_folds;
@@ -154,5 +154,7 @@ void ht_quant_warn(struct ht_context *ctx, struct ht_quant_job *job, const char 
 #define HT_RECORD_JSON ".record.json"
 #define HT_RECORD_HTML ".record.html"
 bool ht_quant_write_records(struct ht_context *ctx, struct ht_quant_job *job, const char *record);
+/* Files of a record that this program wrote of an output that is no more; others are left alone. */
+void ht_quant_drop_records(struct ht_context *ctx, struct ht_quant_job *job);
 
 #endif

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/append.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/limits.h"
@@ -23,17 +24,19 @@ static char *with_suffix(const char *output, const char *suffix) {
     return path;
 }
 
-/* Nothing, or a record that this program wrote. */
-static bool may_replace(const char *json, const char *html) {
+/* A record that this program wrote. */
+static bool is_record(const char *json) {
     static const char mark[] = "\"schema\": \"halftone.quantize/1\"";
     char *data = NULL;
     size_t len = 0;
-    bool ours = !ht_path_exists(json) && !ht_path_exists(html);
-    if (!ours && ht_read_file(json, HT_MAX_JSON_BYTES, &data, &len, NULL) == HT_OK) {
-        ours = len > sizeof mark && memmem(data, len < 100 ? len : 100, mark, sizeof mark - 1) != NULL;
-    }
+    bool ours = ht_path_exists(json) && ht_read_file(json, HT_MAX_JSON_BYTES, &data, &len, NULL) == HT_OK &&
+                len > sizeof mark && memmem(data, len < 100 ? len : 100, mark, sizeof mark - 1) != NULL;
     ht_mem_free(data);
     return ours;
+}
+
+static bool may_replace(const char *json, const char *html) {
+    return (!ht_path_exists(json) && !ht_path_exists(html)) || is_record(json);
 }
 
 static ht_status write_both(struct ht_context *ctx, const struct ht_quant_job *j, const char *record, ht_err *err) {
@@ -61,11 +64,24 @@ static ht_status write_both(struct ht_context *ctx, const struct ht_quant_job *j
     return status;
 }
 
+void ht_quant_drop_records(struct ht_context *ctx, struct ht_quant_job *j) {
+    char *json = with_suffix(j->o->output, HT_RECORD_JSON), *html = with_suffix(j->o->output, HT_RECORD_HTML);
+    if (json != NULL && html != NULL && is_record(json)) {
+        ht_err err = {0};
+        bool gone = ht_remove_file(json, &err) == HT_OK && ht_remove_file(html, &err) == HT_OK;
+        ht_quant_warn(ctx, j, "%s was the record of an earlier output%s%s", ht_path_base(json),
+                      gone ? ": removed, with its page" : ", and could not be removed: ", gone ? "" : err.msg);
+    }
+    ht_mem_free(json);
+    ht_mem_free(html);
+}
+
 bool ht_quant_write_records(struct ht_context *ctx, struct ht_quant_job *j, const char *record) {
     ht_err err = {0};
     if (write_both(ctx, j, record, &err) == HT_OK) {
         return true;
     }
     ht_quant_warn(ctx, j, "the output is complete, but its record could not be written: %s", err.msg);
+    ht_quant_drop_records(ctx, j);
     return false;
 }

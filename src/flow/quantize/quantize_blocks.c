@@ -243,16 +243,17 @@ static ht_status run(struct blocks *b, ht_err *err) {
     ht_model_drop_layer(b->model, -1);
     HT_TRY(ht_blocks_digest(b, digest, err));
     HT_TRY(ht_work_open(o->output, digest, o->restart, &j->work, &done, &replaced, err));
-    if (replaced) {
-        ht_log(b->ctx, HT_LOG_INFO, "the work file beside %s was of another job, or not whole: started anew",
-               o->output);
+    j->n_layers = b->model->hp.n_layers;
+    if (replaced && !o->restart) { /* hours may have gone into it */
+        ht_quant_warn(b->ctx, j, "the work file beside %s was of another job, or not whole: started anew",
+                      ht_path_base(o->output));
     }
     for (size_t i = 0; i < j->plan->n_tensors; i++) {
         total += ht_blocks_is_grid(&j->plan->tensors[i]) ? ht_tensor_elems(&j->plan->tensors[i].out) : 0;
     }
     if (done > 0) {
-        ht_log(b->ctx, HT_LOG_INFO, "going on behind layer %u of %u, which an earlier run finished", done,
-               b->model->hp.n_layers);
+        ht_log(b->ctx, HT_LOG_INFO, "%u of %u layers are taken over from the work file of an earlier run", done,
+               j->n_layers);
         j->resumed_layers = done;
         HT_TRY(ht_blocks_resume(b, j->work, done, err));
     }

@@ -338,7 +338,6 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
             json_object_del(run, "grams");
         }
         ht_doc_set(d, o, "runs", runs);
-        ht_doc_set(d, o, "resumed_layers", json_integer(j->resumed_layers));
     } else if (j->calib_tokens != 0) {
         json_t *o = ht_doc_object(d, d->root, "calibration");
         ht_doc_set(d, o, "tokens", json_integer((json_int_t)j->calib_tokens));
@@ -352,7 +351,6 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
             ht_doc_set(d, o, "memory_limit_bytes", ht_json_u64(j->o->memory_bytes));
             ht_doc_set(d, o, "predicted_rss_bytes", ht_json_u64(j->predicted_rss_bytes));
         }
-        ht_doc_set(d, o, "resumed_layers", json_integer(j->resumed_layers));
     }
     if (j->data != NULL) {
         json_t *o = json_object_get(d->root, "calibration");
@@ -421,6 +419,11 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     ht_doc_set(&d, d.root, "bits_per_weight", ht_doc_real(8.0 * (double)data_bytes / (double)weights));
     ht_doc_set(&d, d.root, "nonfinite_zeroed", json_integer((json_int_t)nonfinite));
     ht_doc_set(&d, d.root, "seed", ht_json_u64(j->o->seed));
+    if (j->resumed_layers != 0) {
+        json_t *resumed = ht_doc_object(&d, d.root, "resumed");
+        ht_doc_set(&d, resumed, "layers", json_integer(j->resumed_layers));
+        ht_doc_set(&d, resumed, "of", json_integer(j->n_layers));
+    }
     ht_doc_set(&d, d.root, "dry_run", json_boolean(j->o->dry_run));
     if (j->o->dry_run) {
         json_t *predicted = ht_doc_object(&d, d.root, "predicted");

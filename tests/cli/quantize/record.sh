@@ -16,6 +16,18 @@ t 0 verify b
 t 0 quantize "$tiny" -o c.gguf --format q4_0 --no-record
 not_out record
 check [ ! -e c.gguf.record.json ]
+# A record is of the output beside it, or of none: an earlier one goes; what is no record stays.
+t 0 quantize "$tiny" -o a.gguf --format q5_0 --force --no-record
+err 'a.gguf.record.json was the record of an earlier output: removed'
+check [ ! -e a.gguf.record.json -a ! -e a.gguf.record.html ]
+echo '{"schema": "mine"}' >c.gguf.record.json
+t 0 quantize "$tiny" -o c.gguf --format q5_0 --force --no-record
+not_err 'record'
+check grep -q mine c.gguf.record.json
+t 0 quantize "$tiny" -o d.gguf --format q4_0
+t 0 quantize "$tiny" -o d.gguf --format q5_0 --dry-run --no-record
+check [ -e d.gguf.record.json ]
+rm d.gguf*
 t 0 quantize "$tiny" -o d.gguf --format q4_0 --dry-run
 check [ ! -e d.gguf.record.json ]
 # The output stands, whatever becomes of its record.

@@ -24,13 +24,27 @@ check [ "$left" -ge 1 ]
 gone out.work
 same out/model.safetensors whole/model.safetensors
 same out/config.json whole/config.json
-# Another job does not go on from it, and --restart never does.
-"$HALFTONE" quantize "$tiny" -o two "${args[@]}" >/dev/null 2>&1 &
-pid=$!
-until [ -s two.work ] && [ "$(stat -c %s two.work)" -gt 100000 ]; do sleep 0.02; kill -0 $pid 2>/dev/null || break; done
-{ kill -9 $pid && wait $pid; } 2>/dev/null
-t 0 quantize "$tiny" -o two --format int4:g32 --method gptq --calib "$story" --calib-tokens 256 --ctx 64 -t 1 -v
-not_err 'going on behind'
+# Killed behind the first layer: what is taken over is said. Another job does not go on from it, and --restart never does.
+killed_behind() { # NAME BYTES
+    "$HALFTONE" quantize "$tiny" -o "$1" "${args[@]}" >/dev/null 2>&1 &
+    pid=$!
+    until [ -s "$1.work" ] && [ "$(stat -c %s "$1.work")" -gt "$2" ]; do sleep 0.02; kill -0 $pid 2>/dev/null || break; done
+    { kill -9 $pid && wait $pid; } 2>/dev/null
+    [ ! -e "$1" ]
+}
+if killed_behind one 600000; then # a layer has 412,928 bytes
+    t 0 quantize "$tiny" -o one "${args[@]/-q/--json}"
+    json '1 <= d["resumed"]["layers"] < 5 and d["resumed"]["of"] == 5 and d["warnings"] == []'
+    rm -r one
+fi
+if killed_behind one 600000; then
+    t 0 quantize "$tiny" -o one "${args[@]/-q/--no-record}"
+    out '^[1-4] of 5 layers were taken over from the work file'
+fi
+killed_behind two 100000
+t 0 quantize "$tiny" -o two --format int4:g32 --method gptq --calib "$story" --calib-tokens 256 --ctx 64 -t 1
+not_out 'taken over'
+err 'the work file beside two was of another job'
 t 0 quantize "$tiny" -o three --format int4:g32 --method gptq --calib "$story" --calib-tokens 256 --ctx 64 -t 2 --restart -q
 same two/model.safetensors three/model.safetensors
 finish
