@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include "base/nearest.h"
+#include "format/levels.h"
 #include "format/scheme.h"
 #include "quant/mix.h"
 #include "quant/recipe.h"
@@ -30,8 +31,9 @@ static ht_status grids_of(const char *what, const char *format, unsigned *grids,
         *grids = HT_GRIDS_CODE;
         return ht_scheme_parse(format, &scheme, err);
     }
-    if (ht_mix_find(format) != NULL) {
-        *grids = HT_GRIDS_BLOCK;
+    const struct ht_mix *mix = ht_mix_find(format);
+    if (mix != NULL) {
+        *grids = ht_mix_base(mix)->round_vector != NULL ? HT_GRIDS_VECTOR : HT_GRIDS_BLOCK;
         return HT_OK;
     }
     if (f != NULL && f->kind == HT_KIND_CODE) {
@@ -133,6 +135,96 @@ static ht_status check_inputs(const char *format, ht_err *err) {
     return HT_OK;
 }
 
+/* ---- options, and what a scheme cannot carry ---- */
+
+static bool is(const struct ht_choice *choice, const char *name) {
+    return choice->part != NULL && strcmp(choice->part->name, name) == 0;
+}
+
+/* Whether 0 is a value of every grid: fitted levels of means and a real minimum have it only by chance. */
+static bool has_zero(const struct ht_scheme *s) {
+    const struct ht_code *c = s->format->code;
+    bool level = c->fitted != HT_FITTED_NOT ? c->fitted != HT_FITTED_KMEANS
+                                            : ht_code_level(s->format, c->zero) == 0.0f;
+    return level && s->zero != HT_ZERO_OFFSET;
+}
+
+static ht_status check_prune(const struct ht_choice *prune, const struct ht_scheme *s, const char *format,
+                             ht_err *err) {
+    double n = ht_choice_value(prune, "n"), m = ht_choice_value(prune, "m");
+    if (ht_choice_value(prune, "fraction") == 0 && n > m) {
+        return ht_fail(err, HT_INVAL, ht_place_name(HT_PLACE_WEIGHTS), HT_NO_POS,
+                       "outlier part prune keeps n of every m weights, and %g of %g cannot stay; take n up to m", n, m);
+    }
+    if (s != NULL && !has_zero(s)) {
+        return ht_fail(err, HT_INVAL, ht_place_name(HT_PLACE_WEIGHTS), HT_NO_POS,
+                       "outlier part prune makes weights 0, and 0 is no value of %s; take a format with a code for 0, "
+                       "as %s",
+                       format, s->zero == HT_ZERO_OFFSET ? "the same without offset" : "int4:g64 or nf4:g64");
+    }
+    return HT_OK;
+}
+
+/* Grids that are fitted when feedback reaches them. s NULL: blocks of a GGUF type. */
+static ht_status check_dynamic(const struct ht_choice *round, const struct ht_scheme *s, const char *format,
+                               ht_err *err) {
+    bool one = s != NULL && s->granularity != HT_PER_GROUP;
+    if (ht_choice_value(round, "order") == 0 && !one) {
+        return ht_fail(err, HT_INVAL, ht_place_name(HT_PLACE_WEIGHTS), HT_NO_POS,
+                       "round part feedback: dynamic grids are fitted where their group begins, and order: falling "
+                       "mixes the groups of %s; take order: natural or order: groups, or leave dynamic away",
+                       format);
+    }
+    const char *fixed = s == NULL                               ? NULL
+                        : s->nested                             ? "nests its scales"
+                        : s->granularity == HT_PER_TENSOR       ? "has one scale for the whole tensor"
+                        : s->format->code->fitted != HT_FITTED_NOT ? "fits its levels to the whole tensor"
+                                                                   : NULL;
+    if (fixed != NULL) {
+        return ht_fail(err, HT_INVAL, ht_place_name(HT_PLACE_WEIGHTS), HT_NO_POS,
+                       "round part feedback: dynamic grids need scales of their own, and %s %s; leave dynamic away",
+                       format, fixed);
+    }
+    return HT_OK;
+}
+
+static ht_status check_fitted(const struct ht_place_recipe *p, bool solves, ht_err *err) {
+    if (is(&p->range, "own") || (solves && is(&p->range, "weighted"))) {
+        return HT_OK;
+    }
+    return ht_fail(err, HT_INVAL, ht_place_name(HT_PLACE_WEIGHTS), HT_NO_POS,
+                   "range part %s needs levels that are there before the scales, and those of %s are fitted to the "
+                   "tensor behind them; take range: own",
+                   p->range.part->name, p->format);
+}
+
+/* Options against each other and against the format; the parts are known to be for its kind of grid. */
+static ht_status check_options(const struct ht_place_recipe *p, unsigned grids, ht_err *err) {
+    struct ht_scheme scheme;
+    const struct ht_scheme *s = NULL;
+    bool solves = is(&p->round, "feedback") || is(&p->round, "greedy") ||
+                  (is(&p->round, "learn") && ht_choice_value(&p->round, "start") == 0);
+    if (grids == HT_GRIDS_CODE) {
+        HT_TRY(ht_scheme_parse(p->format, &scheme, err));
+        s = &scheme;
+    }
+    if (is(&p->outlier, "prune")) {
+        HT_TRY(check_prune(&p->outlier, s, p->format, err));
+    }
+    if (is(&p->round, "feedback") && ht_choice_value(&p->round, "dynamic") != 0 && grids != HT_GRIDS_ALL) {
+        HT_TRY(check_dynamic(&p->round, s, p->format, err));
+    }
+    if (s != NULL && s->format->code->fitted != HT_FITTED_NOT) {
+        HT_TRY(check_fitted(p, solves, err));
+    }
+    if (s != NULL && solves && s->format->code->hi - s->format->code->lo >= HT_LEVELS_MAX) {
+        return ht_fail(err, HT_INVAL, ht_place_name(HT_PLACE_WEIGHTS), HT_NO_POS,
+                       "round part %s serves codes of at most 8 bits, and %s has more; take round: nearest",
+                       p->round.part->name, p->format);
+    }
+    return HT_OK;
+}
+
 static ht_status check_place(enum ht_place place, const struct ht_place_recipe *p, ht_err *err) {
     unsigned grids = HT_GRIDS_CODE;
     struct ht_kv kv;
@@ -158,7 +250,12 @@ static ht_status check_place(enum ht_place place, const struct ht_place_recipe *
     }
     HT_TRY(check_part(place, &p->range, p->format, grids, err));
     HT_TRY(check_part(place, &p->round, p->format, grids, err));
-    return check_part(place, &p->outlier, p->format, grids, err);
+    HT_TRY(check_part(place, &p->outlier, p->format, grids, err));
+    return place == HT_PLACE_WEIGHTS ? check_options(p, grids, err) : HT_OK;
+}
+
+ht_status ht_recipe_check_weights(const struct ht_place_recipe *weights, ht_err *err) {
+    return check_place(HT_PLACE_WEIGHTS, weights, err);
 }
 
 static bool learns(const struct ht_choice *round) {

@@ -124,7 +124,7 @@ static const struct ht_part rounds[] = {
       REAL("lr-range", 0, 0, 1, "step of scales, of their size; 0: a quarter of lr"),
       WHOLE("checks", 4, 1, 1000, "how often the best step is looked for, on one window of six"),
       WORD("error", 0, 1, "each token's by the mean square of its target, or as it is", "relative|plain")}},
-    {"greedy", HT_AXIS_ROUND, HT_ON_WEIGHTS, HT_GRIDS_ALL, HT_NEEDS_GRAM, HT_LEAVES_NOTHING,
+    {"greedy", HT_AXIS_ROUND, HT_ON_WEIGHTS, HT_GRIDS_SINGLE, HT_NEEDS_GRAM, HT_LEAVES_NOTHING,
      "each row in its own order, the cheapest weight next, the rest making up for it; n^3 per row, to 2,048 inputs",
      "j = argmin_j (w_j - q_j)^2 / [H^-1]_jj,  w <- w - e_j [H^-1]_:j / [H^-1]_jj",
      "Frantar and Alistarh 2022, arXiv 2208.11580",

@@ -83,6 +83,8 @@ bool ht_recipe_equal(const struct ht_recipe *a, const struct ht_recipe *b);
 /* Parts at places and grids they are not made for; formats that are none; options that contradict. HT_INVAL names
  * place, part and what would do. Weights without a format pass: --format may still come. */
 ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err);
+/* The same for the choices of one matrix, with the format that it gets. */
+ht_status ht_recipe_check_weights(const struct ht_place_recipe *weights, ht_err *err);
 /* A container stores stores (enum ht_leaves) and its name is what users call it. HT_UNSUPPORTED: the recipe leaves
  * more to the run time; says what, and which container can. */
 ht_status ht_recipe_check_container(const struct ht_recipe *recipe, const char *container, unsigned stores,

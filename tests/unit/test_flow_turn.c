@@ -101,6 +101,7 @@ static const struct {
     {"x", "weights: {transform: [rotate, rotate], format: \"int4:g64\"}", "twice"},
     {"x", "weights: {transform: [cluster], format: \"int4:g64\"}", "gives activations their ranges"},
     {"x", "weights: {transform: [rotate-inputs, shift], format: \"int4:g64\"}", "comes before rotate-inputs"},
+    {"x", "weights: {range: mse}", "works on schemes"}, /* the format that is taken when none is named */
     {"x.gguf", "weights: {outlier: lowrank, format: q4_0}", "halftone folder"},
     {"x", "weights: {format: \"int4:g64\", round: stochastic, outlier: salient}", "feedback or nearest"},
     {"x", "weights: {format: \"int4:g64\"}\nkv: {format: \"int4:channel+hadamard\"}", "per token or group"},

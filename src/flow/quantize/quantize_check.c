@@ -1,9 +1,40 @@
 /* A recipe and the model in sight: what would do nothing is refused or said. */
+#include <stdio.h>
+
 #include "flow/quantize/quantize.h"
+#include "format/scheme.h"
+#include "quant/job.h"
 
 /* A weight of a layer that will have a grid. */
 static bool has_grid(const struct ht_plan_tensor *t) {
     return ht_plan_is_weight(t) && t->layer >= 0 && (t->scheme != NULL || t->out.format->fit != NULL);
+}
+
+/* Presets, --tensor and blocks that do not divide a row give matrices other formats than the recipe names. */
+static ht_status check_matrices(const struct ht_quant_job *j, ht_err *err) {
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        const struct ht_plan_tensor *t = &j->plan->tensors[i];
+        struct ht_place_recipe how;
+        char text[HT_SCHEME_TEXT];
+        ht_err inner = {0};
+        if (!has_grid(t)) {
+            continue;
+        }
+        ht_recipe_weights(&j->recipe, t->role, t->layer, &how);
+        snprintf(how.format, sizeof how.format, "%s",
+                 t->scheme != NULL ? ht_scheme_text(t->scheme, text) : t->out.format->name);
+        ht_status status = ht_recipe_check_weights(&how, &inner);
+        if (status != HT_OK) {
+            return ht_fail(err, status, t->out.name, HT_NO_POS, "%s", inner.msg);
+        }
+        if (how.round.part->run == ht_job_round_greedy && t->out.ne[0] > HT_ROUND_GREEDY_COLS) {
+            return ht_fail(err, HT_INVAL, t->out.name, HT_NO_POS,
+                           "round part greedy takes the cube of the columns per row: at most %u columns, found %llu; "
+                           "take round: feedback, for these by a rule of a recipe",
+                           HT_ROUND_GREEDY_COLS, (unsigned long long)t->out.ne[0]);
+        }
+    }
+    return HT_OK;
 }
 
 static ht_status check_activations(const struct ht_quant_job *j, ht_err *err) {
@@ -118,5 +149,6 @@ ht_status ht_quant_check_recipe(struct ht_context *ctx, struct ht_quant_job *j, 
                        "what goes layer by layer, as codes with their scales apart do, takes importance from a text or "
                        "a statistics file: give --calib TEXT or --stats FILE in place of --imatrix");
     }
+    HT_TRY(check_matrices(j, err));
     return check_activations(j, err);
 }

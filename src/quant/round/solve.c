@@ -310,10 +310,19 @@ static ht_status check_options(const struct ht_rounder *r, const struct ht_round
         return ht_fail(err, HT_INVAL, "order", HT_NO_POS, "dynamic grids are fitted where their group begins; falling "
                        "order mixes groups: use the natural or the group-aware order, or static grids");
     }
-    if (o->greedy && (r->cols > HT_ROUND_GREEDY_COLS || r->vector != 0 || o->dynamic || o->keep != NULL)) {
+    const char *beyond = !o->greedy         ? NULL
+                         : r->vector != 0   ? "formats that store vectors of weights"
+                         : o->dynamic       ? "grids that are fitted on the way"
+                         : o->keep != NULL  ? "weights that are kept apart"
+                                            : NULL;
+    if (beyond != NULL) {
+        return ht_fail(err, HT_INVAL, "greedy", HT_NO_POS, "rounding the cheapest weight next does not serve %s; error "
+                       "feedback does", beyond);
+    }
+    if (o->greedy && r->cols > HT_ROUND_GREEDY_COLS) {
         return ht_fail(err, HT_INVAL, "greedy", HT_NO_POS, "rounding the cheapest weight next takes the cube of the "
-                       "columns per row: at most %u columns (found %llu), formats without vectors, static grids, "
-                       "nothing kept; error feedback serves all", HT_ROUND_GREEDY_COLS, (unsigned long long)r->cols);
+                       "columns per row: at most %u columns, found %llu; error feedback serves all",
+                       HT_ROUND_GREEDY_COLS, (unsigned long long)r->cols);
     }
     return HT_OK;
 }
