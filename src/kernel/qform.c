@@ -53,7 +53,8 @@ void ht_qform_init(struct ht_qform *f, const struct ht_qtensor *w, const struct 
         f->level[i] = levels != NULL ? levels[code - c->lo] : (float)code;
     }
     f->shape = (struct ht_chunk_shape){
-        .piece = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, .group = 32, .offset = -c->lo};
+        .piece = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, .offset = -c->lo};
+    f->shape.group = w->run % 32 == 0 || w->groups == 1 ? 32 : 16;
     f->shape.order = f->bits == 4 ? HT_ORDER_NIBBLES : HT_ORDER_PIECES;
     f->kind = levels == NULL ? HT_Q_INTEGER : f->bits <= 4 ? HT_Q_TABLE16 : HT_Q_TABLE;
     const struct ht_real *r = format->real;
@@ -63,7 +64,7 @@ void ht_qform_init(struct ht_qform *f, const struct ht_qtensor *w, const struct 
     if (f->kind == HT_Q_INTEGER && w->scheme.zero != HT_ZERO_NONE) {
         f->shape.offset = 0;
     }
-    f->has_bytes = (w->run % 32 == 0 || w->groups == 1) &&
+    f->has_bytes = (w->run % 16 == 0 || w->groups == 1) &&
                    (f->kind == HT_Q_INTEGER || (f->integer && f->kind == HT_Q_TABLE16 && set_lookup(f)));
 }
 
@@ -159,8 +160,8 @@ static void repeat(const float *x, size_t at, size_t per, size_t n, float *out) 
 
 void ht_qgrids_expand(const struct ht_qform *f, struct ht_qgrids *g, uint64_t first, size_t n, float *s, float *m) {
     const struct ht_qtensor *w = f->w;
-    uint64_t all = (w->cols + 31) / 32;
-    size_t per = (size_t)(w->groups == 1 ? all : w->run / 32);
+    uint64_t unit = (uint64_t)f->shape.group, all = (w->cols + unit - 1) / unit;
+    size_t per = (size_t)(w->groups == 1 ? all : w->run / unit);
     size_t there = all - first < n ? (size_t)(all - first) : n, at = (size_t)first - (size_t)g->first * per;
     size_t groups = (at + there - 1) / per + 1;
     repeat(g->scale, at, per, there, s);

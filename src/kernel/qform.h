@@ -27,7 +27,8 @@ struct ht_qform {
     uint32_t magnitude_mask, max_magnitude;
     float factor;
 
-    /* The compute form of FAST (kernel.h), where the tensor has one: bytes of 8 bits, a scale per 32 columns. */
+    /* The compute form of FAST (kernel.h), where the tensor has one: bytes of 8 bits, a scale per shape.group columns,
+     * which are 32, or 16 where 32 does not divide the tensor's groups. */
     bool integer;   /* levels are integers */
     bool has_bytes; /* and they fit the compute form */
     bool lookup;    /* byte = byte_of[field], at most 4 bits; else byte = field */
@@ -51,8 +52,8 @@ void ht_qgrids_row(const struct ht_qform *f, uint64_t row, uint64_t first, uint6
 /* Of a tensor with one group per row: the grids of n rows, entry by entry. */
 void ht_qgrids_rows(const struct ht_qform *f, uint64_t row0, uint64_t n, struct ht_qgrids *g);
 
-/* Scales and mins of the compute form, value = s * byte - m, one per 32 columns from column 32 * first on; 0 behind the
- * last column. m is written only for shapes with mins. g holds the groups of these columns; it is changed. */
+/* Scales and mins of the compute form, value = s * byte - m, one per shape.group columns, n from the first-th on; 0
+ * behind the last column. m is written only for shapes with mins. g holds the groups of these columns and changes. */
 void ht_qgrids_expand(const struct ht_qform *f, struct ht_qgrids *g, uint64_t first, size_t n, float *s, float *m);
 
 /* Bytes of a struct ht_qgrids' arrays for at most n groups. */

@@ -44,7 +44,7 @@ static size_t larger(size_t a, size_t b) {
 }
 
 size_t ht_q_scratch_bytes(const struct ht_qtensor *w) {
-    size_t rows = 2 * padded(w->cols) / 32, panel = 2 * 16 * HT_PANEL_COLS / 32;
+    size_t rows = 2 * padded(w->cols) / 16, panel = 2 * 16 * HT_PANEL_COLS / 16;
     return ht_qgrids_bytes(w->groups) + (larger(rows, panel) + 16) * sizeof(float);
 }
 
@@ -240,7 +240,7 @@ static void finish_token(struct job *j, size_t t) {
     struct ht_acts *a = &j->acts;
     size_t kp = a->cols_padded;
     if (j->panels) {
-        ht_corrections_fill(&j->form.shape, a, t, a->corrections + t * (kp / 32));
+        ht_corrections_fill(&j->form.shape, a, t, a->corrections + t * (kp / (size_t)j->form.shape.group));
     } else if (j->bytes) {
         ht_chunk_acts_fill(&j->form.shape, a, t, (struct ht_chunk_acts *)a->chunks + t * (kp / 256));
     }
@@ -262,7 +262,6 @@ static void acts_skip(struct ht_acts *a, size_t n) {
     a->d += n * (kp / 32);
     a->sum16 += n * (kp / 16);
     a->chunks = (struct ht_chunk_acts *)a->chunks + n * (kp / 256);
-    a->corrections += n * (kp / 32);
 }
 
 static void rows_q8_task(void *ctx, size_t task, int thread) {

@@ -167,6 +167,13 @@ static struct row row_of(const struct ht_linear_job *j, uint64_t r, float *memor
     return row;
 }
 
+static inline float add_singles(float sum, const float *w, const uint32_t *at, size_t n, const float *u) {
+    for (size_t i = 0; i < n; i++) {
+        sum += w[i] * u[at[i]];
+    }
+    return sum;
+}
+
 static float one_token(const struct ht_linear_job *j, const struct row *row, size_t t) {
     const struct ht_sidecar *s = j->l->side;
     const float *u = j->u + t * j->K, *kept = j->kept + t * s->n_out, *low = j->low + t * s->rank;
@@ -181,10 +188,7 @@ static float one_token(const struct ht_linear_job *j, const struct row *row, siz
     for (uint32_t i = 0; i < s->rank; i++) {
         sum += row->low[i] * low[i];
     }
-    for (size_t i = 0; i < row->n_single; i++) {
-        sum += row->single[i] * u[row->at[i]];
-    }
-    return sum;
+    return add_singles(sum, row->single, row->at, row->n_single, u);
 }
 
 /* sum [SIDE] of the tokens of a tile; x as pack_task leaves it, n_dense inputs before u. */
@@ -208,6 +212,32 @@ static void tile_of(const struct row *row, const float *x, size_t n_dense, float
     memcpy(sum, acc, sizeof acc);
 }
 
+/* Single weights alone, few tokens: the values of all rows lie one behind the other, and so they are converted. */
+static void few_singles(const struct ht_linear_job *j, uint64_t row0, uint64_t rows) {
+    enum { BATCH = 64 };
+    const struct ht_sidecar *s = j->l->side;
+    float value[BATCH];
+    uint32_t from = 0, filled = s->sp_ptr[row0], at = filled, end = s->sp_ptr[row0 + rows];
+    for (uint64_t r = row0; r < row0 + rows; r++) {
+        float bias = (s->leaves & HT_LEAVES_OUT_BIAS) != 0 ? s->out_bias[r] : 0, sum[MIN_TOKENS] = {0};
+        for (uint32_t stop = s->sp_ptr[r + 1], n; at < stop; at += n) {
+            if (at == filled) {
+                n = end - at < BATCH ? end - at : BATCH;
+                ht_kernels()->f32_from_f16(s->sp_val + at, value, n);
+                from = at;
+                filled = at + n;
+            }
+            n = (stop < filled ? stop : filled) - at;
+            for (size_t t = 0; t < j->T; t++) {
+                sum[t] = add_singles(sum[t], value + (at - from), s->sp_idx + at, n, j->u + t * j->K);
+            }
+        }
+        for (size_t t = 0; t < j->T; t++) {
+            j->y[t * j->y_stride + r] += sum[t] + bias;
+        }
+    }
+}
+
 static void terms_task(void *ctx, size_t task, int thread) {
     const struct ht_linear_job *j = ctx;
     const struct ht_sidecar *s = j->l->side;
@@ -215,6 +245,10 @@ static void terms_task(void *ctx, size_t task, int thread) {
     uint64_t rows = left < HT_LINEAR_ROWS ? left : HT_LINEAR_ROWS;
     size_t inputs = inputs_of(j), n_dense = s->n_out + j->n_large + s->rank;
     float *memory = (float *)(void *)(j->shared + (size_t)thread * j->thread_bytes);
+    if (j->T < MIN_TOKENS && n_dense == 0 && (s->leaves & HT_LEAVES_SPARSE) != 0) {
+        few_singles(j, row0, rows);
+        return;
+    }
     for (uint64_t r = row0; r < row0 + rows; r++) {
         struct row row = row_of(j, r, memory);
         float bias = (s->leaves & HT_LEAVES_OUT_BIAS) != 0 ? s->out_bias[r] : 0, sum[SIDE];

@@ -159,7 +159,8 @@ static void every_level(struct ht_qtensor *q) {
 
 static void every_format(void **state) {
     (void)state;
-    static const char *const parts[] = {":tensor", ":channel", ":g32", ":g20", ":g64:nested", ":g48:asym", ":g64:asym", ":g32:offset", ":channel:offset"};
+    static const char *const parts[] = {":tensor", ":channel", ":g32", ":g20", ":g16", ":g16:nested", ":g48:asym",
+                                        ":g64:asym", ":g32:offset", ":channel:offset"};
     static const size_t cols[] = {1, 64, 256, 333};
     size_t integers = 0, others = 0;
     struct ht_rng rng;
@@ -206,7 +207,8 @@ static void spread_over_threads(void **state) {
     (void)state;
     enum { ROWS = 75, COLS = 320 };
     static float many[ROWS * COLS];
-    static const char *const schemes[] = {"int4:g64", "uint4:g128", "int8:channel", "nf4:g64", "fp8_e4m3:channel", "int3:g20"};
+    static const char *const schemes[] = {"int4:g64", "uint4:g128", "int8:channel", "nf4:g64", "fp8_e4m3:channel", "int3:g20",
+                                          "int3:g16:nested", "int4:g64:nested", "uint4:g16:asym"};
     const enum ht_math modes[] = {HT_MATH_EXACT, HT_MATH_FAST, HT_MATH_BF16};
     struct ht_rng rng;
     ht_rng_init(&rng, 3);

@@ -34,7 +34,7 @@ HT_INLINE struct ht_lanes ht_lanes_of(const struct ht_chunk_shape *s) {
                 g[i] = s->group == 16 ? 8 * (v / 2) + i / 2 : i / 2;
             }
             if (s->order == HT_ORDER_NIBBLES) {
-                g[i] = 4 * (v / 2) + i / 4;
+                g[i] = s->group == 16 ? 8 * (v / 2) + i / 2 : 4 * (v / 2) + i / 4;
             }
         }
         l.of[v] = _mm512_load_si512(g);
