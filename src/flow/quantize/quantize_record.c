@@ -372,6 +372,31 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
     }
 }
 
+/* Formats that were asked for beside the recipe's; nothing where there are none. */
+static void add_overrides(struct ht_doc *d, const ht_quantize_options *o) {
+    if (o->embd == NULL && o->head == NULL && o->n_tensor_rules == 0 && !o->pure) {
+        return;
+    }
+    json_t *all = ht_doc_object(d, d->root, "overrides");
+    const struct {
+        const char *key, *text;
+    } formats[] = {{"embd", o->embd}, {"head", o->head}};
+    for (size_t i = 0; i < 2; i++) {
+        if (formats[i].text != NULL) {
+            ht_doc_set(d, all, formats[i].key, ht_doc_text(formats[i].text, strlen(formats[i].text)));
+        }
+    }
+    if (o->n_tensor_rules > 0) {
+        json_t *rules = ht_doc_array(d, all, "tensor");
+        for (size_t i = 0; i < o->n_tensor_rules; i++) {
+            ht_doc_append(d, rules, ht_doc_text(o->tensor_rules[i], strlen(o->tensor_rules[i])));
+        }
+    }
+    if (o->pure) {
+        ht_doc_set(d, all, "pure", json_true());
+    }
+}
+
 /* Names of the files that hold this record, beside the output. */
 static void add_record_files(struct ht_doc *d, const char *output) {
     static const char *const suffixes[] = {HT_RECORD_JSON, HT_RECORD_HTML};
@@ -411,6 +436,7 @@ ht_status ht_quant_record(const struct ht_context *ctx, const struct ht_quant_jo
     }
     ht_doc_set(&d, d.root, "format", json_string(format_name(j, text)));
     ht_doc_set(&d, d.root, "method", json_string(j->recipe.name));
+    add_overrides(&d, j->o);
     add_imatrix(&d, j);
     add_calibration(&d, j);
     ht_doc_set(&d, d.root, "weights", json_integer((json_int_t)weights));

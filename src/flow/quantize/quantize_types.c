@@ -173,6 +173,8 @@ static ht_status parse_method(struct ht_context *ctx, struct ht_quant_job *j, ht
     HT_TRY(ht_recipe_check(&j->recipe, err));
     j->tokens = o->calib_tokens != UINT64_MAX ? o->calib_tokens : j->recipe.calibration.tokens;
     j->window = o->ctx != 0 ? o->ctx : j->recipe.calibration.window;
+    j->recipe.calibration.tokens = j->tokens; /* the record's recipe is what was done */
+    j->recipe.calibration.window = j->window;
     unsigned needs = ht_recipe_needs(&j->recipe);
     char seen[160];
     bool wants_text = (needs & ~(unsigned)HT_NEEDS_MEAN_SQUARE) != 0;

@@ -342,6 +342,58 @@ static void texts_of(struct ht_buf *out, const json_t *texts) {
     }
 }
 
+static double sum_of(const json_t *o) {
+    const char *k;
+    json_t *v;
+    double sum = 0;
+    json_object_foreach((json_t *)o, k, v) {
+        sum += json_number_value(v);
+    }
+    return sum;
+}
+
+/* What calibration saw: how windows were chosen, and of each text which share, how many windows, which file it was. */
+static void data_of(struct ht_buf *out, const json_t *data) {
+    static const char *const how[] = {"sampling", "seed",    "windows", "window",
+                                      "tokens",   "filters", "not_in",  "windows_xxh3"};
+    static const char *const keys[] = {"kind", "tokens", "sha256"};
+    const json_t *sources = json_object_get(data, "sources"), *t;
+    double weights = 0;
+    size_t i;
+    if (!json_is_object(data)) {
+        return;
+    }
+    json_array_foreach(sources, i, t) {
+        weights += json_number_value(json_object_get(t, "weight"));
+    }
+    ht_buf_puts(out, "<br><b>calibration data</b> ");
+    fields(out, data, how, sizeof how / sizeof how[0]);
+    json_array_foreach(sources, i, t) {
+        double dropped = sum_of(json_object_get(t, "dropped"));
+        ht_buf_puts(out, "<br><span><i>text</i> ");
+        ht_report_name(out, ht_report_text(t, "path") != NULL ? ht_report_text(t, "path") : "?");
+        ht_buf_printf(out, "</span> <span><i>share</i> %.0f of %.0f</span> <span><i>windows</i> %.0f of %.0f</span> ",
+                      json_number_value(json_object_get(t, "weight")), weights,
+                      json_number_value(json_object_get(t, "taken")), json_number_value(json_object_get(t, "windows")));
+        fields(out, t, keys, sizeof keys / sizeof keys[0]);
+        if (dropped > 0) {
+            ht_buf_printf(out, "<span><i>dropped</i> %.0f</span> ", dropped);
+        }
+    }
+}
+
+/* Of this run, or of those that a statistics file came from. */
+static void calibration_of(struct ht_buf *out, const json_t *record) {
+    const json_t *c = json_object_get(record, "calibration"), *run;
+    size_t i;
+    object_of(out, record, "calibration");
+    texts_of(out, json_object_get(c, "texts"));
+    data_of(out, json_object_get(c, "data"));
+    json_array_foreach(json_object_get(c, "runs"), i, run) {
+        data_of(out, run);
+    }
+}
+
 static void hash_of(struct ht_buf *out, const char *what, const json_t *file) {
     static const char *const kinds[] = {"sha256", "xxh3"};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
@@ -371,8 +423,9 @@ static void provenance_of(const struct ht_report_record *r, struct ht_buf *out) 
     texts_of(out, json_object_get(json_object_get(r->json, "imatrix"), "texts"));
     hash_of(out, "input", json_object_get(r->json, "input"));
     hash_of(out, "output", json_object_get(r->json, "output"));
-    object_of(out, r->json, "calibration");
-    texts_of(out, json_object_get(json_object_get(r->json, "calibration"), "texts"));
+    object_of(out, r->json, "overrides");
+    calibration_of(out, r->json);
+    object_of(out, r->json, "resumed");
     object_of(out, r->json, "folded");
     if (json_is_string(json_object_get(r->json, "recipe"))) {
         ht_buf_puts(out, "<details><summary>Recipe</summary><pre>");

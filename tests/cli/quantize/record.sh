@@ -12,6 +12,16 @@ check [ -s b.record.json ]
 check grep -q '35 matrices, one after the other: squared error of their outputs 0\.' b.record.html
 check grep -q 'outputs against rounding to nearest' b.record.html
 check [ "$(find b -name '*record*' | wc -l)" = 0 ]
+# The settings on the page: which texts, which share of them, how chosen; the recipe with what was asked for in its place.
+page() { check grep -qE -- "$1" s.record.html; }
+t 0 quantize "$tiny" -o s --method gptq --format int4:g64 --calib "$story" --calib "$root/models/text/northanger-abbey.txt" \
+    --calib-weights 3,1 --sampling random --calib-tokens 512 --ctx 64 --embd q8_0 --json
+json 'd["overrides"] == {"embd": "q8_0"} and "{tokens: 512, window: 64," in d["recipe"]'
+page '<i>sampling</i> <bdi>random</bdi>'
+page "<bdi>persuasion.txt</bdi></span> <span><i>share</i> 3 of 4</span> <span><i>windows</i> 6 of [0-9]+"
+page 'northanger-abbey.txt</bdi></span> <span><i>share</i> 1 of 4</span> <span><i>windows</i> 2 of'
+page "<i>sha256</i> <bdi>$(sha256sum <"$story" | cut -c1-64)"
+page '<b>overrides</b> <span><i>embd</i> <bdi>q8_0'
 t 0 verify b
 t 0 quantize "$tiny" -o c.gguf --format q4_0 --no-record
 not_out record
