@@ -20,8 +20,8 @@ static const struct option_row options[] = {
      "a published method, as 'halftone list methods' shows them [imatrix with importance, else rtn]"},
     {"recipe", 0, OPT_STR, AT(recipe), "FILE", "@file", "recipe in YAML in place of a method; see 'halftone show'"},
     {"range", 0, OPT_STR, AT(range), "PART", "@ranges",
-     "where the weights' grids sit, in place of the recipe's part: minmax, percentile:99.9, as 'halftone list parts' "
-     "shows them"},
+     "where the weights' grids sit, in place of the recipe's part: minmax, percentile:99.9, as 'halftone list ranges' "
+     "has them for weights"},
     {"imatrix", 0, OPT_STR, AT(imatrix), "FILE", "@file", "importance matrix, GGUF or .dat"},
     CALIB_SOURCE_ROW(""),
     {"stats", 0, OPT_STR, AT(stats), "FILE", "@file",

@@ -120,9 +120,22 @@ static void add_options(struct ht_doc *d, json_t *o, const struct ht_part *p) {
     ht_doc_set(d, o, "option_help", help);
 }
 
+/* Where it may stand, for people and for programs. */
+static void add_places(struct ht_doc *d, json_t *o, const struct ht_part *p) {
+    char where[96];
+    ht_doc_set(d, o, "for", json_string(ht_part_places_text(p, where, sizeof where)));
+    json_t *places = ht_doc_array(d, o, "places");
+    for (int place = 0; place < HT_PLACES; place++) {
+        if ((p->places & (1u << place)) != 0) {
+            ht_doc_append(d, places, json_string(ht_place_name((enum ht_place)place)));
+        }
+    }
+}
+
 static json_t *range_entry(struct ht_doc *d, size_t i) {
     const struct ht_part *p = &ht_range_at(i)->part;
     json_t *o = entry(d, p->name, p->summary);
+    add_places(d, o, p);
     add_options(d, o, p);
     ht_doc_set(d, o, "source", text(p->source));
     return o;
@@ -133,17 +146,12 @@ static json_t *part_entry(struct ht_doc *d, size_t i) {
     char bits[320];
     json_t *o = entry(d, p->name, p->summary);
     ht_doc_set(d, o, "axis", json_string(ht_axis_name(p->axis)));
+    add_places(d, o, p);
     add_options(d, o, p);
     ht_doc_set(d, o, "needs", json_string(ht_part_needs_text(p->needs, bits, sizeof bits)));
     ht_doc_set(d, o, "leaves", json_string(ht_part_leaves_text(p->leaves, bits, sizeof bits)));
     ht_doc_set(d, o, "formula", text(p->formula));
     ht_doc_set(d, o, "source", text(p->source));
-    json_t *places = ht_doc_array(d, o, "places");
-    for (int place = 0; place < HT_PLACES; place++) {
-        if ((p->places & (1u << place)) != 0) {
-            ht_doc_append(d, places, json_string(ht_place_name((enum ht_place)place)));
-        }
-    }
     ht_doc_set(d, o, "gguf_types", json_boolean((p->grids & HT_GRIDS_BLOCK) != 0));
     ht_doc_set(d, o, "schemes", json_boolean((p->grids & HT_GRIDS_CODE) != 0));
     return o;

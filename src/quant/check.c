@@ -225,13 +225,66 @@ static ht_status check_options(const struct ht_place_recipe *p, unsigned grids, 
     return HT_OK;
 }
 
+/* ---- where a range works ---- */
+
+static bool is_single(const char *format) {
+    struct ht_scheme s;
+    return strchr(format, ':') != NULL && ht_scheme_parse(format, &s, NULL) == HT_OK && s.granularity == HT_PER_TENSOR;
+}
+
+/* A histogram of the values under one scale of many says nothing: thresholds come out far too small. */
+static ht_status check_single(const struct ht_place_recipe *w, ht_err *err) {
+    const struct ht_part *range = w->range.part;
+    if ((range->places & HT_SINGLE(HT_ON_WEIGHTS)) == 0 || strchr(w->format, ':') == NULL || is_single(w->format)) {
+        return HT_OK;
+    }
+    struct ht_scheme s;
+    HT_TRY(ht_scheme_parse(w->format, &s, err));
+    return ht_fail(err, HT_INVAL, ht_place_name(HT_PLACE_WEIGHTS), HT_NO_POS,
+                   "range part %s takes its threshold from a histogram, for which the values of one channel or group "
+                   "are too few; take %s:tensor, or another part such as mse",
+                   range->name, s.format->name);
+}
+
+/* Inputs that are measured token by token take their bounds as they come; other parts fix a range beforehand. And what
+ * is said of a place where nothing is rounded would do nothing. */
+static ht_status check_rounded_place(const struct ht_recipe *recipe, enum ht_place place, ht_err *err) {
+    const struct ht_place_recipe *p = &recipe->places[place];
+    struct ht_recipe plain;
+    bool any = p->format[0] != '\0', single = is_single(p->format);
+    const char *format = p->format;
+    for (size_t i = 0; i < recipe->n_rules && place == HT_PLACE_ACTIVATIONS; i++) {
+        const char *own = recipe->rules[i].activations;
+        if (strchr(own, ':') != NULL) {
+            format = any ? format : own;
+            any = true;
+            single |= is_single(own);
+        }
+    }
+    ht_recipe_defaults(&plain);
+    if (!any && !ht_place_recipe_equal(p, &plain.places[place])) {
+        return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS,
+                       "%s without a format: floats stay as they are and nothing of this would be done; say one, as in "
+                       "int8:token, or leave the place away",
+                       ht_place_text(place));
+    }
+    if (any && !single && (p->range.part->places & HT_SINGLE(1u << place)) != 0) {
+        return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS,
+                       "range part %s fixes one range beforehand, and %s is measured as inputs come; take a format "
+                       "with one scale for all, as in int8:tensor, or leave the range away",
+                       p->range.part->name, format);
+    }
+    return HT_OK;
+}
+
 static ht_status check_place(enum ht_place place, const struct ht_place_recipe *p, ht_err *err) {
     unsigned grids = HT_GRIDS_CODE;
     struct ht_kv kv;
     if (place == HT_PLACE_KV && p->format[0] != '\0') {
-        return ht_kv_parse(p->format, &kv, err);
+        HT_TRY(ht_kv_parse(p->format, &kv, err));
+    } else {
+        HT_TRY(grids_of(ht_place_name(place), p->format, &grids, err));
     }
-    HT_TRY(grids_of(ht_place_name(place), p->format, &grids, err));
     if (place != HT_PLACE_WEIGHTS && p->format[0] != '\0' && grids != HT_GRIDS_CODE) {
         return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS,
                        "%s are quantized to schemes, as in int8:token; found %s", ht_place_text(place), p->format);
@@ -249,6 +302,7 @@ static ht_status check_place(enum ht_place place, const struct ht_place_recipe *
                        p->outlier.part->name, p->round.part->name);
     }
     HT_TRY(check_part(place, &p->range, p->format, grids, err));
+    HT_TRY(place == HT_PLACE_WEIGHTS ? check_single(p, err) : HT_OK);
     HT_TRY(check_part(place, &p->round, p->format, grids, err));
     HT_TRY(check_part(place, &p->outlier, p->format, grids, err));
     return place == HT_PLACE_WEIGHTS ? check_options(p, grids, err) : HT_OK;
@@ -325,6 +379,8 @@ ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
         HT_TRY(check_place((enum ht_place)i, &recipe->places[i], err));
     }
     HT_TRY(check_inputs(recipe->places[HT_PLACE_ACTIVATIONS].format, err));
+    HT_TRY(check_rounded_place(recipe, HT_PLACE_ACTIVATIONS, err));
+    HT_TRY(check_rounded_place(recipe, HT_PLACE_KV, err));
     for (size_t i = 0; i < recipe->n_rules; i++) {
         const struct ht_recipe_rule *r = &recipe->rules[i];
         struct ht_place_recipe p = recipe->places[HT_PLACE_WEIGHTS];

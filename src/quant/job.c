@@ -332,6 +332,27 @@ static ht_status gather_sample(const struct ht_stats *s, uint64_t from, uint64_t
     return HT_OK;
 }
 
+/* The same of a stream: each token of the sample is a batch. */
+static ht_status stream_range(const struct ht_range_scheme *r, const float *x, uint64_t tokens, size_t n, float *lo,
+                              float *hi, ht_err *err) {
+    struct ht_range_state *state = ht_mem_alloc(sizeof *state);
+    const struct ht_range_input in = {.state = state};
+    struct ht_range range;
+    if (state == NULL) {
+        return ht_fail_nomem(err, sizeof *state);
+    }
+    ht_status status = ht_range_state_init(state, r->choice.options[0], err);
+    for (uint64_t t = 0; t < tokens && status == HT_OK; t++) {
+        status = ht_range_state_add(state, x + t * n, n, err);
+    }
+    status = status == HT_OK ? ht_range_fit(&r->choice, &in, &r->grid, &range, err) : status;
+    if (status == HT_OK) {
+        ht_range_reach(&r->grid, &range, lo, hi);
+    }
+    ht_mem_free(state);
+    return status;
+}
+
 /* A fixed scale for inputs from .. to - 1, from what calibration saw. */
 static ht_status fixed_range(struct ht_job *job, uint64_t from, uint64_t to, float *lo, float *hi, ht_err *err) {
     const struct ht_stats *s = job->stats;
@@ -356,7 +377,8 @@ static ht_status fixed_range(struct ht_job *job, uint64_t from, uint64_t to, flo
     }
     if (status == HT_OK) {
         size_t n = (size_t)(s->n_sample * (to - from));
-        status = ht_range_of_scheme(r, &job->side.act, x, NULL, n, lo, hi, err);
+        status = range.part->streams ? stream_range(r, x, s->n_sample, (size_t)(to - from), lo, hi, err)
+                                     : ht_range_of_scheme(r, &job->side.act, x, NULL, n, lo, hi, err);
         job->report.searched += (uint32_t)ht_range_searched(&range, &r->grid, n);
     }
     ht_mem_free(x);

@@ -70,6 +70,19 @@ const char *ht_part_leaves_text(unsigned leaves, char *out, size_t len) {
     return bits_text(leaves, leaves_name, sizeof leaves_rows / sizeof leaves_rows[0], out, len);
 }
 
+const char *ht_part_places_text(const struct ht_part *part, char *out, size_t len) {
+    size_t used = 0;
+    out[0] = '\0';
+    for (int i = 0; i < HT_PLACES && used < len; i++) {
+        unsigned on = 1u << i;
+        if ((part->places & on) != 0) {
+            used += (size_t)snprintf(out + used, len - used, "%s%s%s", used > 0 ? ", " : "", places[i].name,
+                                     (part->places & HT_SINGLE(on)) != 0 ? ":tensor" : "");
+        }
+    }
+    return out;
+}
+
 /* ---- choices ------------------------------------------------------------------------------------------- */
 
 static size_t option_count(const struct ht_part *part) {

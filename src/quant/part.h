@@ -70,7 +70,7 @@ typedef ht_status ht_part_fold(struct ht_fold_job *job, const struct ht_choice *
 struct ht_part {
     const char *name; /* what it does, never a paper's name */
     enum ht_axis axis;
-    unsigned places;  /* 1u << enum ht_place */
+    unsigned places;  /* 1u << enum ht_place, HT_SINGLE */
     unsigned grids;   /* enum ht_grids */
     unsigned needs;   /* enum ht_needs */
     unsigned leaves;  /* enum ht_leaves */
@@ -84,6 +84,8 @@ struct ht_part {
 #define HT_ON_WEIGHTS (1u << HT_PLACE_WEIGHTS)
 #define HT_ON_ACTIVATIONS (1u << HT_PLACE_ACTIVATIONS)
 #define HT_ON_KV (1u << HT_PLACE_KV)
+/* Beside one of these in `places`: there it works on many values under one scale, as in int8:tensor. */
+#define HT_SINGLE(on) ((on) << 8)
 
 const char *ht_axis_name(enum ht_axis axis);
 const char *ht_place_name(enum ht_place place); /* its key in a recipe */
@@ -117,6 +119,8 @@ double ht_choice_value(const struct ht_choice *choice, const char *name);
 int ht_real_text(double value, char *out, size_t len);
 const char *ht_choice_text(const struct ht_choice *choice, char out[HT_CHOICE_TEXT]);
 
+/* Where it may stand: "weights, activations:tensor" (one scale for all). Returns out. */
+const char *ht_part_places_text(const struct ht_part *part, char *out, size_t len);
 /* "gram, mean square"; "nothing". Returns out. */
 const char *ht_part_needs_text(unsigned needs, char *out, size_t len);
 const char *ht_part_leaves_text(unsigned leaves, char *out, size_t len);

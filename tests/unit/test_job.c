@@ -226,6 +226,40 @@ static void test_center(void **state) {
     ht_mem_free(d);
 }
 
+/* The fixed scale of inputs by a moving average: the tokens of the sample one after the other, by its definition. */
+static void test_moving_average(void **state) {
+    (void)state;
+    struct data *d = make(0);
+    struct ht_recipe r;
+    struct ht_job job;
+    ht_err err = {0};
+    double low = 0, high = 0, weight = 0;
+    d->stats.sample = d->x;
+    d->stats.n_sample = TOKENS;
+    for (size_t t = 0; t < TOKENS; t++) {
+        double share = pow(0.9, TOKENS - 1 - (double)t), min = 0, max = 0;
+        for (size_t j = 0; j < COLS; j++) {
+            min = fmin(min, d->x[t * COLS + j]);
+            max = fmax(max, d->x[t * COLS + j]);
+        }
+        low += share * min;
+        high += share * max;
+        weight += share;
+    }
+    ASSERT_OK(ht_method_recipe(ht_method_find("percentile"), &r, &err), &err);
+    struct ht_place_recipe *a = &r.places[HT_PLACE_ACTIVATIONS];
+    ASSERT_OK(ht_choice_parse(HT_AXIS_RANGE, "moving-average:0.9", &a->range, &err), &err);
+    job = (struct ht_job){.name = "linear", .weights = &r.places[HT_PLACE_WEIGHTS], .activations = a, .w = d->w,
+                          .rows = ROWS, .cols = COLS, .stats = &d->stats};
+    ASSERT_OK(ht_scheme_parse("int8:channel", &job.scheme, &err), &err);
+    ASSERT_OK(ht_job_run(&job, &err), &err);
+    double reach = fmax(-low, high) / weight, scale = job.side.act_scale[0];
+    /* Symmetric: one side meets the last level, -128 or 127. */
+    assert_true(fabs(scale * 127 / reach - 1) < 0.009);
+    ht_job_release(&job);
+    ht_mem_free(d);
+}
+
 static void test_refused(void **state) {
     (void)state;
     struct data *d = make(0);
@@ -247,6 +281,7 @@ int main(void) {
         cmocka_unit_test(test_what_is_told),
         cmocka_unit_test(test_beside),
         cmocka_unit_test(test_center),
+        cmocka_unit_test(test_moving_average),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

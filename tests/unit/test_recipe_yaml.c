@@ -33,7 +33,7 @@ static const char full[] =
     "  transform: [none]\n"
     "  range: {part: mse, norm: 2.4}\n"
     "  format: int4:g64\n"
-    "activations: {range: percentile:99.9, format: int8:token}\n"
+    "activations: {range: percentile:99.9, format: int8:tensor}\n"
     "kv:\n"
     "  format: int8:g64\n"
     "rules:\n"
@@ -71,7 +71,7 @@ static void test_full(void **state) {
     ht_recipe_activations(&r, HT_ROLE_ATTN_V, 3, &w);
     assert_string_equal(w.format, "int4:token");
     ht_recipe_activations(&r, HT_ROLE_ATTN_Q, 3, &w);
-    assert_string_equal(w.format, "int8:token");
+    assert_string_equal(w.format, "int8:tensor");
     ht_recipe_activations(&r, HT_ROLE_FFN_UP, 3, &w);
     assert_string_equal(w.format, "");
     ht_buf_init(&out, 0);
@@ -87,7 +87,7 @@ static void test_full(void **state) {
 static void test_nothing_lost(void **state) {
     static const char *const texts[] = {
         "name: x\nactivations: {range: {part: percentile, p: 99.9}}\nrules:\n  - {roles: ffn_up, activations: int8:tensor}\n",
-        "name: x\nkv: {range: minmax}\n",
+        "name: x\nkv: {format: int8:g64, range: minmax}\n",
         "name: x\nactivations: {}\nweights: {range: {part: mse, norm: 2.40000000012345}}\n",
         "name: x\ncalibration: {drift: 0.12345678901234}\n",
     };
@@ -122,6 +122,15 @@ static const struct {
     {"name: x\nweights: {range: {part: 'mse:2'}}\n", "a part's name"},
     {"name: x\nweights: {range: {part: mse, norm: {a: 1}}}\n", "expected a value, found a mapping"},
     {"name: x\nweights: {range: moving-average}\n", "moving-average is not for weights"},
+    {"name: x\nweights: {range: entropy, format: int4:g64}\n", "too few; take int4:tensor, or another part such as mse"},
+    {"name: x\nweights: {format: int4:g64}\nrules: [{layers: 0, range: entropy}]\n", "too few; take int4:tensor"},
+    {"name: x\nactivations: {range: wmse, format: int8:tensor}\n", "wmse is not for activations"},
+    {"name: x\nactivations: {range: percentile, format: int8:token}\n", "percentile fixes one range beforehand, and int8:token"},
+    {"name: x\nactivations: {range: entropy}\nrules: [{layers: 0, activations: int8:g64}]\n", "and int8:g64 is measured"},
+    {"name: x\nactivations: {range: percentile}\n", "activations without a format"},
+    {"name: x\nkv: {range: minmax}\n", "key and value cache without a format"},
+    {"name: x\nkv: {format: int8:token, range: mse}\n", "mse is not for key and value cache"},
+    {"name: x\nkv: {format: int8:token, round: stochastic}\n", "stochastic is not for"},
     {"name: x\nweights: {format: q4_9}\n", "did you mean"},
     {"name: x\nweights: {format: int4}\n", "int4:g64"},
     {"name: x\nweights: {format: 'int4:g64:sideways'}\n", "sideways"},

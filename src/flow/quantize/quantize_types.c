@@ -9,6 +9,8 @@
 #include "format/scheme.h"
 #include "quant/recipe_yaml.h"
 
+#define DEFAULT_FORMAT "Q4_K_M"
+
 /* Formats that a GGUF file can hold and weights can have. */
 static bool usable(const struct ht_format *f) {
     return f != NULL && f->gguf_type >= 0 && f->kind != HT_KIND_INT && f->encode != NULL &&
@@ -61,8 +63,7 @@ static ht_status find_format(const char *option, const char *name, struct ht_qua
 
 /* A preset's name wins over a format's: "Q4_0" means what it means to llama-quantize, with a better head. */
 static ht_status parse_format(struct ht_quant_job *j, ht_err *err) {
-    const char *own = j->recipe.places[HT_PLACE_WEIGHTS].format;
-    const char *name = j->o->format != NULL ? j->o->format : own[0] != '\0' ? own : "Q4_K_M";
+    const char *name = j->o->format != NULL ? j->o->format : j->recipe.places[HT_PLACE_WEIGHTS].format;
     ht_status status;
     if (strlen(name) >= sizeof j->format_text) {
         return ht_fail(err, HT_INVAL, "format", HT_NO_POS, "'%.40s...' names no format", name);
@@ -169,6 +170,9 @@ static ht_status parse_method(struct ht_context *ctx, struct ht_quant_job *j, ht
     }
     if (o->range != NULL) {
         HT_TRY(ht_choice_parse(HT_AXIS_RANGE, o->range, &j->recipe.places[HT_PLACE_WEIGHTS].range, err));
+    }
+    if (j->recipe.places[HT_PLACE_WEIGHTS].format[0] == '\0') { /* what follows is checked as it will be done */
+        snprintf(j->recipe.places[HT_PLACE_WEIGHTS].format, HT_RECIPE_FORMAT, "%s", DEFAULT_FORMAT);
     }
     HT_TRY(ht_recipe_check(&j->recipe, err));
     j->tokens = o->calib_tokens != UINT64_MAX ? o->calib_tokens : j->recipe.calibration.tokens;

@@ -11,14 +11,18 @@
 #define ROW_ON(places, name, needs, summary, formula, source, ...)                                            \
     {name, HT_AXIS_RANGE, places, HT_GRIDS_CODE, needs, HT_LEAVES_NOTHING, summary, formula, source, NULL, NULL, \
      __VA_ARGS__}
-#define ROW(...) ROW_ON(HT_ON_WEIGHTS | HT_ON_ACTIVATIONS | HT_ON_KV, __VA_ARGS__)
+/* What inputs get at run time, token by token or as keys and values are kept. */
+#define ROW_ANYWHERE(...) ROW_ON(HT_ON_WEIGHTS | HT_ON_ACTIVATIONS | HT_ON_KV, __VA_ARGS__)
+/* Inputs get it beforehand, from what calibration saw: one scale for all of them. */
+#define FIXED (HT_ON_ACTIVATIONS | HT_SINGLE(HT_ON_ACTIVATIONS))
+#define ROW(...) ROW_ON(HT_ON_WEIGHTS | FIXED, __VA_ARGS__)
 #define REAL(name, value, low, high, help) {name, value, low, high, help, HT_OPTION_REAL, NULL}
 #define WHOLE(name, value, low, high, help) {name, value, low, high, help, HT_OPTION_WHOLE, NULL}
 
 static const struct ht_range_part parts[] = {
-    {ROW("absmax", HT_NEEDS_NOTHING, "scale from the largest magnitude", "scale = max |x| / max level",
+    {ROW_ANYWHERE("absmax", HT_NEEDS_NOTHING, "scale from the largest magnitude", "scale = max |x| / max level",
          "Krishnamoorthi 2018, arXiv 1806.08342, section 2", NO_OPTIONS), false, ht_range_fit_absmax},
-    {ROW("minmax", HT_NEEDS_NOTHING, "from the smallest to the largest value",
+    {ROW_ANYWHERE("minmax", HT_NEEDS_NOTHING, "from the smallest to the largest value",
          "scale = (max x - min x) / (levels - 1)", "Jacob et al. 2017, arXiv 1712.05877, section 3.1", NO_OPTIONS),
      false, ht_range_fit_minmax},
     {ROW("percentile", HT_NEEDS_NOTHING, "a share of the values stays inside, the rest is clipped",
@@ -26,7 +30,8 @@ static const struct ht_range_part parts[] = {
          {REAL("p", 99.99, 50, 100, "percent of the values inside"),
           WHOLE("tails", 0, 0, 2, "1: of |x|; 2: half of the rest at either end; 0: 1 when symmetric, else 2")}),
      false, ht_range_fit_percentile},
-    {ROW("entropy", HT_NEEDS_NOTHING, "the threshold whose quantized histogram diverges least from the values' own",
+    {ROW_ON(HT_ON_WEIGHTS | HT_SINGLE(HT_ON_WEIGHTS) | FIXED, "entropy", HT_NEEDS_NOTHING,
+            "the threshold whose quantized histogram diverges least from the values' own",
          "t = argmin_t KL(hist |x| clipped at t || its quantized form)",
          "Migacz 2017, 8-bit inference with TensorRT, GTC",
          {WHOLE("bins", 2048, 16, HT_RANGE_BINS, "of the histogram of |x|; a stream has its own"),
@@ -38,7 +43,7 @@ static const struct ht_range_part parts[] = {
          {REAL("norm", 2, 1, 4, "exponent of the error"),
           WHOLE("grid", 64, 8, 1024, "candidates between a quarter and the whole range, and below")}),
      false, ht_range_fit_mse},
-    {ROW("wmse", HT_NEEDS_MEAN_SQUARE, "the same, each error weighted by its importance",
+    {ROW_ON(HT_ON_WEIGHTS, "wmse", HT_NEEDS_MEAN_SQUARE, "the same, each error weighted by its importance",
          "argmin over ranges of sum E[x_j^2] |w_j - w_j'|^norm", "llama.cpp, pull request 4861",
          {REAL("norm", 2, 1, 4, "exponent of the error"),
           WHOLE("grid", 64, 8, 1024, "candidates between a quarter and the whole range, and below")}),
@@ -50,10 +55,11 @@ static const struct ht_range_part parts[] = {
           REAL("beta", 10, 0.1, 1e6, "start of the penalty, in steps"),
           REAL("kappa", 1.01, 1, 10, "its growth per iteration"), WHOLE("iters", 20, 1, 1000, "iterations at most")}),
      false, ht_range_fit_halfquad},
-    {ROW_ON(HT_ON_ACTIVATIONS | HT_ON_KV, "moving-average", HT_NEEDS_NOTHING,
-            "exponential moving average of the bounds of batches",
-         "bound <- m bound + (1 - m) max x of the batch", "Jacob et al. 2017, arXiv 1712.05877, section 3.1",
-         NO_OPTIONS), true, ht_range_fit_average},
+    {ROW_ON(FIXED, "moving-average", HT_NEEDS_NOTHING,
+            "exponential moving average of the bounds of batches: of the tokens of the sample, in their order",
+            "bound <- m bound + (1 - m) max x of the batch", "Jacob et al. 2017, arXiv 1712.05877, section 3.1",
+            {REAL("momentum", 0.99, 0, 0.9999, "what remains of the batches before, each time")}), true,
+     ht_range_fit_average},
 };
 enum { N_PARTS = sizeof parts / sizeof parts[0] };
 

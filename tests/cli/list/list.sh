@@ -20,6 +20,9 @@ json 'all(o["low"] <= o["default"] <= o["high"] for r in d for o in r["option_he
 t 0 list ranges --json
 json '{"absmax", "minmax", "percentile", "entropy", "mse", "wmse", "half-quadratic", "moving-average"} == {r["name"] for r in d}'
 json 'all(o["low"] <= o["default"] <= o["high"] for r in d for o in r["option_help"])'
+json '{r["name"]: r["for"] for r in d}["moving-average"] == "activations:tensor"'
+json 'all("weights" in r["places"] for r in d if r["name"] != "moving-average")'
+t 0 list parts; out '^entropy +range +weights:tensor, activations:tensor '
 t 0 list architectures --json
 json '{"llama", "qwen2", "qwen3"} <= {r["name"] for r in d}'
 t 0 list pretokenizers --json

@@ -32,6 +32,7 @@ t 0 quantize "$tiny" -o range --format uint4:g64 --method rtn --range minmax --j
 out 'range: .*minmax'
 t 3 quantize "$tiny" -o x --format q4_0 --method rtn --range minmax; err 'minmax'
 t 2 quantize "$tiny" -o x --format uint4:g64 --range minimax; err 'minmax'
+t 3 quantize "$tiny" -o x.gguf --range mse; err "mse works on schemes.*Q4_K_M is a GGUF type"; gone x.gguf
 # Rules for inputs: some stay float, some get a format of their own.
 printf 'name: mine\nweights: {format: "int8:channel"}\nactivations: {format: "int8:token"}\nrules: [{roles: [ffn_down], activations: keep}, {layers: 0, roles: [attn_q], activations: "int8:tensor"}]\n' >i.yaml
 t 3 quantize "$tiny" -o inputs.gguf --recipe i.yaml "${calib[@]}"
