@@ -2,6 +2,7 @@
 #include "io/halftone.h"
 
 #include <fcntl.h>
+#include <float.h>
 #include <limits.h>
 #include <stdio.h>
 #include <unistd.h> /* read, close */
@@ -11,6 +12,7 @@
 #include "io/hf.h"
 #include "io/safetensors.h"
 #include "io/source.h"
+#include "tensor/kv.h"
 
 /* ---- recognizing ------------------------------------------------------------------------------------------- */
 
@@ -68,6 +70,7 @@ bool ht_halftone_probe(const char *path) {
 
 struct gather {
     struct ht_source *s;
+    const char *config;    /* its path, for messages */
     size_t *owner;         /* [n_parts] 0: a tensor of its own; else 1 + weight */
     bool *is_codes;        /* [n_parts] */
     struct ht_packed *packed; /* [n_weights] */
@@ -76,9 +79,52 @@ struct gather {
     ht_err *err;
 };
 
-static ht_status fail(const struct gather *g, const char *name, const char *text) {
-    return ht_fail(g->err, HT_FORMAT, g->s->path, HT_NO_POS, "%.300s: %s", name, text);
+/* ---- refusals: file, weight or key, what was expected, what was found. All are the file's fault --------------- */
+
+/* Of tensors: t NULL when the file that should have held it is not known. */
+static ht_status fail(const struct gather *g, const struct ht_tensor *t, const char *name, const char *text) {
+    const struct ht_source *s = g->s;
+    const char *file = t != NULL        ? s->map_paths[s->tensor_map[t - s->tensors]]
+                       : s->n_maps == 1 ? s->map_paths[0]
+                                        : s->path;
+    return ht_fail(g->err, HT_FORMAT, file, HT_NO_POS, "%.300s: %s", name, text);
 }
+
+/* Of the weight's entry in config.json. */
+static ht_status fail_entry(const struct gather *g, const char *name, const char *text) {
+    return ht_fail(g->err, HT_FORMAT, g->config, HT_NO_POS, "quantization_config.weights: %.300s: %s", name, text);
+}
+
+/* What a lower floor said of the entry, or (file) of its tensors: there the argument was invalid, here the file is. */
+static ht_status relay(const struct gather *g, bool file, const char *name, ht_status status, const ht_err *e) {
+    if (status == HT_OK || status == HT_NOMEM) {
+        return status == HT_OK ? HT_OK : ht_fail(g->err, HT_NOMEM, NULL, HT_NO_POS, "%s", e->msg);
+    }
+    return file ? fail(g, NULL, name, e->msg) : fail_entry(g, name, e->msg);
+}
+
+/* A string of config.json with zero bytes would be read in part. */
+static ht_status get_text(const json_t *object, const char *key, const char **text, ht_err *err) {
+    HT_TRY(ht_json_get_str(object, key, NULL, text, err));
+    if (*text != NULL && strlen(*text) != json_string_length(json_object_get(object, key))) {
+        return ht_fail(err, HT_FORMAT, NULL, HT_NO_POS, "key '%s': expected text, found a zero byte behind '%.64s'",
+                       key, *text);
+    }
+    return HT_OK;
+}
+
+static ht_status read_scheme(const struct gather *g, const char *name, const char *key, const char *text,
+                             struct ht_scheme *scheme) {
+    ht_err e = {0};
+    char message[sizeof e.msg + 128];
+    if (ht_scheme_parse(text, scheme, &e) == HT_OK) {
+        return HT_OK;
+    }
+    snprintf(message, sizeof message, "%s '%.80s': %s", key, text, e.msg);
+    return fail_entry(g, name, message);
+}
+
+/* ---- parts ---------------------------------------------------------------------------------------------------- */
 
 static const struct ht_tensor *find(const struct gather *g, const char *name, const char *suffix) {
     char full[HT_MAX_ST_NAME + 32];
@@ -112,7 +158,7 @@ static ht_status take(struct gather *g, size_t w, const struct ht_qpart *part) {
     char text[256];
     if (t == NULL) {
         snprintf(text, sizeof text, "tensor .%s is missing", part->suffix);
-        return fail(g, name, text);
+        return fail(g, NULL, name, text);
     }
     bool fits = t->format == stored_format(part->format) && t->n_dims == part->n_dims && t->ne[0] == part->ne[0] &&
                 (part->n_dims == 1 || t->ne[1] == part->ne[1]);
@@ -121,7 +167,7 @@ static ht_status take(struct gather *g, size_t w, const struct ht_qpart *part) {
                  "%s [%llu, %llu] of %d", part->suffix, stored_format(part->format)->name,
                  (unsigned long long)part->ne[0], (unsigned long long)part->ne[1], part->n_dims,
                  t->format->name, (unsigned long long)t->ne[0], (unsigned long long)t->ne[1], t->n_dims);
-        return fail(g, name, text);
+        return fail(g, t, name, text);
     }
     size_t i = (size_t)(t - g->s->tensors);
     g->owner[i] = w + 1;
@@ -131,26 +177,61 @@ static ht_status take(struct gather *g, size_t w, const struct ht_qpart *part) {
 }
 
 static ht_status check_keys(const struct gather *g, const json_t *object, const char *const *known, size_t n,
-                            const char *what) {
+                            const char *weight) {
     const char *key;
     json_t *value;
+    char where[HT_MAX_ST_NAME + 16] = "";
+    if (weight != NULL) {
+        snprintf(where, sizeof where, ".weights: %s", weight);
+    }
     json_object_foreach((json_t *)(uintptr_t)object, key, value) {
         bool found = false;
         for (size_t i = 0; i < n; i++) {
             found = found || strcmp(key, known[i]) == 0;
         }
         if (!found) {
-            return ht_fail(g->err, HT_UNSUPPORTED, g->s->path, HT_NO_POS,
-                           "quantization_config: %.200s: unknown key '%.64s'; a newer version may have written it, and "
+            return ht_fail(g->err, HT_UNSUPPORTED, g->config, HT_NO_POS,
+                           "quantization_config%.200s: unknown key '%.64s'; a newer version may have written it, and "
                            "ignoring it could change results",
-                           what, key);
+                           where, key);
+        }
+        if (json_is_null(value)) {
+            return ht_fail(g->err, HT_FORMAT, g->config, HT_NO_POS,
+                           "quantization_config%.200s: key '%.64s': expected a value, found null", where, key);
         }
     }
     return HT_OK;
 }
 
-/* Counts and presence of a sidecar's parts, from the tensors that are there and the weight's entry. */
-static ht_status read_side(struct gather *g, size_t w, const json_t *entry, struct ht_sidecar *s) {
+/* The choices of a weight's entry. */
+static ht_status read_choices(struct gather *g, const char *name, const json_t *entry, struct ht_sidecar *s) {
+    const char *act = NULL;
+    uint64_t hadamard = 0;
+    double threshold = 0;
+    ht_err e = {0};
+    HT_TRY(relay(g, false, name, ht_json_get_u64(entry, "hadamard", HT_MAX_WIDTH, NULL, &hadamard, &e), &e));
+    HT_TRY(relay(g, false, name, ht_json_get_f64(entry, "threshold", NULL, &threshold, &e), &e));
+    HT_TRY(relay(g, false, name, get_text(entry, "act", &act, &e), &e));
+    s->hadamard = (uint32_t)hadamard;
+    s->leaves |= json_object_get(entry, "hadamard") != NULL ? HT_LEAVES_HADAMARD : 0;
+    if (json_object_get(entry, "threshold") != NULL) {
+        s->leaves |= HT_LEAVES_THRESHOLD;
+        s->threshold = threshold > 0 && threshold <= (double)FLT_MAX ? (float)threshold : 0;
+        if (!(s->threshold > 0)) {
+            char text[96];
+            snprintf(text, sizeof text, "threshold %g: expected a positive number", threshold);
+            return fail_entry(g, name, text);
+        }
+    }
+    if (act != NULL) {
+        s->leaves |= HT_LEAVES_ACT;
+        HT_TRY(read_scheme(g, name, "act", act, &s->act));
+    }
+    return HT_OK;
+}
+
+/* Counts and presence of a sidecar's parts, from the tensors that are there. */
+static void read_counts(const struct gather *g, const char *name, struct ht_sidecar *s) {
     static const struct {
         const char *suffix;
         unsigned leaves;
@@ -159,9 +240,6 @@ static ht_status read_side(struct gather *g, size_t w, const json_t *entry, stru
         {"out_idx", HT_LEAVES_COLUMNS},   {"sp_ptr", HT_LEAVES_SPARSE},     {"lr_a", HT_LEAVES_LOWRANK},
         {"out_bias", HT_LEAVES_OUT_BIAS}, {"act_idx", HT_LEAVES_CLUSTERS},  {"act_scale", HT_LEAVES_ACT_SCALE},
     };
-    const char *name = g->weights[w].name, *act = NULL;
-    uint64_t hadamard = 0;
-    double threshold = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         s->leaves |= find(g, name, parts[i].suffix) != NULL ? parts[i].leaves : 0;
     }
@@ -173,29 +251,25 @@ static ht_status read_side(struct gather *g, size_t w, const json_t *entry, stru
     s->rank = rank <= UINT32_MAX ? (uint32_t)rank : UINT32_MAX;
     s->n_clusters = n_clusters <= UINT32_MAX ? (uint32_t)n_clusters : UINT32_MAX;
     s->n_sparse = sp != NULL && (s->leaves & HT_LEAVES_SPARSE) != 0 ? sp->ne[0] : 0;
-    HT_TRY(ht_json_get_u64(entry, "hadamard", HT_MAX_WIDTH, name, &hadamard, g->err));
-    HT_TRY(ht_json_get_f64(entry, "threshold", name, &threshold, g->err));
-    HT_TRY(ht_json_get_str(entry, "act", name, &act, g->err));
-    s->hadamard = (uint32_t)hadamard;
-    s->threshold = (float)threshold;
-    s->leaves |= json_object_get(entry, "hadamard") != NULL ? HT_LEAVES_HADAMARD : 0;
-    s->leaves |= json_object_get(entry, "threshold") != NULL ? HT_LEAVES_THRESHOLD : 0;
-    if (act != NULL) {
-        s->leaves |= HT_LEAVES_ACT;
-        HT_TRY(ht_scheme_parse(act, &s->act, g->err));
-    }
+}
+
+static ht_status read_side(struct gather *g, size_t w, const json_t *entry, struct ht_sidecar *s) {
+    const char *name = g->weights[w].name;
+    const struct ht_source *source = g->s;
+    ht_err e = {0};
+    read_counts(g, name, s);
+    HT_TRY(read_choices(g, name, entry, s));
     if (s->leaves == 0) {
         return HT_OK;
     }
-    if (ht_sidecar_check_shape(s, name, g->err) != HT_OK) {
-        return HT_FORMAT;
-    }
+    HT_TRY(relay(g, true, name, ht_sidecar_check_counts(s, name, &e), &e));
+    HT_TRY(relay(g, false, name, ht_sidecar_check_shape(s, name, &e), &e));
     struct ht_qpart part;
     for (size_t i = 0; ht_sidecar_part(s, i, &part); i++) {
         HT_TRY(take(g, w, &part));
     }
     g->packed[w].has_side = true;
-    return ht_sidecar_check(s, g->s->path, name, g->err);
+    return ht_sidecar_check(s, source->n_maps == 1 ? source->map_paths[0] : source->path, name, g->err);
 }
 
 /* Codes of a scheme, or blocks of a format of the table. */
@@ -208,15 +282,16 @@ static ht_status read_codes(struct gather *g, size_t w, const char *format) {
         void *data = NULL;
         uint64_t row_bytes = ht_format_row_bytes(t->format, t->ne[0]);
         part = (struct ht_qpart){"codes", ht_format_find("u8"), 2, {row_bytes, t->ne[1]}, 0, &data};
-        HT_TRY(ht_tensor_check(t, g->s->path, g->err)); /* the row is whole blocks */
+        HT_TRY(ht_tensor_check(t, g->config, g->err)); /* the row is whole blocks */
         t->bytes = 0;
         HT_TRY(take(g, w, &part));
         t->data = data;
         return HT_OK;
     }
     struct ht_scheme scheme;
-    HT_TRY(ht_scheme_parse(format, &scheme, g->err));
-    HT_TRY(ht_qtensor_shape(&p->q, &scheme, t->ne[1], t->ne[0], t->name, g->err));
+    ht_err e = {0};
+    HT_TRY(read_scheme(g, t->name, "format", format, &scheme));
+    HT_TRY(relay(g, false, t->name, ht_qtensor_shape(&p->q, &scheme, t->ne[1], t->ne[0], t->name, &e), &e));
     for (size_t i = 0; ht_qtensor_part(&p->q, i, &part); i++) {
         HT_TRY(take(g, w, &part));
     }
@@ -226,27 +301,48 @@ static ht_status read_codes(struct gather *g, size_t w, const char *format) {
     return HT_OK;
 }
 
-static ht_status read_weight(struct gather *g, size_t w, const json_t *entry) {
-    static const char *const known[] = {"format", "shape", "hadamard", "act", "threshold"};
-    struct ht_tensor *t = &g->weights[w];
-    const char *format = NULL;
-    if (!json_is_object(entry)) {
-        return fail(g, t->name, "expected an object in quantization_config.weights");
-    }
-    HT_TRY(check_keys(g, entry, known, sizeof known / sizeof known[0], t->name));
-    HT_TRY(ht_json_get_str(entry, "format", t->name, &format, g->err));
-    const json_t *shape = json_object_get(entry, "shape"), *rows = json_array_get(shape, 0),
-                 *cols = json_array_get(shape, 1);
-    if (format == NULL || json_array_size(shape) != 2 || json_integer_value(rows) <= 0 ||
-        json_integer_value(cols) <= 0) {
-        return fail(g, t->name, "expected \"format\" and \"shape\": [rows, columns], both at least 1");
+/* "shape": [rows, columns]. */
+static ht_status read_shape(const struct gather *g, const json_t *shape, struct ht_tensor *t) {
+    const json_t *rows = json_array_get(shape, 0), *cols = json_array_get(shape, 1);
+    char text[160];
+    if (json_array_size(shape) != 2 || json_integer_value(rows) <= 0 || json_integer_value(cols) <= 0) {
+        char found[64] = "numbers of another kind";
+        if (!json_is_array(shape)) {
+            snprintf(found, sizeof found, "no array");
+        } else if (json_array_size(shape) != 2) {
+            snprintf(found, sizeof found, "an array of %zu", json_array_size(shape));
+        } else if (json_is_integer(rows) && json_is_integer(cols)) {
+            snprintf(found, sizeof found, "[%lld, %lld]", (long long)json_integer_value(rows),
+                     (long long)json_integer_value(cols));
+        }
+        snprintf(text, sizeof text, "expected \"shape\": [rows, columns], both integers of at least 1, found %s",
+                 found);
+        return fail_entry(g, t->name, text);
     }
     t->n_dims = 2;
     t->ne[0] = (uint64_t)json_integer_value(cols);
     t->ne[1] = (uint64_t)json_integer_value(rows);
     t->ne[2] = t->ne[3] = 1;
-    if (ht_source_find(g->s, t->name) != NULL) {
-        return fail(g, t->name, "it is there both packed and plain");
+    return HT_OK;
+}
+
+static ht_status read_weight(struct gather *g, size_t w, const json_t *entry) {
+    static const char *const known[] = {"format", "shape", "hadamard", "act", "threshold"};
+    struct ht_tensor *t = &g->weights[w];
+    const char *format = NULL;
+    ht_err e = {0};
+    if (!json_is_object(entry)) {
+        return fail_entry(g, t->name, "expected an object with \"format\" and \"shape\"");
+    }
+    HT_TRY(check_keys(g, entry, known, sizeof known / sizeof known[0], t->name));
+    HT_TRY(relay(g, false, t->name, get_text(entry, "format", &format, &e), &e));
+    if (format == NULL) {
+        return fail_entry(g, t->name, "expected \"format\" and \"shape\", found no format");
+    }
+    HT_TRY(read_shape(g, json_object_get(entry, "shape"), t));
+    const struct ht_tensor *plain = ht_source_find(g->s, t->name);
+    if (plain != NULL) {
+        return fail(g, plain, t->name, "it is there both packed and plain");
     }
     HT_TRY(read_codes(g, w, format));
     struct ht_sidecar *s = &g->packed[w].side;
@@ -261,16 +357,15 @@ static ht_status read_weights(struct gather *g, const json_t *weights) {
     size_t w = 0;
     json_object_foreach((json_t *)(uintptr_t)weights, name, entry) {
         if (strlen(name) > HT_MAX_ST_NAME) {
-            return fail(g, name, "the name is too long");
+            char text[96];
+            snprintf(text, sizeof text, "expected a name of at most %d bytes, found %zu", HT_MAX_ST_NAME, strlen(name));
+            return fail_entry(g, name, text);
         }
         g->weights[w].name = ht_arena_strdup(&g->s->arena, name);
         if (g->weights[w].name == NULL) {
             return ht_fail_nomem(g->err, strlen(name));
         }
-        ht_status status = read_weight(g, w, entry);
-        if (status != HT_OK) { /* a scheme that does not parse is the file's fault */
-            return status == HT_INVAL ? HT_FORMAT : status;
-        }
+        HT_TRY(read_weight(g, w, entry));
         w++;
     }
     return HT_OK;
@@ -317,22 +412,43 @@ static ht_status show(struct gather *g) {
     return HT_OK;
 }
 
+/* How sessions keep keys and values: read by models, refused here. */
+static ht_status check_kv(const struct gather *g, const json_t *q) {
+    const char *text = NULL;
+    struct ht_kv kv;
+    ht_err e = {0};
+    ht_status status = get_text(q, "kv_cache", &text, &e);
+    if (status == HT_OK && (text == NULL || ht_kv_parse(text, &kv, &e) == HT_OK)) {
+        return HT_OK;
+    }
+    return ht_fail(g->err, HT_FORMAT, g->config, HT_NO_POS, "quantization_config.kv_cache: %.100s%s%s",
+                   text != NULL ? text : "", text != NULL ? ": " : "", e.msg);
+}
+
 static ht_status open_weights(struct ht_source *s, const json_t *q, ht_err *err) {
     static const char *const known[] = {"quant_method", "version", "weights", "kv_cache"};
     struct gather g = {.s = s, .err = err};
     uint64_t version = 0;
     ht_status status;
-    HT_TRY(ht_json_get_u64(q, "version", UINT32_MAX, s->path, &version, err));
+    size_t len = strlen(s->path) + sizeof "/config.json";
+    char *config = ht_arena_alloc(&s->arena, len);
+    if (config == NULL) {
+        return ht_fail_nomem(err, len);
+    }
+    snprintf(config, len, "%s/config.json", s->path);
+    g.config = config;
+    HT_TRY(ht_json_get_u64(q, "version", UINT32_MAX, config, &version, err));
     if (version != HT_HALFTONE_VERSION) {
-        return ht_fail(err, HT_UNSUPPORTED, s->path, HT_NO_POS,
+        return ht_fail(err, HT_UNSUPPORTED, config, HT_NO_POS,
                        "quantization_config: version %llu of halftone's container; this program reads version %d",
                        (unsigned long long)version, HT_HALFTONE_VERSION);
     }
-    HT_TRY(check_keys(&g, q, known, sizeof known / sizeof known[0], "the object"));
+    HT_TRY(check_keys(&g, q, known, sizeof known / sizeof known[0], NULL));
+    HT_TRY(check_kv(&g, q));
     const json_t *weights = json_object_get(q, "weights");
     g.n_weights = json_object_size(weights);
     if (!json_is_object(weights) || g.n_weights > s->n_tensors) { /* none: rounded caches alone */
-        return ht_fail(err, HT_FORMAT, s->path, HT_NO_POS,
+        return ht_fail(err, HT_FORMAT, config, HT_NO_POS,
                        "quantization_config: expected an object \"weights\" with up to %zu entries, found %zu",
                        s->n_tensors, g.n_weights);
     }

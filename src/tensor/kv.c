@@ -13,8 +13,8 @@ static ht_status check(const struct ht_kv *kv, ht_err *err) {
         (s->granularity != HT_PER_TOKEN && s->granularity != HT_PER_GROUP)) {
         char text[HT_SCHEME_TEXT];
         return ht_fail(err, HT_INVAL, "kv", HT_NO_POS,
-                       "%s: the cache takes codes of at most 8 bits with a scale per token or group, as in int8:token "
-                       "or uint4:g32",
+                       "the cache takes codes of at most 8 bits with a scale per token or group, as in int8:token or "
+                       "uint4:g32, found %s",
                        ht_scheme_text(s, text));
     }
     return HT_OK;

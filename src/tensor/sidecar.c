@@ -2,6 +2,7 @@
 #include "tensor/sidecar.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "base/limits.h"
@@ -87,29 +88,57 @@ uint64_t ht_sidecar_bytes(const struct ht_sidecar *s) {
 
 /* ---- checks ------------------------------------------------------------------------------------------------ */
 
-static ht_status check_act(const struct ht_sidecar *s, const char *name, ht_err *err) {
+/* act_scale and act_idx against the scheme that they belong to. */
+static ht_status check_act_parts(const struct ht_sidecar *s, const char *name, ht_err *err) {
     bool fixed = (s->leaves & HT_LEAVES_ACT_SCALE) != 0, clusters = (s->leaves & HT_LEAVES_CLUSTERS) != 0;
+    char text[HT_SCHEME_TEXT];
+    ht_scheme_text(&s->act, text);
+    if (s->act.granularity == HT_PER_CHANNEL) {
+        return ht_fail(err, HT_INVAL, name, HT_NO_POS,
+                       "act '%s': channel is for weights; activations take token, gN or tensor", text);
+    }
+    if (s->act.granularity == HT_PER_TENSOR && !fixed) {
+        return ht_fail(err, HT_INVAL, name, HT_NO_POS,
+                       "act '%s': activations per tensor need act_scale (from calibration), found none; per token or "
+                       "group they find their scales themselves", text);
+    }
+    if (s->act.granularity != HT_PER_TENSOR && fixed) {
+        return ht_fail(err, HT_INVAL, name, HT_NO_POS,
+                       "act '%s': activations per token or group find their scales at run time: expected no act_scale, "
+                       "found one; fixed scales go with tensor", text);
+    }
+    if (clusters && s->act.granularity == HT_PER_GROUP) {
+        return ht_fail(err, HT_INVAL, name, HT_NO_POS, "act '%s': activations have either clusters or groups of %u",
+                       text, s->act.group);
+    }
+    return HT_OK;
+}
+
+static ht_status check_act(const struct ht_sidecar *s, const char *name, ht_err *err) {
+    static const struct {
+        unsigned leaves;
+        const char *what;
+    } alone[] = {
+        {HT_LEAVES_ACT_SCALE, "act_scale"}, {HT_LEAVES_CLUSTERS, "act_idx"}, {HT_LEAVES_THRESHOLD, "threshold"}};
+    char text[HT_SCHEME_TEXT];
     if ((s->leaves & HT_LEAVES_ACT) == 0) {
-        return !fixed && !clusters && (s->leaves & HT_LEAVES_THRESHOLD) == 0
-                   ? HT_OK
-                   : ht_fail(err, HT_INVAL, name, HT_NO_POS,
-                             "scales, clusters or a threshold of activations without their scheme");
+        for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++) {
+            if ((s->leaves & alone[i].leaves) != 0) {
+                return ht_fail(err, HT_INVAL, name, HT_NO_POS,
+                               "%s: scales, clusters or a threshold of activations without their scheme: expected act, "
+                               "found none", alone[i].what);
+            }
+        }
+        return HT_OK;
     }
     HT_TRY(ht_scheme_check(&s->act, err));
     if (s->act.zero == HT_ZERO_OFFSET || s->act.nested || s->act.format->code->fitted != HT_FITTED_NOT ||
         s->act.format->code->hi - s->act.format->code->lo > 65535) {
         return ht_fail(err, HT_INVAL, name, HT_NO_POS,
-                       "activations need a scheme without offset, nested scales and fitted levels, of at most 16 bits");
+                       "act '%s': activations need a scheme without offset, nested scales and fitted levels, of at "
+                       "most 16 bits", ht_scheme_text(&s->act, text));
     }
-    if (fixed != (s->act.granularity == HT_PER_TENSOR) || s->act.granularity == HT_PER_CHANNEL) {
-        return ht_fail(err, HT_INVAL, name, HT_NO_POS,
-                       "activations per tensor need act_scale (from calibration); per token or group they find their "
-                       "scales themselves and must have none; channel is for weights");
-    }
-    if (clusters && s->act.granularity == HT_PER_GROUP) {
-        return ht_fail(err, HT_INVAL, name, HT_NO_POS, "activations have either clusters or groups of %u",
-                       s->act.group);
-    }
+    HT_TRY(check_act_parts(s, name, err));
     if ((s->leaves & HT_LEAVES_THRESHOLD) != 0 && !(s->threshold > 0 && isfinite(s->threshold))) {
         return ht_fail(err, HT_INVAL, name, HT_NO_POS, "threshold %g: expected a positive number",
                        (double)s->threshold);
@@ -117,16 +146,16 @@ static ht_status check_act(const struct ht_sidecar *s, const char *name, ht_err 
     return HT_OK;
 }
 
-ht_status ht_sidecar_check_shape(const struct ht_sidecar *s, const char *name, ht_err *err) {
+ht_status ht_sidecar_check_counts(const struct ht_sidecar *s, const char *name, ht_err *err) {
     const struct {
         unsigned leaves;
         const char *what;
         uint64_t n, max;
     } counts[] = {
-        {HT_LEAVES_COLUMNS, "kept columns", s->n_out, s->cols},
-        {HT_LEAVES_SPARSE, "single weights", s->n_sparse, UINT32_MAX},
-        {HT_LEAVES_LOWRANK, "ranks", s->rank, s->cols < s->rows ? s->cols : s->rows},
-        {HT_LEAVES_CLUSTERS, "clusters", s->n_clusters, s->cols},
+        {HT_LEAVES_COLUMNS, "kept columns (out_idx)", s->n_out, s->cols},
+        {HT_LEAVES_SPARSE, "single weights (sp_idx)", s->n_sparse, UINT32_MAX},
+        {HT_LEAVES_LOWRANK, "ranks (lr_a)", s->rank, s->cols < s->rows ? s->cols : s->rows},
+        {HT_LEAVES_CLUSTERS, "clusters (act_idx)", s->n_clusters, s->cols},
     };
     if (s->rows == 0 || s->cols == 0 || s->rows > UINT32_MAX - 1 || s->cols > UINT32_MAX ||
         s->leaves >> HT_LEAVES_BITS != 0) {
@@ -142,6 +171,11 @@ ht_status ht_sidecar_check_shape(const struct ht_sidecar *s, const char *name, h
                            (unsigned long long)(present ? counts[i].max : counts[i].n));
         }
     }
+    return HT_OK;
+}
+
+ht_status ht_sidecar_check_shape(const struct ht_sidecar *s, const char *name, ht_err *err) {
+    HT_TRY(ht_sidecar_check_counts(s, name, err));
     if ((s->leaves & HT_LEAVES_HADAMARD) != 0 && !ht_hadamard_fits(s->hadamard, s->cols)) {
         return ht_fail(err, HT_INVAL, name, HT_NO_POS,
                        "hadamard block %u: expected a power of two above 1 that divides %llu columns", s->hadamard,
@@ -155,17 +189,29 @@ struct place {
     ht_err *err;
 };
 
-static ht_status bad(const struct place *p, const char *part, uint64_t i, const char *expected) {
+static ht_status bad(const struct place *p, const char *part, uint64_t i, const char *fmt, ...) HT_PRINTF(4, 5);
+static ht_status bad(const struct place *p, const char *part, uint64_t i, const char *fmt, ...) {
+    char text[160];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
     return ht_fail(p->err, HT_FORMAT, p->what, HT_NO_POS, "%s.%s: entry %llu: expected %s", p->name, part,
-                   (unsigned long long)i, expected);
+                   (unsigned long long)i, text);
 }
 
-/* idx [n] ascending, below end; from_0: the first is 0. */
+/* idx[from .. to) ascending, below end; from_0: the first is 0. */
 static ht_status check_ascending(const struct place *p, const char *part, const uint32_t *idx, uint64_t from,
                                  uint64_t to, uint64_t end, bool from_0) {
     for (uint64_t i = from; i < to; i++) {
-        if (idx[i] >= end || (i > from && idx[i] <= idx[i - 1]) || (from_0 && i == from && idx[i] != 0)) {
-            return bad(p, part, i, from_0 ? "columns in ascending order, the first 0" : "columns in ascending order");
+        if (idx[i] >= end) {
+            return bad(p, part, i, "a column below %llu, found %u", (unsigned long long)end, idx[i]);
+        }
+        if (i > from && idx[i] <= idx[i - 1]) {
+            return bad(p, part, i, "columns in ascending order, found %u behind %u", idx[i], idx[i - 1]);
+        }
+        if (from_0 && i == from && idx[i] != 0) {
+            return bad(p, part, i, "0: the first begins at the first column; found %u", idx[i]);
         }
     }
     return HT_OK;
@@ -175,8 +221,10 @@ static ht_status check_perm(const struct ht_sidecar *s, const struct place *p) {
     unsigned char *seen = ht_mem_calloc((size_t)s->cols, 1);
     ht_status status = seen != NULL ? HT_OK : ht_fail_nomem(p->err, s->cols);
     for (uint64_t i = 0; status == HT_OK && i < s->cols; i++) {
-        if (s->perm[i] >= s->cols || seen[s->perm[i]]) {
-            status = bad(p, "perm", i, "each column once");
+        if (s->perm[i] >= s->cols) {
+            status = bad(p, "perm", i, "a column below %llu, found %u", (unsigned long long)s->cols, s->perm[i]);
+        } else if (seen[s->perm[i]]) {
+            status = bad(p, "perm", i, "each column once, found %u again", s->perm[i]);
         } else {
             seen[s->perm[i]] = 1;
         }
@@ -186,12 +234,17 @@ static ht_status check_perm(const struct ht_sidecar *s, const struct place *p) {
 }
 
 static ht_status check_sparse(const struct ht_sidecar *s, const struct place *p) {
-    if (s->sp_ptr[0] != 0 || s->sp_ptr[s->rows] != s->n_sparse) {
-        return bad(p, "sp_ptr", s->sp_ptr[0] != 0 ? 0 : s->rows, "0 first, the number of entries last");
+    if (s->sp_ptr[0] != 0) {
+        return bad(p, "sp_ptr", 0, "0, found %u", s->sp_ptr[0]);
+    }
+    if (s->sp_ptr[s->rows] != s->n_sparse) {
+        return bad(p, "sp_ptr", s->rows, "the number of entries, %llu, found %u", (unsigned long long)s->n_sparse,
+                   s->sp_ptr[s->rows]);
     }
     for (uint64_t r = 0; r < s->rows; r++) {
         if (s->sp_ptr[r + 1] < s->sp_ptr[r] || s->sp_ptr[r + 1] > s->n_sparse) {
-            return bad(p, "sp_ptr", r + 1, "numbers that never fall");
+            return bad(p, "sp_ptr", r + 1, "numbers that never fall, up to %llu, found %u behind %u",
+                       (unsigned long long)s->n_sparse, s->sp_ptr[r + 1], s->sp_ptr[r]);
         }
         HT_TRY(check_ascending(p, "sp_idx", s->sp_idx, s->sp_ptr[r], s->sp_ptr[r + 1], s->cols, false));
     }
@@ -202,10 +255,8 @@ static ht_status check_floats(const struct place *p, const char *part, const flo
                               bool zero) {
     for (uint64_t i = 0; i < n; i++) {
         if (!isfinite(x[i]) || (!zero && x[i] == 0) || (!any_sign && x[i] < 0)) {
-            return bad(p, part, i,
-                       zero       ? "a finite number"
-                       : any_sign ? "a finite number, not 0"
-                                  : "a positive number");
+            const char *expected = zero ? "a finite number" : any_sign ? "a finite number, not 0" : "a positive number";
+            return bad(p, part, i, "%s, found %g", expected, (double)x[i]);
         }
     }
     return HT_OK;
@@ -239,7 +290,8 @@ ht_status ht_sidecar_check(const struct ht_sidecar *s, const char *what, const c
         HT_TRY(check_floats(&p, "act_scale", s->act_scale, n_act(s), false, false));
         for (uint64_t i = 0; s->act.zero == HT_ZERO_CODE && i < n_act(s); i++) {
             if (s->act_zero[i] < ht_scheme_lo(&s->act) || s->act_zero[i] > ht_scheme_hi(&s->act)) {
-                return bad(&p, "act_zero", i, "a code of the scheme");
+                return bad(&p, "act_zero", i, "a code of the scheme, %d to %d, found %d", ht_scheme_lo(&s->act),
+                           ht_scheme_hi(&s->act), s->act_zero[i]);
             }
         }
     }

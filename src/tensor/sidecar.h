@@ -106,6 +106,8 @@ bool ht_sidecar_part(struct ht_sidecar *s, size_t i, struct ht_qpart *part);
  * gives back. HT_INVAL names the linear. name may be NULL. */
 ht_status ht_sidecar_init(struct ht_sidecar *s, const char *name, ht_err *err);
 void ht_sidecar_deinit(struct ht_sidecar *s);
+/* Sizes alone, those that tensors in a file have; HT_INVAL. */
+ht_status ht_sidecar_check_counts(const struct ht_sidecar *s, const char *name, ht_err *err);
 /* The sizes and choices alone: what can be said without contents. */
 ht_status ht_sidecar_check_shape(const struct ht_sidecar *s, const char *name, ht_err *err);
 /* Contents from outside: every index in range and in order, scales finite and not 0. HT_FORMAT names linear, part and

@@ -178,64 +178,130 @@ struct lie {
     const char *text; /* DTYPE; ADD: name */
     ht_status status;
     const char *message;
+    const char *file; /* that is named */
 };
 
 #define Q "{\"quantization_config\": {\"quant_method\": \"halftone\", "
+#define ENTRY_FILE "/config.json"
+#define TENSORS "/model.safetensors"
+#define BAD_CONFIG(config, message) {CONFIG, config, 0, 0, "", HT_FORMAT, message, ENTRY_FILE}
+#define BAD_CONFIG_TENSORS(config, message) {CONFIG, config, 0, 0, "", HT_FORMAT, message, TENSORS}
+#define NEW_CONFIG(config, message) {CONFIG, config, 0, 0, "", HT_UNSUPPORTED, message, ENTRY_FILE}
+#define BAD_ENTRY(entry, message) {ENTRY, entry, 0, 0, "", HT_FORMAT, message, ENTRY_FILE}
+#define BAD_ENTRY_TENSORS(entry, message) {ENTRY, entry, 0, 0, "", HT_FORMAT, message, TENSORS}
+#define NEW_ENTRY(entry, message) {ENTRY, entry, 0, 0, "", HT_UNSUPPORTED, message, ENTRY_FILE}
+#define KV(value) Q "\"version\": 1, \"kv_cache\": " value ", \"weights\": {}}}"
+#define E(more) "{\"format\": \"uint4:g4\", \"shape\": [6, 16], " more "}"
 static const struct lie lies[] = {
-    {CONFIG, Q "\"version\": 2, \"weights\": {}}}", 0, 0, "", HT_UNSUPPORTED, "version 2"},
-    {CONFIG, Q "\"version\": \"1\", \"weights\": {}}}", 0, 0, "", HT_FORMAT, "version"},
-    {CONFIG, Q "\"weights\": {}}}", 0, 0, "", HT_UNSUPPORTED, "version 0"},
-    {CONFIG, Q "\"version\": 1}}", 0, 0, "", HT_FORMAT, "weights"},
-    {CONFIG, Q "\"version\": 1, \"weights\": [1]}}", 0, 0, "", HT_FORMAT, "weights"},
-    {CONFIG, Q "\"version\": 1, \"sparkle\": true, \"weights\": {\"w\": {}}}}", 0, 0, "", HT_UNSUPPORTED, "sparkle"},
-    {CONFIG, Q "\"version\": 1, \"weights\": {\"w\": 7}}}", 0, 0, "", HT_FORMAT, "w: expected an object"},
-    {CONFIG, Q "\"version\": 1, \"weights\": {\"v\": {\"format\": \"int4:g4\", \"shape\": [6, 16]}}}}", 0, 0, "", HT_FORMAT,
-     "v: tensor .codes is missing"},
-    {ENTRY, "{}", 0, 0, "", HT_FORMAT, "\"format\" and \"shape\""},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [6]}", 0, 0, "", HT_FORMAT, "\"shape\""},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [-6, 16]}", 0, 0, "", HT_FORMAT, "\"shape\""},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [0, 16]}", 0, 0, "", HT_FORMAT, "\"shape\""},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [9223372036854775807, 16]}", 0, 0, "", HT_FORMAT, "expected"},
-    {ENTRY, "{\"format\": \"uint4:g0\", \"shape\": [6, 16]}", 0, 0, "", HT_FORMAT, "g0"},
-    {ENTRY, "{\"format\": \"uint4\", \"shape\": [6, 16]}", 0, 0, "", HT_FORMAT, "uint4"},
-    {ENTRY, "{\"format\": \"bogus\", \"shape\": [6, 16]}", 0, 0, "", HT_FORMAT, "bogus"},
-    {ENTRY, "{\"format\": \"uint4:g8\", \"shape\": [6, 16]}", 0, 0, "", HT_FORMAT, "w: .scales: expected f16 [2, 6]"},
-    {ENTRY, "{\"format\": \"uint5:g4\", \"shape\": [6, 16]}", 0, 0, "", HT_FORMAT, "w: .codes: expected u8 [10, 6]"},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [7, 16]}", 0, 0, "", HT_FORMAT, "w: .codes"},
-    {ENTRY, "{\"format\": \"q4_0\", \"shape\": [6, 16]}", 0, 0, "", HT_FORMAT, "multiple"},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [6, 16], \"zest\": 1}", 0, 0, "", HT_UNSUPPORTED, "zest"},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [6, 16], \"act\": \"uint8:tensor\", \"hadamard\": 6}", 0, 0, "", HT_FORMAT,
-     "hadamard block 6"},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [6, 16], \"act\": \"uint8:token\"}", 0, 0, "", HT_FORMAT, "act_scale"},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [6, 16], \"act\": \"uint99:token\"}", 0, 0, "", HT_FORMAT, "uint99"},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [6, 16]}", 0, 0, "", HT_FORMAT, "without their scheme"},
-    {ENTRY, "{\"format\": \"uint4:g4\", \"shape\": [6, 16], \"act\": \"uint8:tensor\", \"threshold\": -1}", 0, 0, "", HT_FORMAT,
-     "threshold"},
-    {DROP, "codes", 0, 0, "", HT_FORMAT, "w: tensor .codes is missing"},
-    {DROP, "scales", 0, 0, "", HT_FORMAT, "w: tensor .scales is missing"},
-    {DROP, "zeros", 0, 0, "", HT_FORMAT, "w: tensor .zeros is missing"},
-    {DROP, "out_val", 0, 0, "", HT_FORMAT, "w: tensor .out_val is missing"},
-    {DROP, "sp_idx", 0, 0, "", HT_FORMAT, "single weights"},
-    {DROP, "lr_b", 0, 0, "", HT_FORMAT, "w: tensor .lr_b is missing"},
-    {DROP, "act_zero", 0, 0, "", HT_FORMAT, "w: tensor .act_zero is missing"},
-    {DTYPE, "scales", 0, 0, "BF16", HT_FORMAT, "w: .scales: expected f16"},
-    {DTYPE, "perm", 0, 0, "I32", HT_FORMAT, "w: .perm: expected u32"},
-    {SHAPE, "lr_a", 8, 4, "", HT_FORMAT, "w: .lr_a: expected f16 [16, 4]"},
-    {SHAPE, "codes", 4, 12, "", HT_FORMAT, "w: .codes: expected u8 [8, 6]"},
-    {FLAT, "in_scale", 0, 0, "", HT_FORMAT, "w: .in_scale"},
-    {WORD, "perm", 2, 16, "", HT_FORMAT, "w.perm: entry 2"},
-    {WORD, "perm", 2, 3, "", HT_FORMAT, "w.perm"},
-    {WORD, "out_idx", 0, 9, "", HT_FORMAT, "w.out_idx: entry 1"},
-    {WORD, "out_idx", 2, 16, "", HT_FORMAT, "w.out_idx: entry 2"},
-    {WORD, "sp_ptr", 6, 400, "", HT_FORMAT, "w.sp_ptr: entry 6"},
-    {WORD, "sp_ptr", 3, 0xffffffff, "", HT_FORMAT, "w.sp_ptr: entry 3"},
-    {WORD, "sp_idx", 1, 0x80000000, "", HT_FORMAT, "w.sp_idx: entry 1"},
-    {WORD, "act_idx", 0, 3, "", HT_FORMAT, "w.act_idx: entry 0"},
-    {WORD, "act_zero", 1, 256, "", HT_FORMAT, "w.act_zero: entry 1"},
-    {FLOAT, "act_scale", 1, 0x7fc00000, "", HT_FORMAT, "w.act_scale: entry 1"},
-    {FLOAT, "in_scale", 15, 0, "", HT_FORMAT, "w.in_scale: entry 15"},
-    {FLOAT, "in_shift", 3, 0x7f800000, "", HT_FORMAT, "w.in_shift: entry 3"},
-    {ADD, "in_scale", 0, 0, "w", HT_FORMAT, "both packed and plain"},
+    NEW_CONFIG(Q "\"version\": 2, \"weights\": {}}}", "version 2"),
+    BAD_CONFIG(Q "\"version\": \"1\", \"weights\": {}}}", "version"),
+    NEW_CONFIG(Q "\"weights\": {}}}", "version 0"),
+    BAD_CONFIG(Q "\"version\": 1}}", "weights"),
+    BAD_CONFIG(Q "\"version\": 1, \"weights\": [1]}}", "weights"),
+    NEW_CONFIG(Q "\"version\": 1, \"sparkle\": true, \"weights\": {\"w\": {}}}}", "sparkle"),
+    BAD_CONFIG(Q "\"version\": 1, \"weights\": {\"w\": 7}}}", "w: expected an object"),
+    BAD_CONFIG_TENSORS(Q "\"version\": 1, \"weights\": {\"v\": {\"format\": \"int4:g4\", \"shape\": [6, 16]}}}}",
+                       "v: tensor .codes is missing"),
+    BAD_CONFIG(KV("\"int99:token\""), "quantization_config.kv_cache: int99:token: unknown format 'int99'"),
+    BAD_CONFIG(KV("\"int8:tensor\""),
+               "quantization_config.kv_cache: int8:tensor: the cache takes codes of at most 8 bits"),
+    BAD_CONFIG(KV("\"int16:token\""), "as in int8:token or uint4:g32, found int16:token"),
+    BAD_CONFIG(KV("\"int8:g0\""), "kv_cache: int8:g0: group 'g0'"),
+    BAD_CONFIG(KV("\"+hadamard\""), "kv_cache: +hadamard"),
+    BAD_CONFIG(KV("\"\""), "kv_cache: : '': expected a scheme"),
+    BAD_CONFIG(KV("8"), "key 'kv_cache': expected a string, found an integer"),
+    BAD_CONFIG(KV("null"), "key 'kv_cache': expected a value, found null"),
+    BAD_CONFIG(KV("\"int8:token\\u0000x\""), "key 'kv_cache': expected text, found a zero byte"),
+    BAD_ENTRY("{}", "\"format\" and \"shape\""),
+    BAD_ENTRY("{\"format\": \"uint4:g4\", \"shape\": [6]}", "found an array of 1"),
+    BAD_ENTRY("{\"format\": \"uint4:g4\", \"shape\": \"6x16\"}", "found no array"),
+    BAD_ENTRY("{\"format\": \"uint4:g4\"}", "w: expected \"shape\""),
+    BAD_ENTRY("{\"format\": \"uint4:g4\", \"shape\": [-6, 16]}", "\"shape\""),
+    BAD_ENTRY("{\"format\": \"uint4:g4\", \"shape\": [0, 16]}", "\"shape\""),
+    BAD_ENTRY("{\"format\": \"uint4:g4\", \"shape\": [9223372036854775807, 16]}", "expected"),
+    BAD_ENTRY("{\"format\": \"uint4:g0\", \"shape\": [6, 16]}", "g0"),
+    BAD_ENTRY("{\"format\": \"uint4\", \"shape\": [6, 16]}", "uint4"),
+    BAD_ENTRY("{\"format\": \"bogus\", \"shape\": [6, 16]}", "bogus"),
+    BAD_ENTRY_TENSORS("{\"format\": \"uint4:g8\", \"shape\": [6, 16]}", "w: .scales: expected f16 [2, 6]"),
+    BAD_ENTRY_TENSORS("{\"format\": \"uint5:g4\", \"shape\": [6, 16]}", "w: .codes: expected u8 [10, 6]"),
+    BAD_ENTRY_TENSORS("{\"format\": \"uint4:g4\", \"shape\": [7, 16]}", "w: .codes"),
+    BAD_ENTRY("{\"format\": \"q4_0\", \"shape\": [6, 16]}", "multiple"),
+    NEW_ENTRY(E("\"zest\": 1"), "zest"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"hadamard\": 6"), "hadamard block 6"),
+    BAD_ENTRY(E("\"act\": \"uint8:token\""), "act_scale"),
+    BAD_ENTRY(E("\"act\": \"uint99:token\""), "uint99"),
+    BAD_ENTRY("{\"format\": \"uint4:g4\", \"shape\": [6, 16]}", "without their scheme"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"threshold\": -1"), "threshold"),
+    BAD_ENTRY("{\"format\": \"uint4:g0\", \"shape\": [6, 16]}", "w: format 'uint4:g0': group 'g0': expected"),
+    BAD_ENTRY("{\"format\": \"uint4:g4:g8\", \"shape\": [6, 16]}",
+              "w: format 'uint4:g4:g8': the granularity is given twice"),
+    BAD_ENTRY("{\"format\": \"uint4:g4:sym\", \"shape\": [6, 16]}", "sym needs signed codes"),
+    BAD_ENTRY("{\"format\": \"uint4:h4\", \"shape\": [6, 16]}", "unknown part 'h4'"),
+    BAD_ENTRY("{\"format\": 7, \"shape\": [6, 16]}", "w: key 'format': expected a string, found an integer"),
+    BAD_ENTRY("{\"format\": null, \"shape\": [6, 16]}", "w: key 'format': expected a value, found null"),
+    BAD_ENTRY("{\"format\": \"uint4:g4\\u0000:g8\", \"shape\": [6, 16]}",
+              "w: key 'format': expected text, found a zero byte behind 'uint4:g4'"),
+    BAD_ENTRY("{\"format\": \"uint4:g4\", \"shape\": [6.0, 16]}", "found numbers of another kind"),
+    BAD_ENTRY("{\"format\": \"uint4:g4\", \"shape\": [4611686018427387904, 4611686018427387904]}",
+              "a matrix of 4611686018427387904 x 4611686018427387904"),
+    BAD_ENTRY("{\"format\": \"q8_0\", \"shape\": [9223372036854775807, 9223372036854775776]}", "overflows 64 bits"),
+    BAD_ENTRY("{\"format\": \"q8_0\", \"shape\": [6, 16]}",
+              "a row of 16 elements is not a multiple of q8_0's block of 32"),
+    BAD_ENTRY_TENSORS("{\"format\": \"f16\", \"shape\": [6, 16]}", "w: .codes: expected u8 [32, 6]"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"hadamard\": 0"), "w: hadamard block 0: expected a power of two"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"hadamard\": 32"),
+              "hadamard block 32: expected a power of two above 1 that divides 16"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"hadamard\": -8"), "w: key 'hadamard': expected 0 to 1048576, found -8"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"hadamard\": \"8\""),
+              "w: key 'hadamard': expected an integer, found a string"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"hadamard\": 99999999999"), "key 'hadamard': expected 0 to 1048576"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"hadamard\": null"), "w: key 'hadamard': expected a value, found null"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"threshold\": 0"), "w: threshold 0: expected a positive number"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"threshold\": 1e40"), "w: threshold 1e+40"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"threshold\": 1e-60"), "w: threshold 1e-60"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor\", \"threshold\": \"6\""),
+              "w: key 'threshold': expected a number, found a string"),
+    BAD_ENTRY(E("\"act\": \"int8:channel\""), "w: act 'int8:channel': channel is for weights"),
+    BAD_ENTRY(E("\"act\": \"uint8:token\""),
+              "w: act 'uint8:token': activations per token or group find their scales at run time"),
+    BAD_ENTRY(E("\"act\": \"uint8:g0\""), "w: act 'uint8:g0': group 'g0'"),
+    BAD_ENTRY(E("\"act\": 8"), "w: key 'act': expected a string, found an integer"),
+    BAD_ENTRY(E("\"act\": \"int24:tensor\""), "w: act 'int24"),
+    BAD_ENTRY(E("\"act\": \"int8:g4:nested\""),
+              "w: act 'int8:g4:nested': activations need a scheme without offset, nested"),
+    BAD_ENTRY(E("\"act\": \"uint8:tensor:offset\""), "without offset"),
+    {DROP, "codes", 0, 0, "", HT_FORMAT, "w: tensor .codes is missing", TENSORS},
+    {DROP, "scales", 0, 0, "", HT_FORMAT, "w: tensor .scales is missing", TENSORS},
+    {DROP, "zeros", 0, 0, "", HT_FORMAT, "w: tensor .zeros is missing", TENSORS},
+    {DROP, "out_val", 0, 0, "", HT_FORMAT, "w: tensor .out_val is missing", TENSORS},
+    {DROP, "sp_idx", 0, 0, "", HT_FORMAT, "single weights", TENSORS},
+    {DROP, "lr_b", 0, 0, "", HT_FORMAT, "w: tensor .lr_b is missing", TENSORS},
+    {DROP, "act_zero", 0, 0, "", HT_FORMAT, "w: tensor .act_zero is missing", TENSORS},
+    {DTYPE, "scales", 0, 0, "BF16", HT_FORMAT, "w: .scales: expected f16", TENSORS},
+    {DTYPE, "perm", 0, 0, "I32", HT_FORMAT, "w: .perm: expected u32", TENSORS},
+    {SHAPE, "lr_a", 8, 4, "", HT_FORMAT, "w: .lr_a: expected f16 [16, 4]", TENSORS},
+    {SHAPE, "codes", 4, 12, "", HT_FORMAT, "w: .codes: expected u8 [8, 6]", TENSORS},
+    {FLAT, "in_scale", 0, 0, "", HT_FORMAT, "w: .in_scale", TENSORS},
+    {WORD, "perm", 2, 16, "", HT_FORMAT, "w.perm: entry 2", TENSORS},
+    {WORD, "perm", 2, 3, "", HT_FORMAT, "w.perm", TENSORS},
+    {WORD, "out_idx", 0, 9, "", HT_FORMAT, "w.out_idx: entry 1", TENSORS},
+    {WORD, "out_idx", 2, 16, "", HT_FORMAT, "w.out_idx: entry 2", TENSORS},
+    {WORD, "sp_ptr", 6, 400, "", HT_FORMAT, "w.sp_ptr: entry 6", TENSORS},
+    {WORD, "sp_ptr", 3, 0xffffffff, "", HT_FORMAT, "w.sp_ptr: entry 3", TENSORS},
+    {WORD, "sp_idx", 1, 0x80000000, "", HT_FORMAT, "w.sp_idx: entry 1", TENSORS},
+    {WORD, "act_idx", 0, 3, "", HT_FORMAT, "w.act_idx: entry 0", TENSORS},
+    {WORD, "act_zero", 1, 256, "", HT_FORMAT, "w.act_zero: entry 1", TENSORS},
+    {FLOAT, "act_scale", 1, 0x7fc00000, "", HT_FORMAT, "w.act_scale: entry 1", TENSORS},
+    {FLOAT, "in_scale", 15, 0, "", HT_FORMAT, "w.in_scale: entry 15", TENSORS},
+    {FLOAT, "in_shift", 3, 0x7f800000, "", HT_FORMAT, "w.in_shift: entry 3", TENSORS},
+    {WORD, "out_idx", 1, 999999, "", HT_FORMAT, "w.out_idx: entry 1: expected a column below 16, found 999999", TENSORS},
+    {WORD, "sp_ptr", 0, 1, "", HT_FORMAT, "w.sp_ptr: entry 0: expected 0, found 1", TENSORS},
+    {WORD, "sp_ptr", 2, 0, "", HT_FORMAT, "w.sp_ptr: entry 2: expected numbers that never fall, up to 4, found 0 behind 1", TENSORS},
+    {WORD, "act_idx", 1, 16, "", HT_FORMAT, "w.act_idx: entry 1: expected a column below 16, found 16", TENSORS},
+    {FLOAT, "out_bias", 5, 0xff800000, "", HT_FORMAT, "w.out_bias: entry 5: expected a finite number, found -inf", TENSORS},
+    {FLOAT, "act_scale", 0, 0xbf800000, "", HT_FORMAT, "w.act_scale: entry 0: expected a positive number, found -1", TENSORS},
+    {DROP, "act_scale", 0, 0, "", HT_FORMAT, "w: act 'uint8:tensor': activations per tensor need act_scale", ENTRY_FILE},
+    {ADD, "in_scale", 0, 0, "w", HT_FORMAT, "both packed and plain", TENSORS},
 };
 
 static void apply(struct folder *f, const struct lie *l) {
@@ -279,9 +345,13 @@ static void test_lies(void **state) {
         apply(&f, &lies[i]);
         write_folder(&f, x->dir, lies[i].change == CONFIG ? lies[i].part : NULL, &len);
         ht_status status = ht_source_open(x->dir, &s, &err);
-        if (status != lies[i].status || strstr(err.msg, lies[i].message) == NULL) {
-            fail_msg("lie %zu: status %d, expected %d with '%s', found '%s'", i, status, lies[i].status, lies[i].message,
-                     err.msg);
+        const char *file = lies[i].file;
+        size_t len_what = strlen(err.what), len_file = strlen(file);
+        /* err.code makes the program's exit code */
+        if (status != lies[i].status || err.code != status || strstr(err.msg, lies[i].message) == NULL ||
+            len_what < len_file || strcmp(err.what + len_what - len_file, file) != 0) {
+            fail_msg("lie %zu: status %d (%d), expected %d for %s with '%s', found '%s: %s'", i, status, err.code,
+                     lies[i].status, file, lies[i].message, err.what, err.msg);
         }
         drop(&f);
     }
@@ -291,7 +361,7 @@ static void test_lies(void **state) {
 static void test_unclaimed(void **state) {
     struct fixture *x = *state;
     struct folder f = {.n = 0};
-    const struct lie more = {ADD, "in_scale", 0, 0, "w.sparkle", HT_OK, ""};
+    const struct lie more = {ADD, "in_scale", 0, 0, "w.sparkle", HT_OK, "", NULL};
     size_t len;
     make(&f);
     apply(&f, &more);
