@@ -35,6 +35,33 @@ ht_status ht_fold_note_add(struct ht_fold_job *job, const char *site, const stru
     return HT_OK;
 }
 
+/* Outputs of the role become y / s. */
+static ht_status divide_unit(struct ht_fold_job *job, enum ht_role role, const float *s, ht_err *err) {
+    uint64_t rows = job->block->matrices[role].rows;
+    struct ht_front *front = &job->fronts[role];
+    if (front->unit == NULL) {
+        front->unit = ht_mem_alloc_array(rows, sizeof *front->unit);
+        if (front->unit == NULL) {
+            return ht_fail_nomem(err, rows * sizeof *front->unit);
+        }
+        for (uint64_t r = 0; r < rows; r++) {
+            front->unit[r] = 1;
+        }
+    }
+    for (uint64_t r = 0; r < rows; r++) {
+        front->unit[r] *= 1.0f / s[r]; /* as the rows are */
+    }
+    return HT_OK;
+}
+
+ht_status ht_fold_job_scale(struct ht_fold_job *job, const struct ht_foldsite *site, const float *s, ht_err *err) {
+    HT_TRY(ht_fold_scale(job->block, site, s, err));
+    HT_TRY(ht_fold_trail_scale(job->trail, job->block, site, s, err));
+    enum ht_role producer = site->producers[0];
+    bool matrix = job->block->matrices[producer].w != NULL;
+    return matrix && job->fronts != NULL ? divide_unit(job, producer, s, err) : HT_OK;
+}
+
 static ht_status scale_site(struct ht_fold_job *job, const struct ht_foldsite *site,
                             const struct ht_choice *choice, site_fn *factors, ht_err *err) {
     uint64_t n = ht_fold_channels(job->block, site);
@@ -49,7 +76,7 @@ static ht_status scale_site(struct ht_fold_job *job, const struct ht_foldsite *s
     }
     ht_status status = factors(job, site, choice, s, &report, err);
     if (status == HT_OK) {
-        status = ht_fold_scale(job->block, site, s, err);
+        status = ht_fold_job_scale(job, site, s, err);
     }
     if (status == HT_OK) {
         ht_fold_widen(job->block, site, s, s + n);

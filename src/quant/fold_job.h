@@ -4,6 +4,7 @@
 #define HT_QUANT_FOLD_JOB_H
 
 #include "base/pool.h"
+#include "quant/fold_trail.h"
 #include "quant/job.h"
 #include "quant/transform/rotation.h"
 #include "quant/transform/transform.h"
@@ -22,6 +23,7 @@ struct ht_fold_job {
     struct ht_fold_block *block;     /* changed in place */
     const struct ht_foldsite *sites; /* the architecture's; name NULL ends them */
     struct ht_front *fronts;         /* [HT_ROLES] what is left in front of each linear; NULL: nothing may be */
+    struct ht_fold_trail *trail;     /* takes down what happens to inputs, of parts that need no statistics; or NULL */
     const struct ht_rotation *stream; /* of the residual stream, the same for every layer; NULL: there is none */
     uint64_t seed;
     bool values_turned;              /* the cache turns keys and values by H itself */
@@ -41,6 +43,9 @@ struct ht_fold_job {
     size_t n_notes;
 };
 
+/* Consumers of the site read x / s, and the matrix in front of it gives y / s: the block, the trail and the producer's
+ * unit. */
+ht_status ht_fold_job_scale(struct ht_fold_job *job, const struct ht_foldsite *site, const float *s, ht_err *err);
 /* One more note, its numbers added to the job's sums. HT_NOMEM. */
 ht_status ht_fold_note_add(struct ht_fold_job *job, const char *site, const struct ht_choice *choice,
                            const struct ht_transform_report *report, ht_err *err);

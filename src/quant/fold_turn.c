@@ -14,6 +14,7 @@ static ht_status fold_norms(struct ht_fold_job *job, const struct ht_foldsite *s
         for (const struct ht_foldsite *site = job->sites; site->name != NULL; site++) {
             bool here = site->span == HT_FOLD_CHANNELS && site->producers[0] == *norm;
             if (here && job->block->vectors[*norm].x != NULL) {
+                HT_TRY(ht_fold_trail_scale(job->trail, job->block, site, job->block->vectors[*norm].x, err));
                 HT_TRY(ht_fold_norm(job->block, site, err));
             }
         }
@@ -31,6 +32,7 @@ static ht_status turn_values(struct ht_fold_job *job, const struct ht_foldsite *
         ht_status status = ht_fold_rotate(job->block, site, &q, job->pool, err);
         ht_rotation_deinit(&q);
         HT_TRY(status);
+        HT_TRY(ht_fold_trail_rotate(job->trail, site, job->block->head_dim, seed, err));
     }
     return HT_OK;
 }
@@ -41,6 +43,7 @@ ht_status ht_fold_job_rotate(struct ht_fold_job *job, const struct ht_choice *ch
         if (can && site->span == HT_FOLD_RESIDUAL && job->stream != NULL) {
             HT_TRY(fold_norms(job, site, err));
             HT_TRY(ht_fold_rotate(job->block, site, job->stream, job->pool, err));
+            HT_TRY(ht_fold_trail_stream(job->trail, site, job->stream, err));
             job->n_sites++;
         }
         if (can && site->span == HT_FOLD_HEADS && ht_choice_value(choice, "values") != 0) {
@@ -64,6 +67,7 @@ ht_status ht_fold_job_rotate_inputs(struct ht_fold_job *job, const struct ht_cho
         uint32_t block = ht_fold_turned_inputs(job->block, role, choice);
         if (block != 0) {
             HT_TRY(ht_fold_rotate_inputs(job->block, role, block, err));
+            HT_TRY(ht_fold_trail_hadamard(job->trail, role, block, err));
             HT_TRY(ht_front_add(&job->fronts[role], m->rows, m->cols, HT_LEAVES_HADAMARD, block, err));
             job->n_sites++;
         }
@@ -220,7 +224,7 @@ static ht_status shift_site(struct ht_fold_job *job, const struct ht_foldsite *s
         status = report.run_time ? leave_shift(job, site, z, s, err) : ht_fold_shift(job->block, site, z, err);
     }
     if (status == HT_OK) {
-        status = ht_fold_scale(job->block, site, s, err);
+        status = ht_fold_job_scale(job, site, s, err);
     }
     float *beside = job->fronts[site->producers[0]].side.out_bias; /* of an earlier site: an output's as well */
     for (uint64_t j = 0; status == HT_OK && beside != NULL && j < n; j++) {
@@ -269,6 +273,7 @@ static ht_status reorder_fronts(struct ht_fold_job *job, const struct ht_foldsit
     for (int k = 0; k < 2; k++) {
         for (const enum ht_role *role = outputs[k]; *role != HT_ROLE_OTHER; role++) {
             HT_TRY(reorder(job->fronts[*role].side.out_bias, order, n, err));
+            HT_TRY(reorder(job->fronts[*role].unit, order, n, err));
         }
     }
     for (const enum ht_role *role = site->consumers; *role != HT_ROLE_OTHER; role++) {

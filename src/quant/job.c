@@ -10,8 +10,6 @@
 #include "quant/soft/relax.h"
 #include "tensor/act.h"
 
-#define CHUNK 256u /* rows measured at once */
-
 const float *ht_job_importance(const struct ht_job *job, float *room) {
     const struct ht_stats *s = job->stats;
     if (s != NULL && s->gram != NULL) {
@@ -174,8 +172,6 @@ static ht_status feedback(struct ht_job *job, struct ht_round_options *o, ht_err
                                  job->bytes, &r, err));
     }
     struct ht_job_report *report = &job->report;
-    report->loss_nearest = r.loss_nearest;
-    report->loss = r.loss;
     report->damping = r.damping;
     report->dampings = r.dampings;
     report->dead = r.dead;
@@ -218,7 +214,6 @@ ht_status ht_job_round_relax(struct ht_job *job, const struct ht_choice *choice,
                                  .bytes = job->bytes,
                                  .given = true};
     HT_TRY(ht_relax(job->pool, job->w, job->rows, job->cols, job->stats->gram, &to, &o, NULL, &r, err));
-    job->report.loss_nearest = r.loss_nearest;
     job->report.kept_nearest = r.kept_nearest;
     return HT_OK;
 }
@@ -439,6 +434,7 @@ ht_status ht_front_add(struct ht_front *front, uint64_t rows, uint64_t cols, uns
 void ht_front_deinit(struct ht_front *front) {
     ht_sidecar_deinit(&front->side);
     ht_mem_free(front->clusters);
+    ht_mem_free(front->unit);
     *front = (struct ht_front){0};
 }
 
@@ -469,80 +465,6 @@ static void copy_front(struct ht_job *job) {
     if ((side->leaves & HT_LEAVES_CLUSTERS) != 0) {
         memcpy(side->act_idx, job->front->clusters, side->n_clusters * sizeof *side->act_idx);
     }
-}
-
-/* ---- what was lost ---- */
-
-void ht_job_decode(const struct ht_job *job, uint64_t row0, uint64_t n, float *x, float *scratch) {
-    struct ht_sidecar behind = job->side; /* without what is in front of the codes */
-    behind.leaves &= ~(unsigned)(HT_LEAVES_IN_SHIFT | HT_LEAVES_IN_SCALE | HT_LEAVES_HADAMARD | HT_LEAVES_PERM);
-    if (job->block == NULL) {
-        ht_sidecar_dense(&job->q, behind.leaves != 0 ? &behind : NULL, row0, n, x, scratch);
-        return;
-    }
-    uint64_t row_bytes = ht_format_row_bytes(job->block, job->cols);
-    for (uint64_t r = 0; r < n; r++) {
-        job->block->decode(job->bytes + (row0 + r) * row_bytes, x + r * job->cols, job->cols);
-    }
-    if (behind.leaves != 0) {
-        ht_sidecar_apply_rows(&behind, row0, n, x, scratch);
-    }
-}
-
-struct measure {
-    float *x, *y, *room;
-    void *scratch;
-};
-
-/* Sum over rows of e H e^T, in the order of the rows; y [n, cols] is scratch. */
-static double quadratic(const struct ht_job *job, const struct measure *m, const float *e, uint64_t n,
-                        const float *importance) {
-    uint64_t cols = job->cols;
-    const float *gram = job->stats != NULL ? job->stats->gram : NULL;
-    double sum = 0;
-    if (gram != NULL) {
-        ht_dense_product(job->pool, e, n, cols, gram, cols, cols, m->y, m->scratch);
-        for (uint64_t i = 0; i < n * cols; i++) {
-            sum += (double)e[i] * m->y[i];
-        }
-        return sum;
-    }
-    for (uint64_t i = 0; i < n * cols; i++) {
-        sum += (double)e[i] * e[i] * (importance != NULL ? importance[i % cols] : 1.0f);
-    }
-    return sum;
-}
-
-ht_status ht_job_measure(struct ht_job *job, const float *original, ht_err *err) {
-    uint64_t cols = job->cols;
-    struct ht_job_report *r = &job->report;
-    struct measure m = {
-        ht_mem_alloc_aligned(CHUNK, cols * sizeof(float)), ht_mem_alloc_aligned(CHUNK, cols * sizeof(float)),
-        ht_mem_alloc_aligned(2, cols * sizeof(float)),
-        ht_mem_alloc_aligned(1, ht_dense_scratch_bytes(CHUNK, cols, cols, ht_pool_threads(job->pool)))};
-    ht_status status = HT_OK;
-    if (m.x == NULL || m.y == NULL || m.room == NULL || m.scratch == NULL) {
-        status = ht_fail_nomem(err, (2 * CHUNK + 2) * cols * sizeof(float));
-    } else {
-        const float *importance = ht_job_importance(job, m.room);
-        r->moments = job->stats != NULL && job->stats->gram != NULL ? 2 : importance != NULL ? 1 : 0;
-        r->signal = r->loss = 0;
-        for (uint64_t row = 0; row < job->rows; row += CHUNK) {
-            uint64_t n = job->rows - row < CHUNK ? job->rows - row : CHUNK;
-            r->signal += quadratic(job, &m, original + row * cols, n, importance);
-            ht_job_decode(job, row, n, m.x, m.room + cols);
-            for (uint64_t i = 0; i < n * cols; i++) {
-                m.x[i] -= original[row * cols + i];
-            }
-            r->loss += quadratic(job, &m, m.x, n, importance);
-        }
-        r->loss_nearest = r->loss_nearest > 0 ? r->loss_nearest : r->loss;
-    }
-    ht_mem_free_aligned(m.x);
-    ht_mem_free_aligned(m.y);
-    ht_mem_free_aligned(m.room);
-    ht_mem_free_aligned(m.scratch);
-    return status;
 }
 
 /* ---- the six steps ---- */
@@ -576,6 +498,15 @@ ht_status ht_job_expect(struct ht_job *job, unsigned *expect, ht_err *err) {
     return HT_OK;
 }
 
+/* What transforms started from was measured before them. */
+static ht_status measure_nearest(struct ht_job *job, float *original, ht_err *err) {
+    if (job->front != NULL && job->front->measured) {
+        job->report.loss_nearest = job->front->loss_nearest;
+        return HT_OK;
+    }
+    return ht_job_nearest(job, original, NULL, NULL, &job->report.loss_nearest, err);
+}
+
 ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     const struct ht_place_recipe *how = job->weights;
     double started = ht_sys_now();
@@ -603,11 +534,9 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
     HT_TRY_DONE(how->round.part->run(job, &how->round, err));
     copy_front(job);
     HT_TRY_DONE(fix_scales(job, err));
-    if (job->lowrank != HT_LOWRANK_NONE) { /* its factors are 0 so far: what is lost without them */
-        HT_TRY_DONE(ht_job_measure(job, original, err));
-    }
     HT_TRY_DONE(ht_job_make_up(job, original, err));
     HT_TRY_DONE(ht_job_measure(job, original, err));
+    HT_TRY_DONE(measure_nearest(job, original, err));
     job->report.seconds = ht_sys_now() - started;
 done:
     ht_mem_free_aligned(original);

@@ -14,10 +14,14 @@
 #include "tensor/sidecar.h"
 
 /* Plain numbers only: work files hold it as it is. Losses are means over tokens of |y - y^|^2, summed over
- * outputs: tr(E H E^T); without second moments sum_j E[x_j^2] |E_j|^2, without any statistics |E|^2. */
+ * outputs: tr(E H E^T), H undamped; without second moments sum_j E[x_j^2] |E_j|^2, without any statistics |E|^2. Both
+ * are of the weights as they came, before drift is corrected for, and of outputs as the model has them, whatever
+ * transforms have multiplied them by: linears, methods and formats compare. What learned bits or columns apart do for
+ * inputs that are rounded, too, is no part of them. */
 struct ht_job_report {
     double signal;       /* the same of the outputs themselves: 10 log10(loss / signal) is the error in dB */
-    double loss_nearest; /* of rounding to nearest on the same grids */
+    double loss_nearest; /* of the model's own weights on the format's own grid, to nearest, as method rtn writes them:
+                          * what everything that the recipe does starts from. NaN without moments */
     double loss;         /* of what was written */
     double damping, drift; /* taken; 0: none */
     double seconds;
@@ -40,6 +44,9 @@ struct ht_front {
     struct ht_sidecar side; /* IN_SHIFT, IN_SCALE, HADAMARD, PERM, OUT_BIAS; owned */
     uint32_t *clusters;     /* [n_clusters] first column of each range of activations, or NULL */
     uint32_t n_clusters;
+    float *unit;            /* [rows] outputs have become these times the model's; NULL: ones */
+    bool measured;          /* before the transforms: */
+    double loss_nearest;    /* ht_job_nearest, of the weights as they were */
 };
 
 /* Makes room for more of it: parts that are new hold zeros, perm is the identity. hadamard: block, with
@@ -103,6 +110,14 @@ void ht_job_release(struct ht_job *job);
  * ht_job_run does it; called again by who changes codes afterwards. */
 ht_status ht_job_measure(struct ht_job *job, const float *original, ht_err *err);
 
+/* Rows x [n, cols] of errors, taken to the inputs that the statistics are of. */
+typedef ht_status ht_job_carry(const void *ctx, float *x, uint64_t n, uint64_t cols, ht_err *err);
+/* Loss of w [rows, cols], rounded to nearest on the format's own grid whatever the job's choices are, against w itself:
+ * one encoding and one product. carry NULL: w's inputs are those of the statistics. NaN where these have neither second
+ * moments nor mean squares. HT_NOMEM and what encoding fails with. */
+ht_status ht_job_nearest(const struct ht_job *job, float *w, ht_job_carry *carry, const void *ctx, double *loss,
+                         ht_err *err);
+
 /* The weights as they act on what reaches the codes, rows row0 .. row0 + n - 1: x [n, cols]; scratch [cols]. */
 void ht_job_decode(const struct ht_job *job, uint64_t row0, uint64_t n, float *x, float *scratch);
 
@@ -131,7 +146,8 @@ ht_status ht_job_round_start(struct ht_job *job, const struct ht_choice *choice,
 unsigned ht_job_expect_outliers(struct ht_job *job, const struct ht_choice *choice);
 /* A copy of w in target, for parts that want it behind the rounding. HT_NOMEM. */
 ht_status ht_job_keep_target(struct ht_job *job, ht_err *err);
-/* Behind the rounding: factors of the low-rank term, then the bias. original: the weights as they came. */
+/* Behind the rounding: factors of the low-rank term, for what was rounded; then the bias, towards the mean outputs of
+ * original: the weights as they came, drift not corrected for. */
 ht_status ht_job_make_up(struct ht_job *job, const float *original, ht_err *err);
 
 /* W <- W + drift (W G (H + damping)^-1 - W), G = E[y x^T], y the inputs of the unquantized model: the weights

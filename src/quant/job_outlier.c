@@ -100,6 +100,8 @@ static ht_status fill_lowrank(struct ht_job *job, const float *values, float *ro
 
 /* ---- the mean error of each output ---- */
 
+/* Towards W E[x], W the weights as they came, also where drift was corrected for: that fits products without an
+ * intercept, which shrinks them, and its mean output is further from the unquantized model's. */
 static ht_status fill_bias(struct ht_job *job, const float *original, const float *values, ht_err *err) {
     float *bias = job->side.out_bias;
     if (job->center == HT_CENTER_BIAS) {

@@ -14,7 +14,7 @@ static json_t *record_of(const struct fixture *f, const char *output, const char
     o.recipe = path;
     o.calib = TEXT;
     o.n_calib = 1;
-    o.calib_tokens = 256;
+    o.calib_tokens = 128;
     o.ctx = 64;
     ASSERT_OK(ht_quantize(ctx, &o, &json, &err), &err);
     ht_context_free(ctx);
@@ -104,10 +104,71 @@ static void test_cluster(void **state) {
     ht_mem_free(out);
 }
 
+/* ---- before and after -------------------------------------------------------------------------------------- */
+
+#define FORMAT "format: \"int4:g64\""
+
+/* Layer 0 sees the same inputs whatever the recipe: rounding to nearest loses the same at each of its linears, and so do
+ * outputs have the same size, in units of the model's own, whatever transforms have multiplied and turned. */
+static const struct {
+    const char *weights;
+    double left;  /* share of nearest's loss, at most, at each linear of layer 0 */
+    bool same;    /* inputs are not shifted, weights not clipped: the signal is the same */
+} ways[] = {
+    {"weights: {range: weighted, " FORMAT ", round: feedback}", 0.5, true},
+    {"weights: {transform: [search], range: own, " FORMAT "}", 1.1, true},
+    {"weights: {transform: [{part: migrate, all: 1}], range: own, " FORMAT ", round: feedback}", 0.5, true},
+    {"weights: {transform: [rotate, {part: rotate-inputs, output: 1}], range: own, " FORMAT ", round: feedback}", 0.5, true},
+    {"weights: {transform: [rotate, equalize, search, rotate-inputs], range: own, " FORMAT ", round: feedback}", 0.5, true},
+    {"weights: {transform: [\"shift:grid=2,rows=64,always=1\", rotate-inputs, \"cluster:k=4\"], range: own, " FORMAT
+     ", round: feedback}\nactivations: {range: minmax, format: \"uint8:tensor\"}", 0.5, false},
+};
+enum { WAYS = sizeof ways / sizeof ways[0], LINEARS = 7 };
+
+#ifdef HT_SANITIZED
+enum { STEP = 2 };
+#else
+enum { STEP = 1 };
+#endif
+
+static void test_before(void **state) {
+    const struct fixture *f = *state;
+    double nearest[LINEARS] = {0}, signal[LINEARS] = {0};
+    char *out = ht_path_join(f->dir, "out");
+    for (size_t k = 0; k < WAYS; k += STEP) {
+        char recipe[512]; /* the other layers stay as they are, for speed */
+        snprintf(recipe, sizeof recipe, "%s\nrules:\n  - {layers: 1-4, format: keep}", ways[k].weights);
+        json_t *record = record_of(f, out, recipe), *t;
+        size_t i, n = 0;
+        json_array_foreach(json_object_get(record, "tensors"), i, t) {
+            const json_t *r = json_object_get(t, "round");
+            if (r == NULL || json_integer_value(json_object_get(t, "layer")) != 0) {
+                continue;
+            }
+            double before = number(r, "loss_nearest"), loss = number(r, "loss");
+            double all = loss / pow(10, number(r, "output_error_db") / 10);
+            assert_true(n < LINEARS);
+            nearest[n] = k == 0 ? before : nearest[n];
+            signal[n] = k == 0 ? all : signal[n];
+            if (fabs(before - nearest[n]) > 1e-3 * nearest[n] || !(loss <= ways[k].left * before) ||
+                (ways[k].same && fabs(all - signal[n]) > 1e-3 * signal[n])) {
+                fail_msg("%s, %s: nearest %g, %g before; loss %g; outputs %g, %g before", ways[k].weights,
+                         json_string_value(json_object_get(t, "name")), before, nearest[n], loss, all, signal[n]);
+            }
+            n++;
+        }
+        assert_int_equal(n, LINEARS);
+        json_decref(record);
+        remove_tree(out);
+    }
+    ht_mem_free(out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_shift, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cluster, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_before, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

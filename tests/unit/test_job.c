@@ -135,6 +135,74 @@ static void test_what_is_told(void **state) {
     ht_mem_free(d);
 }
 
+/* Whatever a recipe does to a linear, it starts from the same: its weights as they came, to nearest on the format's own
+ * grid, whose loss is that of the tokens themselves. Two ways of the same recipe with other damping lose as they do. */
+static void test_before(void **state) {
+    (void)state;
+    static const struct {
+        const char *range, *round, *outlier;
+        double drift;
+        bool gains;
+    } ways[] = {
+        {"own", "nearest", "none", 0, false},       {"own", "stochastic", "none", 0, false},
+        {"weighted", "feedback", "none", 0, true},  {"weighted", "feedback:damping=10,descents=0", "none", 0, true},
+        {"weighted", "greedy", "none", 0, true},    {"mse", "nearest", "none", 0, false},
+        {"weighted", "relax:steps=20", "none", 0, true}, {"own", "nearest", "salient:fraction=0.1", 0, true},
+        {"own", "nearest", "lowrank:rank=8", 0, true},   {"own", "feedback", "prune", 0, false},
+        {"own", "feedback", "none", 1, false},
+    };
+    struct data *d = make(0.3);
+    float *w = ht_mem_alloc_aligned(ROWS, COLS * sizeof *w), v[ROWS * COLS], scratch[COLS], unit[ROWS];
+    double first = 0;
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        for (size_t moments = 0; moments < 3; moments++) { /* the last is told */
+            struct ht_recipe recipe;
+            struct ht_place_recipe *how = &recipe.places[HT_PLACE_WEIGHTS];
+            struct ht_stats stats = d->stats;
+            ht_err err = {0};
+            ht_recipe_defaults(&recipe);
+            ASSERT_OK(ht_choice_parse(HT_AXIS_RANGE, ways[i].range, &how->range, &err), &err);
+            ASSERT_OK(ht_choice_parse(HT_AXIS_ROUND, ways[i].round, &how->round, &err), &err);
+            ASSERT_OK(ht_choice_parse(HT_AXIS_OUTLIER, ways[i].outlier, &how->outlier, &err), &err);
+            bool gram = ((how->round.part->needs | how->outlier.part->needs) & HT_NEEDS_GRAM) != 0;
+            if ((moments < 2 && gram) || (moments == 0 && strcmp(ways[i].range, "weighted") == 0)) {
+                continue;
+            }
+            stats.gram = moments == 2 ? stats.gram : NULL;
+            stats.mean_square = moments == 1 ? stats.mean_square : NULL;
+            memcpy(w, d->w, sizeof d->w);
+            struct ht_job job = {.name = "linear", .weights = how, .w = w, .rows = ROWS, .cols = COLS, .stats = &stats,
+                                 .drift = ways[i].drift};
+            ASSERT_OK(ht_scheme_parse("int3:g32", &job.scheme, &err), &err);
+            ASSERT_OK(ht_job_run(&job, &err), &err);
+            const struct ht_job_report *r = &job.report;
+            assert_int_equal(r->moments, moments);
+            assert_true(moments > 0 ? isfinite(r->loss_nearest) : isnan(r->loss_nearest));
+            if (moments == 2) {
+                memcpy(d->y, d->x, sizeof d->x); /* miss() of the same inputs */
+                ht_job_decode(&job, 0, ROWS, v, scratch);
+                first = i == 0 ? miss(d, v) : first;
+                assert_true(fabs(r->loss - miss(d, v)) < 1e-3 * r->loss);
+                if (fabs(r->loss_nearest - first) > 1e-3 * first) {
+                    fail_msg("%s, %s: nearest loses %g, told %g", ways[i].round, ways[i].outlier, first, r->loss_nearest);
+                }
+                assert_true(!ways[i].gains || r->loss < 0.95 * r->loss_nearest);
+                struct ht_front front = {.unit = unit, .measured = true, .loss_nearest = 77};
+                for (size_t k = 0; k < ROWS; k++) { /* all of one size: the loss by its square */
+                    unit[k] = 0.5f;
+                }
+                double loss = r->loss, signal = r->signal;
+                job.front = &front;
+                ASSERT_OK(ht_job_measure(&job, d->w, &err), &err);
+                assert_true(fabs(r->loss - 4 * loss) < 1e-9 * loss && fabs(r->signal - 4 * signal) < 1e-9 * signal);
+            }
+            ht_job_release(&job);
+        }
+    }
+    ht_mem_free_aligned(w);
+    ht_mem_free(d);
+}
+
 /* What is kept or added beside codes and blocks, in the order of what it gains; what a job tells is what is there. */
 static void test_beside(void **state) {
     (void)state;
@@ -195,7 +263,7 @@ static void test_beside(void **state) {
 /* The mean of what is lost, to a bias beside or to be added to the file's own. */
 static void test_center(void **state) {
     (void)state;
-    struct data *d = make(0);
+    struct data *d = make(0.3);
     struct ht_recipe recipe;
     float v[ROWS * COLS], scratch[COLS];
     ht_err err = {0};
@@ -203,12 +271,12 @@ static void test_center(void **state) {
         d->mean[j] = (float)j;
     }
     ASSERT_OK(ht_method_recipe(ht_method_find("rtn"), &recipe, &err), &err);
-    for (int where = HT_CENTER_BIAS; where <= HT_CENTER_BESIDE; where++) {
+    for (int where = HT_CENTER_BIAS; where <= HT_CENTER_BESIDE; where++) { /* the second with drift corrected for */
         float *w = ht_mem_alloc_aligned(ROWS, COLS * sizeof *w);
         memcpy(w, d->w, sizeof d->w);
         struct ht_job job = {.name = "linear", .weights = &recipe.places[HT_PLACE_WEIGHTS], .w = w, .rows = ROWS,
                              .cols = COLS, .stats = &d->stats, .block = ht_format_find("q4_0"),
-                             .center = (enum ht_center)where};
+                             .center = (enum ht_center)where, .drift = where == HT_CENTER_BESIDE ? 1 : 0};
         ASSERT_OK(ht_job_run(&job, &err), &err);
         ht_job_decode(&job, 0, ROWS, v, scratch);
         assert_int_equal(job.side.leaves, where == HT_CENTER_BESIDE ? HT_LEAVES_OUT_BIAS : 0);
@@ -279,6 +347,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_drift),
         cmocka_unit_test(test_what_is_told),
+        cmocka_unit_test(test_before),
         cmocka_unit_test(test_beside),
         cmocka_unit_test(test_center),
         cmocka_unit_test(test_moving_average),

@@ -130,6 +130,7 @@ void ht_blocks_drop_layer(struct blocks *b) {
     for (int role = 0; role < HT_ROLES; role++) {
         ht_front_deinit(&b->fronts[role]);
     }
+    ht_fold_trail_deinit(&b->trail);
     ht_fold_block_deinit(&b->block);
     b->block = (struct ht_fold_block){0};
     ht_row_order_deinit(&b->ordered);
@@ -168,6 +169,7 @@ static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer
     if (b->calib != NULL) {
         HT_TRY(ht_calib_layers_advance_float(b->calib, layer, err));
     }
+    HT_TRY(ht_blocks_nearest(b, layer, err));
     HT_TRY(ht_blocks_transform(b, layer, false, err));
     HT_TRY(ht_blocks_keep_vectors(b, work, layer, err));
     bool late = b->calib != NULL && ht_calib_layers_hidden_float(b->calib) != NULL; /* inputs are still wanted */

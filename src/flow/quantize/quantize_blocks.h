@@ -21,6 +21,7 @@ struct blocks {
     struct ht_calib_layers *calib; /* NULL: the recipe needs nothing */
     struct ht_fold_block block;    /* the layer in f32, when transforms changed it */
     struct ht_front fronts[HT_ROLES]; /* what they left in front of its linears */
+    struct ht_fold_trail trail;    /* what happened to inputs before statistics were taken */
     struct ht_job
         results[MAX_LINEARS]; /* of the layer in work: the model computes with them until it moves on */
     size_t n_results;
@@ -77,6 +78,9 @@ void ht_blocks_choose(const struct ht_recipe *recipe, const struct ht_plan_tenso
 /* The model computes with the result from now on. */
 void ht_blocks_install(struct ht_linear *linear, const struct ht_format *block, const void *bytes,
                        const struct ht_qtensor *q, const struct ht_sidecar *side);
+/* Behind the early transforms, statistics collected, before the others: what rounding the model's own weights to
+ * nearest loses, for the record. Nothing where no transform changes weights: the job of each linear finds it. */
+ht_status ht_blocks_nearest(struct blocks *b, int32_t layer, ht_err *err);
 /* All linears of the layer to their grids. */
 ht_status ht_blocks_solve(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err);
 /* Those that learn with their layer, rounded so far: they learn together, then they are final. */

@@ -70,7 +70,7 @@ static ht_status expect_linear(struct ht_quant_job *j, struct ht_plan_tensor *t,
 }
 
 static ht_status expect_layer(struct ht_quant_job *j, int32_t layer, bool moved, ht_err *err) {
-    struct ht_front fronts[HT_ROLES] = {{{0}, NULL, 0}};
+    struct ht_front fronts[HT_ROLES] = {{.n_clusters = 0}};
     struct ht_fold_block block;
     shapes(j, layer, &block);
     j->expect |= ht_fold_expect(&j->recipe, &block, j->plan->arch->folds, fronts);

@@ -133,6 +133,7 @@ static ht_status time_layer(struct blocks *b, struct costs *c, ht_err *err) {
     }
     b->collects = 0;
     HT_TRY(ht_blocks_transform(b, 0, true, err));
+    HT_TRY(ht_blocks_nearest(b, 0, err));
     HT_TRY(ht_blocks_transform(b, 0, false, err));
     HT_TRY(ht_blocks_solve(b, NULL, 0, err));
     c->once = fmax(since(start) - (double)b->collects * (c->pass + n * c->window), 0);

@@ -16,18 +16,9 @@ static void row_task(void *ctx, size_t row, int thread) {
     ht_linear_row(r->linear, row, r->w + row * cols, r->scratch + (uint64_t)thread * cols);
 }
 
-/* The matrix that the codes will stand for: a transform's, or the model's. */
-static ht_status weights_of(struct blocks *b, const struct ht_linear *linear, float **w, ht_err *err) {
+/* Decoded; *w is the caller's to free. */
+static ht_status rows_of(const struct blocks *b, const struct ht_linear *linear, float **w, ht_err *err) {
     uint64_t rows = linear->w.rows, cols = linear->w.cols, threads = (uint64_t)ht_pool_threads(b->ctx->pool);
-    const struct ht_fold_matrix *changed = &b->block.matrices[linear->role];
-    if (changed->w != NULL) {
-        *w = ht_mem_alloc_aligned(rows, cols * sizeof **w);
-        if (*w == NULL) {
-            return ht_fail_nomem(err, rows * cols * sizeof **w);
-        }
-        memcpy(*w, changed->w, rows * cols * sizeof **w);
-        return HT_OK;
-    }
     struct rows r = {linear, ht_mem_alloc_aligned(rows, cols * sizeof *r.w),
                      ht_mem_alloc_aligned(threads, cols * sizeof *r.w)};
     *w = r.w;
@@ -37,6 +28,20 @@ static ht_status weights_of(struct blocks *b, const struct ht_linear *linear, fl
     }
     ht_pool_run(b->ctx->pool, rows, row_task, &r);
     ht_mem_free_aligned(r.scratch);
+    return HT_OK;
+}
+
+/* The matrix that the codes will stand for: a transform's, or the model's. */
+static ht_status weights_of(struct blocks *b, const struct ht_linear *linear, float **w, ht_err *err) {
+    const struct ht_fold_matrix *changed = &b->block.matrices[linear->role];
+    if (changed->w == NULL) {
+        return rows_of(b, linear, w, err);
+    }
+    *w = ht_mem_alloc_aligned(changed->rows, changed->cols * sizeof **w);
+    if (*w == NULL) {
+        return ht_fail_nomem(err, changed->rows * changed->cols * sizeof **w);
+    }
+    memcpy(*w, changed->w, changed->rows * changed->cols * sizeof **w);
     return HT_OK;
 }
 
@@ -152,6 +157,55 @@ static ht_status solve(struct blocks *b, struct ht_work *work, struct ht_linear 
         return HT_OK;
     }
     return keep_result(b, work, linear, index, job, err);
+}
+
+/* ---- what they start from ---- */
+
+struct carried {
+    const struct blocks *b;
+    enum ht_role role;
+};
+
+static ht_status carry(const void *ctx, float *x, uint64_t n, uint64_t cols, ht_err *err) {
+    const struct carried *c = ctx;
+    return ht_fold_trail_apply(&c->b->trail, c->role, c->b->ctx->pool, x, n, cols, err);
+}
+
+static ht_status nearest(struct blocks *b, const struct ht_linear *linear, const struct ht_plan_tensor *t,
+                         ht_err *err) {
+    const struct carried carried = {b, linear->role};
+    struct ht_front *front = &b->fronts[linear->role];
+    struct ht_place_recipe how, inputs;
+    struct ht_job job;
+    float *w = NULL;
+    ht_blocks_choose(&b->job->recipe, t, linear->bias != NULL, &how, &inputs, &job);
+    job.pool = b->ctx->pool;
+    job.name = t->in->name;
+    job.stats = ht_blocks_stats(b, linear);
+    ht_status status = rows_of(b, linear, &w, err);
+    if (status == HT_OK) {
+        status = ht_job_nearest(&job, w, carry, &carried, &front->loss_nearest, err);
+    }
+    front->measured = status == HT_OK;
+    ht_mem_free_aligned(w);
+    return status;
+}
+
+ht_status ht_blocks_nearest(struct blocks *b, int32_t layer, ht_err *err) {
+    const struct ht_place_recipe *w = &b->job->recipe.places[HT_PLACE_WEIGHTS];
+    bool folds = false;
+    for (size_t i = 0; i < w->n_transforms; i++) {
+        folds |= w->transforms[i].part->fold != NULL;
+    }
+    for (int role = 0; folds && role < HT_ROLES; role++) {
+        const struct ht_linear *own = &b->own[role];
+        uint32_t index;
+        const struct ht_plan_tensor *t = b->model->layers[layer].linears[role] != NULL
+                                             ? ht_blocks_tensor(b->job, (enum ht_role)role, layer, &index)
+                                             : NULL;
+        HT_TRY(t != NULL ? nearest(b, own, t, err) : HT_OK);
+    }
+    return HT_OK;
 }
 
 ht_status ht_blocks_learn(struct blocks *b, struct ht_work *work, int32_t layer, ht_err *err) {

@@ -138,6 +138,7 @@ ht_status ht_blocks_transform(struct blocks *b, int32_t layer, bool early, ht_er
                                .block = &b->block,
                                .sites = b->model->arch->folds,
                                .fronts = b->fronts,
+                               .trail = early ? &b->trail : NULL,
                                .stream = b->job->turn != NULL ? &b->job->turn->q : NULL,
                                .seed = b->job->o->seed,
                                .values_turned = b->job->plan->kv.hadamard,

@@ -59,7 +59,7 @@ struct ht_round_options {
 };
 
 struct ht_round_report {
-    double loss_nearest; /* tr(E H E^T) of rounding to nearest on the static grids */
+    double loss_nearest; /* tr(E H E^T), H as given, undamped, of rounding to nearest on the static grids */
     double loss;         /* of what was written */
     double damping;      /* taken; above the one asked for when the factorization failed first */
     uint32_t dampings;   /* times it was raised */

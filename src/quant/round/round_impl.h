@@ -66,6 +66,7 @@ struct ht_rounder {
     const uint8_t *keep; /* [rows, cols] enum ht_keep, or NULL */
     float *values;       /* [rows, cols] of the chunk, or NULL */
     const float *h;      /* [cols, cols], damped */
+    double added;        /* to its diagonal: the damping */
     const float *diagonal; /* [cols] of h, undamped: the importance of columns */
     const uint32_t *order; /* [cols] column visited at each turn */
     const uint32_t *turn;  /* [cols] turn of each column */
@@ -92,7 +93,7 @@ ht_status ht_rounding_feedback(struct ht_rounder *r, ht_err *err);
 /* Codes by the greedy order of each row, and v. */
 ht_status ht_rounding_greedy(struct ht_rounder *r, ht_err *err);
 uint64_t ht_rounding_greedy_memory(uint64_t cols, int threads);
-/* g = (W - V) H; returns tr((W - V) H (W - V)^T). */
+/* g = (W - V) H; returns tr((W - V) H (W - V)^T), H without its damping: what is compared and told. */
 double ht_rounding_loss(struct ht_rounder *r);
 /* One sweep over all columns; g must be current and stays so. */
 void ht_rounding_descend(struct ht_rounder *r);

@@ -11,6 +11,7 @@
 
 struct factor {
     float *h;        /* [n, n] damped */
+    double added;    /* to its diagonal */
     float *diagonal; /* [n] undamped */
     float *mt;       /* [n, n] by turn */
     float *cond;     /* [n] by turn */
@@ -142,6 +143,7 @@ static ht_status factorize(struct ht_pool *pool, struct factor *f, const float *
                            "%g times its mean diagonal", report->damping);
         }
         float add = mean > 0 ? (float)(report->damping * mean) : 1.0f;
+        f->added = (double)add;
         memcpy(f->h, hessian, n * n * sizeof *f->h);
         for (uint64_t i = 0; i < n; i++) {
             f->h[i * n + i] += add;
@@ -179,11 +181,11 @@ static void error_task(void *ctx, size_t row, int thread) {
 double ht_rounding_loss(struct ht_rounder *r) {
     ht_pool_run(r->pool, r->rows, error_task, r);
     ht_dense_product(r->pool, r->y, r->rows, r->cols, r->h, r->cols, r->cols, r->g, r->scratch);
-    double sum = 0;
+    double sum = 0; /* without the damping, which is no error of any output */
     for (uint64_t i = 0; i < r->rows * r->cols; i++) {
-        sum += (double)r->y[i] * (double)r->g[i];
+        sum += (double)r->y[i] * ((double)r->g[i] - r->added * (double)r->y[i]);
     }
-    return sum;
+    return sum > 0 ? sum : 0;
 }
 
 static void pack_task(void *ctx, size_t row, int thread) {
@@ -353,6 +355,7 @@ ht_status ht_rounding_solve(struct ht_rounder *r, bool whole, const float *w, ui
     find_last(&f, o->keep, rows);
     HT_TRY_DONE(choose_order(&f, r->vector ? r->vector : 1, r->unit, o->order, err));
     HT_TRY_DONE(factorize(r->pool, &f, hessian, o, report, err));
+    r->added = f.added;
     for (r->row0 = 0; r->row0 < rows; r->row0 += r->rows) {
         r->rows = rows - r->row0 < HT_ROUND_ROWS ? rows - r->row0 : HT_ROUND_ROWS;
         r->w = w + r->row0 * r->cols;
