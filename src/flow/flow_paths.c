@@ -1,7 +1,10 @@
 #include "flow/flow_paths.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h> /* defines: faccessat */
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -55,6 +58,19 @@ ht_status ht_flow_check_place(const char *output, bool folder, bool replace, ht_
     if (!ht_path_is_dir(parent)) {
         status = ht_fail(err, HT_NOTFOUND, output, HT_NO_POS, "the folder '%s' does not exist; create it first",
                          parent);
+    }
+    ht_mem_free(parent);
+    return status;
+}
+
+ht_status ht_flow_check_writable(const char *output, ht_err *err) {
+    char *parent = ht_flow_parent(output);
+    if (parent == NULL) {
+        return ht_fail_nomem(err, 0);
+    }
+    ht_status status = HT_OK;
+    if (faccessat(AT_FDCWD, parent, W_OK | X_OK, AT_EACCESS) != 0) {
+        status = ht_fail_errno(err, errno, output, "write in its folder");
     }
     ht_mem_free(parent);
     return status;

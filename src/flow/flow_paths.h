@@ -12,6 +12,8 @@ void ht_flow_base_name(const char *path, char *buf, size_t len);
  * file. HT_EXISTS: the file is there already and replace is off; a folder may be there. HT_NOTFOUND: the folder
  * that is to hold it does not exist. */
 ht_status ht_flow_check_place(const char *output, bool folder, bool replace, ht_err *err);
+/* The folder that is to hold it may be written by this user: HT_IO. */
+ht_status ht_flow_check_writable(const char *output, ht_err *err);
 /* HT_INVAL when output is the input, also through links, or the folder that holds it. */
 ht_status ht_flow_check_output(const struct ht_source *source, const char *output, ht_err *err);
 

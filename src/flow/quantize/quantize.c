@@ -16,6 +16,29 @@
 #include "flow/quantize/quantize_learn.h"
 #include "flow/quantize/quantize_work.h"
 
+/* A place to write, with room for the output, and for finished layers that are kept beside it until then. */
+static ht_status check_disk(const struct ht_quant_job *j, ht_err *err) {
+    const char *output = j->o->output;
+    uint64_t work = 0, there = 0;
+    HT_TRY(ht_flow_check_writable(output, err));
+    HT_TRY(ht_flow_check_space(output, j->bytes, err));
+    if (!ht_quant_wants_blocks(j)) {
+        return HT_OK;
+    }
+    HT_TRY(ht_work_look(output, &there, err));
+    for (size_t i = 0; i < j->plan->n_tensors; i++) {
+        work += j->plan->tensors[i].layer >= 0 ? j->plan->tensors[i].out.bytes : 0;
+    }
+    work = work > there ? work - there : 0;
+    if (ht_flow_check_space(output, j->bytes + work, NULL) != HT_OK) {
+        return ht_fail(err, HT_NOSPACE, output, HT_NO_POS,
+                       "the output needs %llu bytes, and %llu more the work file beside it, which keeps finished "
+                       "layers until the end: the disk has less free; free space or choose another disk",
+                       (unsigned long long)j->bytes, (unsigned long long)work);
+    }
+    return HT_OK;
+}
+
 /* Everything that can be refused is refused here, before work that takes time. */
 static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err *err) {
     const ht_quantize_options *o = j->o;
@@ -61,7 +84,7 @@ static ht_status prepare(struct ht_context *ctx, struct ht_quant_job *j, ht_err 
     if (o->shard_bytes > 0 && target == HT_TARGET_GGUF) {
         HT_TRY(ht_flow_check_shards(j->plan->source, o->output, j->n_files, replace, err));
     }
-    return o->dry_run ? HT_OK : ht_flow_check_space(o->output, j->bytes, err);
+    return o->dry_run ? HT_OK : check_disk(j, err);
 }
 
 /* The output has its name already: an interrupt only leaves the hash away. */
@@ -153,6 +176,10 @@ ht_status ht_flow_quantize(struct ht_context *ctx, const ht_quantize_options *o,
     struct ht_quant_job j = {.o = o, .started_s = ht_sys_now(), .started_cpu_s = ht_sys_cpu_seconds()};
     j.warnings = json_array();
     ht_status status = run(ctx, &j, json, err);
+    if (status != HT_OK && j.finished_layers > 0) {
+        ht_log(ctx, HT_LOG_WARN, "%u of %u layers are finished and stay in the work file beside the output: the same "
+               "command goes on from there", j.finished_layers, j.n_layers);
+    }
     json_decref(j.warnings);
     ht_imatrix_free(j.imatrix);
     ht_quant_stats_close(j.stats);

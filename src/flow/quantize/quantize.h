@@ -37,7 +37,8 @@ struct ht_quant_job {
     char format_text[HT_RECIPE_FORMAT];  /* what was asked for: --format, else the recipe's, else Q4_K_M */
     struct ht_work *work;                /* finished tensors of the plan point into it; NULL: none */
     bool spilled;                        /* hidden states lay in a file */
-    uint32_t resumed_layers, n_layers;   /* that an earlier run had finished, of a run of blocks */
+    /* Of a run of blocks: those that an earlier run had finished, those that are finished, all. */
+    uint32_t resumed_layers, finished_layers, n_layers;
     uint64_t folded_sites, folded_dead, folded_clamped, folded_cut; /* by transforms */
     const struct ht_fold_note *folds;    /* [n_folds] of all layers */
     size_t n_folds;

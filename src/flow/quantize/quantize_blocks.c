@@ -179,7 +179,7 @@ static ht_status run_layer(struct blocks *b, struct ht_work *work, int32_t layer
     HT_TRY(ht_blocks_solve(b, work, layer, err));
     HT_TRY(ht_blocks_learn(b, work, layer, err));
     HT_TRY(ht_work_end_layer(work, layer, &b->folds, err));
-    b->finished = (uint32_t)layer + 1;
+    b->job->finished_layers = (uint32_t)layer + 1;
     if (!sequential && late) {
         return ht_blocks_advance_plain(b, layer, err);
     }
@@ -256,7 +256,7 @@ static ht_status run(struct blocks *b, ht_err *err) {
     if (done > 0) {
         ht_log(b->ctx, HT_LOG_INFO, "%u of %u layers are taken over from the work file of an earlier run", done,
                j->n_layers);
-        j->resumed_layers = done;
+        j->resumed_layers = j->finished_layers = done;
         HT_TRY(ht_blocks_resume(b, j->work, done, err));
     }
     ht_meter_init(&b->meter, b->ctx, "round", "weights", total);
@@ -287,10 +287,6 @@ ht_status ht_quant_blocks(struct ht_context *ctx, struct ht_quant_job *j, ht_err
     b->ctx = ctx;
     b->job = j;
     ht_status status = run(b, err);
-    if (status == HT_CANCELLED && b->finished > 0) {
-        ht_log(ctx, HT_LOG_WARN, "%u of %u layers are finished and stay in the work file beside the output: the same "
-               "command goes on from there", b->finished, b->model->hp.n_layers);
-    }
     ht_blocks_free(b);
     return status;
 }

@@ -37,7 +37,6 @@ struct blocks {
     struct ht_work_folds folds; /* of the layer in work */
     struct ht_fold_note *notes; /* what folds.notes is */
     struct ht_meter meter;
-    uint32_t finished; /* layers */
     uint64_t done;
     uint64_t collects; /* passes of the text that statistics took */
     unsigned needs;

@@ -70,6 +70,33 @@ ht_status ht_work_remove(const char *output, ht_err *err) {
 
 /* ---- reading ---- */
 
+/* One that was cut early has a part of the mark. */
+static bool is_ours(const struct ht_mapping *map) {
+    size_t n = map->size < sizeof MAGIC - 2 ? (size_t)map->size : sizeof MAGIC - 2; /* of any version */
+    return n == 0 || memcmp(map->data, MAGIC, n) == 0;
+}
+
+ht_status ht_work_look(const char *output, uint64_t *bytes, ht_err *err) {
+    struct ht_mapping map;
+    char *path = work_path(output);
+    ht_status status = path != NULL ? HT_OK : ht_fail_nomem(err, strlen(output));
+    *bytes = 0;
+    if (status == HT_OK && ht_path_exists(path)) {
+        bool ours = ht_map_file(path, &map, NULL) == HT_OK;
+        if (ours) {
+            *bytes = map.size;
+            ours = is_ours(&map);
+            ht_unmap_file(&map);
+        }
+        status = ours ? HT_OK
+                      : ht_fail(err, HT_EXISTS, path, HT_NO_POS,
+                                "what is finished would be kept under this name, and what stands there is no work file "
+                                "of this program: choose another output, or move it away");
+    }
+    ht_mem_free(path);
+    return status;
+}
+
 static uint64_t item_hash(const struct item_header *h, const void *payload) {
     struct item_header copy = *h;
     copy.hash = 0;

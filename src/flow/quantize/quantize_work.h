@@ -30,6 +30,9 @@ struct ht_work_item {
     struct ht_sidecar side;     /* leaves 0: none; views of the file */
 };
 
+/* Before work: bytes of what stands under the work file's name; 0: nothing. HT_EXISTS: it is none of ours, and
+ * stays. */
+ht_status ht_work_look(const char *output, uint64_t *bytes, ht_err *err);
 /* Opens or creates the work file of output. digest: 64 hex digits. *layers: finished ones (0: none); *replaced: one of
  * another job was there and is gone. HT_EXISTS: another process works on it. */
 ht_status ht_work_open(const char *output, const char digest[65], bool restart, struct ht_work **work, uint32_t *layers,

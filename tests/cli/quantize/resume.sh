@@ -47,4 +47,9 @@ not_out 'taken over'
 err 'the work file beside two was of another job'
 t 0 quantize "$tiny" -o three --format int4:g32 --method gptq --calib "$story" --calib-tokens 256 --ctx 64 -t 2 --restart -q
 same two/model.safetensors three/model.safetensors
+# A file that is none of this program's own is no work file, and stays.
+echo precious >four.work
+t 2 quantize "$tiny" -o four "${args[@]}"
+err 'four.work: .*no work file'
+check [ "$(cat four.work)" = precious -a ! -e four ]
 finish
