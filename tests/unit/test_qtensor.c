@@ -186,6 +186,44 @@ static void ladder(void **state) {
     }
 }
 
+/* What one scale leaves for the bulk when a few values lie far out: of +-0.5 beside +-10, int8 gives it the codes of
+ * -0.5 / (10 / 127) to 0.5 / (10 / 127), 13 of 255; groups of 64 without such a value have them all. */
+static void far_values(void **state) {
+    (void)state;
+    enum { ROWS = 8, COLS = 1024 };
+    static float x[ROWS * COLS];
+    struct ht_rng rng;
+    ht_err err = {0};
+    ht_rng_init(&rng, 7);
+    for (int i = 0; i < ROWS * COLS; i++) {
+        x[i] = i % COLS == 5 ? (i / COLS % 2 == 0 ? 10.0f : -10.0f) : (float)(ht_rng_uniform(&rng) - 0.5);
+    }
+    static const struct {
+        const char *text;
+        int codes; /* values that the bulk takes: at least, and for one scale at most */
+    } cases[] = {{"int8:tensor", 13}, {"int8:g64", 200}};
+    for (int c = 0; c < 2; c++) {
+        static float y[ROWS * COLS];
+        struct ht_qtensor q = make(cases[c].text, ROWS, COLS);
+        ASSERT_OK(ht_qtensor_encode(&q, x, NULL, NULL, &err), &err);
+        ht_qtensor_decode(&q, 0, ROWS, y);
+        bool seen[256] = {false};
+        int distinct = 0;
+        float step = c == 0 ? 10.0f / 127 : 0.5f / 127; /* bins of about a step */
+        for (int i = 0; i < ROWS * COLS; i++) {
+            if (i % COLS < 64) {
+                continue; /* the group of the far value */
+            }
+            int bin = (int)lrintf(y[i] / step) + 128;
+            assert_true(bin >= 0 && bin < 256);
+            distinct += !seen[bin];
+            seen[bin] = true;
+        }
+        assert_true(distinct >= cases[c].codes && (c == 1 || distinct == cases[c].codes));
+        ht_qtensor_deinit(&q);
+    }
+}
+
 /* Chunks of any size and any number of threads give the same bytes and counts. */
 static void streams_and_threads(void **state) {
     (void)state;
@@ -486,7 +524,8 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes),       cmocka_unit_test(every_format), cmocka_unit_test(ladder), cmocka_unit_test(streams_and_threads),
+        cmocka_unit_test(sizes),       cmocka_unit_test(every_format), cmocka_unit_test(ladder), cmocka_unit_test(far_values),
+        cmocka_unit_test(streams_and_threads),
         cmocka_unit_test(textbook), cmocka_unit_test(rounding_rules), cmocka_unit_test(not_finite), cmocka_unit_test(hard_rows), cmocka_unit_test(ranges),
         cmocka_unit_test(out_of_memory),
     };
