@@ -374,6 +374,28 @@ static ht_status check_clusters(const struct ht_recipe *recipe, ht_err *err) {
     return HT_OK;
 }
 
+/* Moments between both streams are of inputs as they were: only scales can be followed. */
+static ht_status check_drift(const struct ht_recipe *recipe, ht_err *err) {
+    const struct ht_recipe_calibration *c = &recipe->calibration;
+    const struct ht_place_recipe *w = &recipe->places[HT_PLACE_WEIGHTS];
+    if (c->drift > 0 && !c->sequential) {
+        return ht_fail(err, HT_INVAL, "calibration", HT_NO_POS,
+                       "drift %g corrects for changed inputs, and sequential: false calibrates on unchanged ones; take "
+                       "one of them",
+                       c->drift);
+    }
+    for (size_t i = 0; i < w->n_transforms && c->drift > 0; i++) {
+        const struct ht_choice *t = &w->transforms[i];
+        if (is(t, "shift") || is(t, "order") || is(t, "cluster")) {
+            return ht_fail(err, HT_UNSUPPORTED, "calibration", HT_NO_POS,
+                           "drift %g takes the unquantized model's inputs, and they cannot follow transform %s; leave "
+                           "one of them away",
+                           c->drift, t->part->name);
+        }
+    }
+    return HT_OK;
+}
+
 ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
     for (int i = 0; i < HT_PLACES; i++) {
         HT_TRY(check_place((enum ht_place)i, &recipe->places[i], err));
@@ -400,14 +422,7 @@ ht_status ht_recipe_check(const struct ht_recipe *recipe, ht_err *err) {
     }
     HT_TRY(check_learning(recipe, err));
     HT_TRY(check_clusters(recipe, err));
-    const struct ht_recipe_calibration *c = &recipe->calibration;
-    if (c->drift > 0 && !c->sequential) {
-        return ht_fail(err, HT_INVAL, "calibration", HT_NO_POS,
-                       "drift %g corrects for changed inputs, and sequential: false calibrates on unchanged ones; take "
-                       "one of them",
-                       c->drift);
-    }
-    return HT_OK;
+    return check_drift(recipe, err);
 }
 
 ht_status ht_recipe_check_container(const struct ht_recipe *recipe, const char *container, unsigned stores,

@@ -57,6 +57,7 @@ ht_status ht_fold_job_equalize(struct ht_fold_job *job, const struct ht_choice *
 ht_status ht_fold_job_rotate(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_rotate_inputs(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_shift(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
+ht_status ht_fold_job_order(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 ht_status ht_fold_job_cluster(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err);
 
 /* Where these parts work and what they leave there; shapes decide, and that a matrix or vector is there at all. */

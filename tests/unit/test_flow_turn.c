@@ -59,6 +59,7 @@ static const struct {
     {GOLDEN "llama3rope-rand", "weights: {transform: [rotate, rotate-inputs], format: f32}", "d", false},
     {GOLDEN "qwen2-rand", "weights: {transform: [rotate, rotate-inputs], format: f32}", "e", false},
     {TINY, "weights: {transform: [\"shift:always=1,grid=1\"], format: f32}", "g", true},
+    {TINY, "weights: {transform: [\"order:by=sort\"], format: \"int16:g32:scale=f32\"}", "o", true},
     {TINY, "weights: {transform: [\"shift:always=1,grid=1\", {part: rotate-inputs, output: 1}, cluster], format: \"int16:g32:scale=f32\"}\n"
            "activations: {format: \"int16:token\"}", "h", true},
     {GOLDEN "qwen3-rand", "weights: {transform: [rotate, rotate-inputs], format: f32}", "f", false},

@@ -105,6 +105,7 @@ static void test_same_bytes(void **state) {
         "format: \"int4:g64\", outlier: \"salient:fraction=0.02\"}\n"
         "activations: {range: minmax, format: \"uint8:tensor\"}",
         "weights: {transform: [center], range: weighted, format: q4_0, outlier: \"lowrank-scaled:rank=4\"}",
+        "weights: {transform: [order, rotate-inputs], range: weighted, format: \"int4:g32\", round: feedback}",
     };
     for (size_t i = SANITIZED ? 1 : 0; i < (SANITIZED ? 2 : sizeof methods / sizeof methods[0]); i++) {
         char *whole = ht_path_join(f->dir, "whole"), *out = ht_path_join(f->dir, "pieces");

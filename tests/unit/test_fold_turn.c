@@ -10,7 +10,7 @@
 struct invented {
     const struct ht_fold_block *block;
     struct ht_stats stats;
-    float low[MOST_COLS], high[MOST_COLS], sample[SAMPLES * MOST_COLS];
+    float low[MOST_COLS], high[MOST_COLS], square[MOST_COLS], sample[SAMPLES * MOST_COLS];
 };
 
 /* Channels around values of their own, some of them wide. */
@@ -24,12 +24,13 @@ static const struct ht_stats *stats_of(void *ctx, enum ht_role role) {
         float middle = (float)ht_rng_normal(&rng), reach = (float)exp2(4 * ht_rng_uniform(&rng) - 2);
         v->low[j] = middle - reach;
         v->high[j] = middle + reach;
+        v->square[j] = middle * middle + reach * reach / 3;
         for (uint64_t t = 0; t < SAMPLES; t++) {
             v->sample[t * cols + j] = middle + reach * (float)(2 * ht_rng_uniform(&rng) - 1);
         }
     }
     v->stats = (struct ht_stats){
-        .cols = cols, .tokens = 100, .min = v->low, .max = v->high, .sample = v->sample, .n_sample = SAMPLES};
+        .cols = cols, .tokens = 100, .min = v->low, .max = v->high, .mean_square = v->square, .sample = v->sample, .n_sample = SAMPLES};
     return &v->stats;
 }
 
@@ -38,7 +39,7 @@ static ht_status grid_of(void *ctx, enum ht_role role, const struct ht_format **
     (void)ctx;
     (void)role;
     *block = NULL;
-    return ht_scheme_parse("int4:channel", scheme, err);
+    return ht_scheme_parse("int4:g8", scheme, err);
 }
 
 static unsigned apply(struct folded *f, struct ht_front (*fronts)[HT_ROLES], const char *const *parts) {
@@ -79,13 +80,16 @@ static unsigned apply(struct folded *f, struct ht_front (*fronts)[HT_ROLES], con
 }
 
 static const struct {
-    const char *parts[4];
+    const char *parts[5];
     unsigned leaves; /* some linear is left with them, where no bias is in the file */
 } chains[] = {
     {{"rotate:stream=0", NULL}, 0},
     {{"rotate-inputs:output=1", NULL}, HT_LEAVES_HADAMARD},
     {{"shift:always=1,grid=4", NULL}, HT_LEAVES_IN_SHIFT | HT_LEAVES_OUT_BIAS},
     {{"shift:grid=4", NULL}, 0},
+    {{"order", NULL}, 0},
+    {{"order:by=sort,of=inputs", "shift:grid=4", NULL}, 0},
+    {{"rotate:stream=0", "order:of=weights", "rotate-inputs", "cluster:k=4"}, HT_LEAVES_HADAMARD | HT_LEAVES_PERM},
     {{"cluster:k=4", NULL}, HT_LEAVES_PERM | HT_LEAVES_CLUSTERS},
     {{"shift:always=1,grid=2", "cluster:k=4", NULL}, HT_LEAVES_IN_SHIFT | HT_LEAVES_PERM},
     {{"shift:always=1,grid=2", "rotate-inputs", "cluster:k=3", NULL}, HT_LEAVES_HADAMARD | HT_LEAVES_PERM},
@@ -125,6 +129,42 @@ static void test_function_stays(void **state) {
     walk(GOLDEN "qwen3-rand", false);
 }
 
+/* Squares of a column of ffn_down. */
+static double energy(const struct ht_fold_matrix *m, uint64_t col) {
+    double sum = 0;
+    for (uint64_t r = 0; r < m->rows; r++) {
+        sum += (double)m->w[r * m->cols + col] * (double)m->w[r * m->cols + col];
+    }
+    return sum;
+}
+
+/* By weights alone, the order can be seen in them: falling; or every group of 8 starts with one of the first. */
+static void test_order(void **state) {
+    (void)state;
+    static const char *const parts[2][2] = {{"order:by=sort,of=weights", NULL}, {"order:of=weights", NULL}};
+    for (int deal = 0; deal < 2; deal++) {
+        struct folded f;
+        folded_open(&f, GOLDEN "llama3rope-rand", false);
+        struct ht_front(*fronts)[HT_ROLES] = ht_mem_calloc(f.n, sizeof *fronts);
+        assert_non_null(fronts);
+        assert_int_equal(apply(&f, fronts, parts[deal]), 0);
+        const struct ht_fold_matrix *m = &f.blocks[0].matrices[HT_ROLE_FFN_DOWN];
+        for (uint64_t j = 1; j < m->cols; j++) { /* dealt: falling within a group, and over the first of each */
+            uint64_t before = deal != 0 && j % 8 == 0 ? j - 8 : j - 1;
+            assert_true(energy(m, before) >= energy(m, j));
+        }
+        if (deal != 0) { /* no group has more than its share: the least of one turn is above the best of the next */
+            for (uint64_t turn = 1; turn < 8; turn++) {
+                for (uint64_t hand = 0; hand < m->cols / 8; hand++) {
+                    assert_true(energy(m, (turn % 2 != 0 ? m->cols - 8 : 0) + turn - 1) >= energy(m, hand * 8 + turn));
+                }
+            }
+        }
+        ht_mem_free(fronts);
+        folded_close(&f);
+    }
+}
+
 /* Parts that are added keep what was there. */
 static void test_front(void **state) {
     (void)state;
@@ -146,6 +186,7 @@ static void test_front(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_function_stays),
+        cmocka_unit_test(test_order),
         cmocka_unit_test(test_front),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,6 +125,11 @@ static void test_refused_recipes(void **state) {
     r.calibration.sequential = false;
     ht_err_clear(&err);
     assert_int_equal(ht_recipe_check(&r, &err), HT_INVAL);
+    r.calibration.sequential = true;
+    ASSERT_OK(ht_choice_parse(HT_AXIS_TRANSFORM, "order", r.places[HT_PLACE_WEIGHTS].transforms, &err), &err);
+    r.places[HT_PLACE_WEIGHTS].n_transforms = 1;
+    ht_err_clear(&err);
+    assert_int_equal(ht_recipe_check(&r, &err), HT_UNSUPPORTED);
     ht_recipe_defaults(&r);
     snprintf(r.name, sizeof r.name, "llm-int8");
     snprintf(r.places[HT_PLACE_ACTIVATIONS].format, HT_RECIPE_FORMAT, "int8:token");

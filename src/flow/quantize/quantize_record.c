@@ -290,7 +290,7 @@ static void add_fold(struct ht_doc *d, json_t *folds, const struct ht_fold_note 
     const struct ht_transform_report *r = &note->report;
     json_t *o = json_object();
     bool clip = strcmp(note->part, "clip") == 0, cluster = strcmp(note->part, "cluster") == 0;
-    bool shift = strcmp(note->part, "shift") == 0;
+    bool shift = strcmp(note->part, "shift") == 0, order = strcmp(note->part, "order") == 0;
     ht_doc_set(d, o, "site", json_string(note->site));
     ht_doc_set(d, o, "layer", json_integer(note->layer));
     ht_doc_set(d, o, "part", json_string(note->part));
@@ -300,6 +300,8 @@ static void add_fold(struct ht_doc *d, json_t *folds, const struct ht_fold_note 
     } else if (cluster) {
         ht_doc_set(d, o, "clusters", json_integer(r->clusters));
         ht_doc_set(d, o, "at_run_time", json_boolean(r->run_time));
+    } else if (order) {
+        ht_doc_set(d, o, "left_out", json_boolean(r->left_out));
     } else {
         ht_doc_set(d, o, "least_factor", ht_doc_real(r->least));
         ht_doc_set(d, o, "largest_factor", ht_doc_real(r->most));
@@ -313,7 +315,7 @@ static void add_fold(struct ht_doc *d, json_t *folds, const struct ht_fold_note 
     }
     if (shift) {
         add_shift(d, o, r);
-    } else if (!clip && (r->trials > 0 || r->alpha > 0)) {
+    } else if (!clip && !order && (r->trials > 0 || r->alpha > 0)) {
         ht_doc_set(d, o, "alpha", r->alpha >= 0 ? ht_doc_real(r->alpha) : json_null());
     }
     ht_doc_append(d, folds, o);
@@ -366,9 +368,15 @@ static void add_calibration(struct ht_doc *d, const struct ht_quant_job *j) {
         ht_doc_set(d, o, "clamped_factors", json_integer((json_int_t)j->folded_clamped));
         ht_doc_set(d, o, "clipped_groups", json_integer((json_int_t)j->folded_cut));
     }
+    uint64_t left_out = 0;
     json_t *folds = ht_doc_array(d, d->root, "folds");
     for (size_t i = 0; i < j->n_folds; i++) {
         add_fold(d, folds, &j->folds[i]);
+        left_out += j->folds[i].report.left_out;
+    }
+    if (left_out > 0) {
+        json_t *o = json_object_get(d->root, "folded");
+        ht_doc_set(d, o != NULL ? o : ht_doc_object(d, d->root, "folded"), "left_out_sites", ht_json_u64(left_out));
     }
 }
 

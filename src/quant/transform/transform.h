@@ -7,7 +7,7 @@
  *                search      ht_transform_search      either of them, the exponent found by trial
  *                equalize    ht_transform_equalize    cross-layer equalization
  *                shift       ht_transform_shift       Outlier Suppression+, with ht_transform_threshold
- *                order       ht_order_sort, _deal, _cluster (RPTQ)
+ *                order       ht_order_deal, _sort, _cluster (RPTQ)
  *                clip        ht_transform_clip        the largest weights of groups cut, by trial; changes the model
  *     folds      scale       ht_fold_scale            norm weights into their readers: ht_fold_norm
  *                rotate      ht_fold_rotate           QuaRot (rotation.h); ht_fold_rotate_inputs in front of one linear
@@ -55,7 +55,7 @@ struct ht_transform_report {
     float least_shift, most_shift; /* of z, where it was taken */
     uint32_t shifted, run_time;    /* z was taken; z or the order is left to the run time */
     uint32_t clusters;             /* that are not empty */
-    uint32_t reserved;
+    uint32_t left_out;             /* the site stays as it was: no order folds there, or none matters */
 };
 
 /* ---- trials -------------------------------------------------------------------------------------------------- */

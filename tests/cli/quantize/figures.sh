@@ -21,6 +21,11 @@ json 'sum(f["clipped_groups"] for f in d["folds"] if f["part"] == "clip") == d["
 json 'd["folded"]["clamped_factors"] == 0 and d["folded"]["clipped_groups"] > 1000'
 t 0 quantize "$tiny" -o g --method smoothquant $calib --json
 json 'len(d["folds"]) == 10 and all(f["part"] == "migrate" and f["alpha"] == 0.5 for f in d["folds"])'
+# Orders: what takes none is counted. Heads as long as a group, and inputs behind norms.
+printf 'name: t\nsummary: "t"\nweights: {transform: [order], format: "int4:g64"}\n' > order.yaml
+t 0 quantize "$tiny" -o i --recipe order.yaml $calib --json
+json 'd["folded"]["sites"] == 5 and d["folded"]["left_out_sites"] == 15'
+json 'all(f["left_out"] == (f["site"] != "up") for f in d["folds"]) and len(d["folds"]) == 20'
 # A limit that cannot be kept is told before work.
 t 0 quantize "$tiny" -o h.gguf --method gptq --format q4_0 $calib --memory 1M --json
 err 'memory 1.0 MiB is not enough .* about [0-9.]+ MiB will be taken'
