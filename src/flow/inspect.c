@@ -1,3 +1,6 @@
+#include <stdio.h>
+
+#include "base/context.h"
 #include "base/sys.h"
 #include "flow/flow.h"
 #include "flow/flow_doc.h"
@@ -19,7 +22,23 @@ struct view {
     struct ht_hparams hp;
     struct ht_binding *bindings; /* [n_tensors] or NULL */
     ht_err why;                  /* why the architecture is unknown */
+    struct ht_context *ctx;
+    json_t *warnings;
 };
+
+/* The file is shown all the same; what cannot be is said on the way and in the document. */
+static void warn(struct ht_doc *d, const struct view *v, const char *text) {
+    ht_log(v->ctx, HT_LOG_WARN, "%s: %s; 'halftone verify' refuses it", v->source->path, text);
+    ht_doc_append(d, v->warnings, ht_doc_text(text, strlen(text)));
+}
+
+/* A model by its own account, with hyper-parameters that contradict themselves or its tensors. Files without any are
+ * no models (statistics), or lie beside what says it (single safetensors). */
+static bool impossible(const struct view *v) {
+    ht_status code = v->why.code;
+    return (v->source->config != NULL || ht_meta_find(&v->source->meta, "general.architecture") != NULL) &&
+           (code == HT_FORMAT || code == HT_LIMIT || code == HT_INVAL || code == HT_NUMERIC);
+}
 
 static json_t *number(enum ht_meta_type type, const struct ht_meta_kv *kv) {
     switch (type) {
@@ -185,6 +204,7 @@ static json_t *id_or_null(int32_t id) {
 }
 
 static void add_tokenizer(struct ht_doc *d, const struct view *v) {
+    char text[128];
     struct ht_tokenizer *tokenizer = NULL;
     ht_err e = {.pos = HT_NO_POS};
     json_t *o = ht_doc_object(d, d->root, "tokenizer");
@@ -193,6 +213,11 @@ static void add_tokenizer(struct ht_doc *d, const struct view *v) {
         return;
     }
     const struct ht_vocab *t = ht_tokenizer_vocab(tokenizer);
+    if (t->n_tokens > v->hp.vocab) {
+        snprintf(text, sizeof text, "the tokenizer has %u tokens, the embedding only %u rows", t->n_tokens,
+                 v->hp.vocab);
+        warn(d, v, text);
+    }
     const struct ht_chat *chat = t->chat_template != NULL ? ht_chat_match(t->chat_template) : NULL;
     ht_doc_set(d, o, "model", json_string(t->model));
     ht_doc_set(d, o, "pre", json_string(t->pre));
@@ -210,7 +235,7 @@ static void add_tokenizer(struct ht_doc *d, const struct view *v) {
 static ht_status fill(struct view *v, char **json, ht_err *err) {
     const struct ht_source *s = v->source;
     struct ht_doc d;
-    char name[256];
+    char name[256], text[sizeof v->why.msg + 64];
     ht_flow_base_name(s->path, name, sizeof name);
     ht_doc_init(&d, "halftone.inspect/1");
     ht_doc_set(&d, d.root, "path", ht_doc_text(name, strlen(name)));
@@ -222,11 +247,16 @@ static ht_status fill(struct view *v, char **json, ht_err *err) {
         ht_doc_set(&d, d.root, "kind", ht_doc_text(kind->v.str.s, kind->v.str.len));
     }
     ht_doc_set(&d, d.root, "architecture", v->arch != NULL ? json_string(v->arch->name) : json_null());
+    v->warnings = ht_doc_array(&d, d.root, "warnings");
     if (v->arch != NULL) {
         add_hparams(&d, v);
         add_tokenizer(&d, v);
     } else {
         ht_doc_set(&d, d.root, "architecture_note", ht_doc_text(v->why.msg, strlen(v->why.msg)));
+        if (impossible(v)) {
+            snprintf(text, sizeof text, "hyper-parameters that cannot be: %s", v->why.msg);
+            warn(&d, v, text);
+        }
     }
     const json_t *how = s->packed != NULL ? json_object_get(s->config, "quantization_config") : NULL;
     const char *kv = json_string_value(json_object_get(how, "kv_cache"));
@@ -240,9 +270,8 @@ static ht_status fill(struct view *v, char **json, ht_err *err) {
 }
 
 ht_status ht_flow_inspect(struct ht_context *ctx, const char *path, char **json, ht_err *err) {
-    (void)ctx; /* opening is enough: no data are read */
-    struct ht_source *source = NULL;
-    struct view v = {.why = {.pos = HT_NO_POS}};
+    struct ht_source *source = NULL; /* opening is enough: no data are read */
+    struct view v = {.why = {.pos = HT_NO_POS}, .ctx = ctx};
     HT_TRY(ht_source_open(path, &source, err));
     v.source = source;
     ht_status status = ht_arch_read(source, &v.arch, &v.hp, &v.why);
