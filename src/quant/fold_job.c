@@ -146,10 +146,10 @@ static void decode_task(void *ctx, size_t task, int thread) {
  * own range, whatever the recipe searches later. */
 ht_status ht_fold_try_weights(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,
                               const float *s, float *out, ht_err *err) {
-    struct ht_fold_trial *t = ctx;
-    const struct ht_stats *seen = t->job->stats(t->job->ctx, role);
+    struct ht_fold_job *job = ctx;
+    const struct ht_stats *seen = job->stats(job->ctx, role);
     struct ht_stats stats = {.cols = cols, .tokens = seen != NULL ? seen->tokens : 0};
-    uint64_t threads = (uint64_t)ht_pool_threads(t->job->pool);
+    uint64_t threads = (uint64_t)ht_pool_threads(job->pool);
     float *square = ht_mem_alloc_array((1 + threads) * cols, sizeof *square);
     if (square == NULL) {
         return ht_fail_nomem(err, (1 + threads) * cols * sizeof *square);
@@ -161,15 +161,16 @@ ht_status ht_fold_try_weights(void *ctx, enum ht_role role, const float *x, uint
         }
         stats.mean_square = square;
     }
-    struct ht_place_recipe how = t->how;
-    struct ht_job one = {.pool = t->job->pool,
+    struct ht_place_recipe how;
+    ht_recipe_weights(job->recipe, role, job->block->layer, &how);
+    struct ht_job one = {.pool = job->pool,
                          .name = ht_role_name(role),
                          .weights = &how,
                          .w = (float *)(uintptr_t)x,
                          .rows = rows,
                          .cols = cols,
                          .stats = &stats};
-    ht_status status = t->job->grid(t->job->ctx, role, &one.block, &one.scheme, err);
+    ht_status status = job->grid(job->ctx, role, &one.block, &one.scheme, err);
     if (status == HT_OK && one.block == NULL) { /* a search costs a hundred times as much; trials compare exponents */
         status = ht_choice_parse(HT_AXIS_RANGE, "own", &how.range, err);
     }
@@ -188,9 +189,8 @@ ht_status ht_fold_try_weights(void *ctx, enum ht_role role, const float *x, uint
 static ht_status search(struct ht_fold_job *job, const struct ht_foldsite *site,
                         const struct ht_choice *choice, float *s, struct ht_transform_report *report,
                         ht_err *err) {
-    struct ht_fold_trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
     const struct ht_trial trial = {.weights = ht_fold_try_weights,
-                                   .ctx = &t,
+                                   .ctx = job,
                                    .pool = job->pool,
                                    .max_rows = (uint64_t)ht_choice_value(choice, "rows")};
     ht_factors_fn *const factors[] = {ht_transform_magnitude, ht_transform_migrate};
@@ -210,8 +210,7 @@ static uint64_t group_of(const struct ht_format *block, const struct ht_scheme *
 
 ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
     job->stale = false; /* a first step of rounding: statistics are those of the layer before it */
-    struct ht_fold_trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
-    const struct ht_trial trial = {.weights = ht_fold_try_weights, .ctx = &t, .pool = job->pool};
+    const struct ht_trial trial = {.weights = ht_fold_try_weights, .ctx = job, .pool = job->pool};
     for (int i = 0; i < HT_ROLES; i++) {
         enum ht_role role = (enum ht_role)i;
         const struct ht_stats *stats = job->stats(job->ctx, role);

@@ -75,11 +75,8 @@ uint32_t ht_fold_turned_inputs(const struct ht_fold_block *b, enum ht_role role,
 unsigned ht_fold_expect(const struct ht_recipe *recipe, const struct ht_fold_block *block,
                         const struct ht_foldsite *sites, struct ht_front *fronts);
 
-/* What the rest of the recipe makes of matrices and tokens of the role in work: ctx is a struct ht_fold_trial. */
-struct ht_fold_trial {
-    struct ht_fold_job *job;
-    struct ht_place_recipe how; /* of the role in work */
-};
+/* What the rest of the recipe, its rules included, makes of matrices and tokens of a role: ctx is a struct ht_fold_job.
+ * Inputs of a linear that the rules keep in floating point, or whose weights stay there, come back as they are. */
 ht_status ht_fold_try_weights(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,
                               const float *s, float *out, ht_err *err);
 ht_status ht_fold_try_inputs(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols,

@@ -77,16 +77,41 @@ ht_status ht_fold_job_rotate_inputs(struct ht_fold_job *job, const struct ht_cho
 
 /* ---- shift ------------------------------------------------------------------------------------------------- */
 
+/* The grid of a linear's inputs; false: they stay as they are, as quantize's rounding will leave them. */
+static ht_status inputs_grid(const struct ht_fold_job *job, enum ht_role role, struct ht_scheme *act, bool *rounded,
+                             ht_err *err) {
+    struct ht_place_recipe inputs;
+    const struct ht_format *block;
+    struct ht_scheme weights;
+    ht_recipe_activations(job->recipe, role, job->block->layer, &inputs);
+    HT_TRY(job->grid(job->ctx, role, &block, &weights, err));
+    *rounded = inputs.format[0] != '\0' && (block == NULL || block->kind != HT_KIND_FLOAT);
+    return *rounded ? ht_scheme_parse(inputs.format, act, err) : HT_OK;
+}
+
+/* Some consumer of the site gets rounded inputs. */
+static ht_status rounds_inputs(const struct ht_fold_job *job, const struct ht_foldsite *site, bool *any, ht_err *err) {
+    struct ht_scheme act;
+    *any = false;
+    for (const enum ht_role *role = site->consumers; !*any && *role != HT_ROLE_OTHER; role++) {
+        HT_TRY(inputs_grid(job, *role, &act, any, err));
+    }
+    return HT_OK;
+}
+
 /* Tokens through the grid of activations. A fixed scale is taken from these tokens. */
 ht_status ht_fold_try_inputs(void *ctx, enum ht_role role, const float *x, uint64_t rows, uint64_t cols, const float *s,
                              float *out, ht_err *err) {
-    const struct ht_fold_trial *t = ctx;
     struct ht_sidecar side = {.rows = 1, .cols = cols, .leaves = HT_LEAVES_ACT};
     float scale, lo = 0, hi = 0;
     int32_t zero = 0;
-    (void)role;
+    bool rounded;
     (void)s;
-    HT_TRY(ht_scheme_parse(t->job->recipe->places[HT_PLACE_ACTIVATIONS].format, &side.act, err));
+    HT_TRY(inputs_grid(ctx, role, &side.act, &rounded, err));
+    memcpy(out, x, rows * cols * sizeof *out);
+    if (!rounded) {
+        return HT_OK;
+    }
     struct ht_affine *grids = ht_mem_alloc_array(ht_act_segments(&side), sizeof *grids);
     if (grids == NULL) {
         return ht_fail_nomem(err, ht_act_segments(&side) * sizeof *grids);
@@ -103,7 +128,6 @@ ht_status ht_fold_try_inputs(void *ctx, enum ht_role role, const float *x, uint6
         side.act_scale = &scale;
         side.act_zero = &zero;
     }
-    memcpy(out, x, rows * cols * sizeof *out);
     for (uint64_t i = 0; i < rows; i++) {
         ht_act_fit(&side, out + i * cols, grids);
         ht_act_values(&side, out + i * cols, grids);
@@ -175,11 +199,11 @@ done:
  * side now and then would rest far from 0 when moved. z, s, room [n]; taken->shifted: z is taken. */
 static ht_status find_shift(struct ht_fold_job *job, const struct ht_foldsite *site, const struct ht_choice *choice,
                             float *z, float *s, float *room, struct ht_transform_report *taken, ht_err *err) {
-    struct ht_fold_trial t = {job, job->recipe->places[HT_PLACE_WEIGHTS]};
-    bool rounded = job->recipe->places[HT_PLACE_ACTIVATIONS].format[0] != '\0';
+    bool rounded;
+    HT_TRY(rounds_inputs(job, site, &rounded, err));
     const struct ht_trial trial = {.weights = ht_fold_try_weights,
                                    .inputs = rounded ? ht_fold_try_inputs : NULL,
-                                   .ctx = &t,
+                                   .ctx = job,
                                    .pool = job->pool,
                                    .relative = ht_choice_value(choice, "relative") != 0,
                                    .max_rows = (uint64_t)ht_choice_value(choice, "rows")};

@@ -165,6 +165,85 @@ static void test_order(void **state) {
     }
 }
 
+/* ---- trials ---- */
+
+#define ALL_ROLES 0
+#define ATTENTION (1ull << HT_ROLE_ATTN_Q | 1ull << HT_ROLE_ATTN_K | 1ull << HT_ROLE_ATTN_V)
+
+/* The losses that os+ finds at the norms in front of attention and of the feed-forward part. */
+struct found {
+    double before[2], taken[2];
+};
+
+static struct found losses(const char *place, uint64_t roles, int32_t layer, const char *rule) {
+    static struct invented v;
+    struct folded f;
+    struct ht_recipe recipe;
+    struct ht_choice choice;
+    struct ht_front fronts[HT_ROLES] = {{.n_clusters = 0}};
+    struct found found;
+    size_t seen = 0;
+    ht_err err = {0};
+    folded_open(&f, GOLDEN "llama3rope-rand", false);
+    ht_recipe_defaults(&recipe);
+    snprintf(recipe.places[HT_PLACE_ACTIVATIONS].format, HT_RECIPE_FORMAT, "%s", place);
+    recipe.n_rules = rule != NULL;
+    recipe.rules[0] = (struct ht_recipe_rule){
+        .roles = roles, .all_layers = layer < 0, .first = (uint32_t)layer, .last = (uint32_t)layer};
+    snprintf(recipe.rules[0].activations, HT_RECIPE_FORMAT, "%s", rule != NULL ? rule : "");
+    v.block = &f.blocks[1];
+    assert_int_equal(f.blocks[1].layer, 1);
+    struct ht_fold_job job = {.block = &f.blocks[1], .sites = f.model->arch->folds, .fronts = fronts, .recipe = &recipe,
+                              .stats = stats_of, .grid = grid_of, .ctx = &v};
+    ASSERT_OK(ht_choice_parse(HT_AXIS_TRANSFORM, "shift:grid=3", &choice, &err), &err);
+    ASSERT_OK(choice.part->fold(&job, &choice, &err), &err);
+    for (size_t i = 0; i < job.n_notes; i++) {
+        if (strcmp(job.notes[i].site, "attn_norm") == 0 || strcmp(job.notes[i].site, "ffn_norm") == 0) {
+            assert_true(seen < 2);
+            found.before[seen] = job.notes[i].report.loss_before;
+            found.taken[seen++] = job.notes[i].report.loss;
+        }
+    }
+    assert_int_equal(seen, 2);
+    for (int role = 0; role < HT_ROLES; role++) {
+        ht_front_deinit(&fronts[role]);
+    }
+    ht_mem_free(job.notes);
+    folded_close(&f);
+    return found;
+}
+
+static bool same(const struct found *a, const struct found *b, size_t i) {
+    return a->before[i] == b->before[i] && a->taken[i] == b->taken[i];
+}
+
+/* Inputs are tried as the rules have them rounded, role by role and layer by layer. */
+static void test_rules_of_inputs(void **state) {
+    (void)state;
+    const struct found four = losses("int4:token", 0, -1, NULL), eight = losses("int8:token", 0, -1, NULL);
+    const struct found none = losses("", 0, -1, NULL);
+    assert_true(four.before[0] > 1.05 * eight.before[0] && four.before[1] > 1.05 * eight.before[1]);
+    assert_false(same(&eight, &none, 0));
+    const struct {
+        struct found found;
+        const struct found *want[2];
+    } cases[] = {
+        {losses("int8:token", ALL_ROLES, -1, "int4:token"), {&four, &four}},
+        {losses("int8:token", ALL_ROLES, 1, "int4:token"), {&four, &four}},
+        {losses("int8:token", ALL_ROLES, 2, "int4:token"), {&eight, &eight}},
+        {losses("int8:token", ATTENTION, -1, "int4:token"), {&four, &eight}},
+        {losses("", ATTENTION, -1, "int4:token"), {&four, &none}},
+        {losses("int4:token", ATTENTION, -1, "keep"), {&none, &four}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (!same(&cases[i].found, cases[i].want[0], 0) || !same(&cases[i].found, cases[i].want[1], 1)) {
+            fail_msg("case %zu: losses %g and %g", i, cases[i].found.before[0], cases[i].found.before[1]);
+        }
+    }
+    const struct found queries = losses("int8:token", 1ull << HT_ROLE_ATTN_Q, -1, "int4:token"); /* one of three */
+    assert_true(queries.before[0] > eight.before[0] && queries.before[0] < four.before[0]);
+}
+
 /* Parts that are added keep what was there. */
 static void test_front(void **state) {
     (void)state;
@@ -187,6 +266,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_function_stays),
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_rules_of_inputs),
         cmocka_unit_test(test_front),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
