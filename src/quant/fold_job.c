@@ -54,10 +54,20 @@ static ht_status divide_unit(struct ht_fold_job *job, enum ht_role role, const f
     return HT_OK;
 }
 
+void ht_fold_job_changed(struct ht_fold_job *job, const struct ht_foldsite *site) {
+    const enum ht_role *members[] = {site->producers, site->along, site->consumers};
+    for (int k = 0; k < 3 && job->fronts != NULL; k++) {
+        for (const enum ht_role *role = members[k]; *role != HT_ROLE_OTHER; role++) {
+            ht_front_forget_cuts(&job->fronts[*role]);
+        }
+    }
+}
+
 ht_status ht_fold_job_scale(struct ht_fold_job *job, const struct ht_foldsite *site, const float *s, ht_err *err) {
     HT_TRY(ht_fold_scale(job->block, site, s, err));
     HT_TRY(ht_fold_trail_scale(job->trail, job->block, site, s, err));
     enum ht_role producer = site->producers[0];
+    ht_fold_job_changed(job, site);
     bool matrix = job->block->matrices[producer].w != NULL;
     return matrix && job->fronts != NULL ? divide_unit(job, producer, s, err) : HT_OK;
 }
@@ -208,6 +218,25 @@ static uint64_t group_of(const struct ht_format *block, const struct ht_scheme *
     return block != NULL ? block->block_elems : scheme->group;
 }
 
+/* The matrix as it was stays known, by what was cut. */
+static ht_status clip_matrix(struct ht_fold_job *job, const struct ht_trial *trial, enum ht_role role, uint64_t group,
+                             uint32_t grid, struct ht_transform_report *report, ht_err *err) {
+    const struct ht_fold_matrix *m = &job->block->matrices[role];
+    uint64_t n = m->rows * m->cols;
+    float *was = ht_mem_alloc_aligned(m->rows, m->cols * sizeof *was);
+    if (was == NULL) {
+        return ht_fail_nomem(err, n * sizeof *was);
+    }
+    memcpy(was, m->w, n * sizeof *was);
+    ht_status status =
+        ht_transform_clip(trial, job->block, role, job->stats(job->ctx, role), group, grid, report, err);
+    if (status == HT_OK && job->fronts != NULL) {
+        status = ht_front_cut(&job->fronts[role], was, m->w, n, err);
+    }
+    ht_mem_free_aligned(was);
+    return status;
+}
+
 ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choice, ht_err *err) {
     job->stale = false; /* a first step of rounding: statistics are those of the layer before it */
     const struct ht_trial trial = {.weights = ht_fold_try_weights, .ctx = job, .pool = job->pool};
@@ -224,8 +253,8 @@ ht_status ht_fold_job_clip(struct ht_fold_job *job, const struct ht_choice *choi
             continue;
         }
         HT_TRY(job->grid(job->ctx, role, &block, &scheme, err));
-        HT_TRY(ht_transform_clip(&trial, job->block, role, stats, group_of(block, &scheme),
-                                 (uint32_t)ht_choice_value(choice, "grid"), &report, err));
+        HT_TRY(clip_matrix(job, &trial, role, group_of(block, &scheme), (uint32_t)ht_choice_value(choice, "grid"),
+                           &report, err));
         job->n_sites++;
         HT_TRY(ht_fold_note_add(job, ht_role_name(role), choice, &report, err));
     }

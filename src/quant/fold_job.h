@@ -43,6 +43,8 @@ struct ht_fold_job {
     size_t n_notes;
 };
 
+/* Weights of the site's members are others now: what clipping took down of them holds no more. */
+void ht_fold_job_changed(struct ht_fold_job *job, const struct ht_foldsite *site);
 /* Consumers of the site read x / s, and the matrix in front of it gives y / s: the block, the trail and the producer's
  * unit. */
 ht_status ht_fold_job_scale(struct ht_fold_job *job, const struct ht_foldsite *site, const float *s, ht_err *err);

@@ -66,6 +66,7 @@ ht_status ht_fold_job_rotate_inputs(struct ht_fold_job *job, const struct ht_cho
         const struct ht_fold_matrix *m = &job->block->matrices[role];
         uint32_t block = ht_fold_turned_inputs(job->block, role, choice);
         if (block != 0) {
+            ht_front_forget_cuts(&job->fronts[role]);
             HT_TRY(ht_fold_rotate_inputs(job->block, role, block, err));
             HT_TRY(ht_fold_trail_hadamard(job->trail, role, block, err));
             HT_TRY(ht_front_add(&job->fronts[role], m->rows, m->cols, HT_LEAVES_HADAMARD, block, err));
@@ -322,6 +323,7 @@ static ht_status set_clusters(struct ht_fold_job *job, const struct ht_foldsite 
                               const uint32_t *first, uint32_t n, ht_err *err) {
     uint64_t cols = ht_fold_inputs(job->block, site);
     bool folds = ht_fold_order_folds(site, &job->fronts[site->consumers[0]]);
+    ht_fold_job_changed(job, site);
     if (folds) {
         HT_TRY(ht_fold_permute(job->block, site, order, err));
         HT_TRY(reorder_fronts(job, site, order, cols, err));

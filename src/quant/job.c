@@ -431,7 +431,38 @@ ht_status ht_front_add(struct ht_front *front, uint64_t rows, uint64_t cols, uns
     return HT_OK;
 }
 
+ht_status ht_front_cut(struct ht_front *front, const float *was, const float *now, uint64_t n, ht_err *err) {
+    uint64_t cuts = 0;
+    ht_front_forget_cuts(front);
+    for (uint64_t i = 0; i < n; i++) {
+        cuts += now[i] != was[i];
+    }
+    front->cuts = ht_mem_alloc_array(cuts > 0 ? cuts : 1, sizeof *front->cuts);
+    if (front->cuts == NULL) {
+        return ht_fail_nomem(err, cuts * sizeof *front->cuts);
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        if (now[i] != was[i]) {
+            front->cuts[front->n_cuts++] = (struct ht_front_cut){i, was[i]};
+        }
+    }
+    return HT_OK;
+}
+
+void ht_front_restore(const struct ht_front *front, float *w) {
+    for (uint64_t i = 0; front != NULL && i < front->n_cuts; i++) {
+        w[front->cuts[i].at] = front->cuts[i].was;
+    }
+}
+
+void ht_front_forget_cuts(struct ht_front *front) {
+    ht_mem_free(front->cuts);
+    front->cuts = NULL;
+    front->n_cuts = 0;
+}
+
 void ht_front_deinit(struct ht_front *front) {
+    ht_front_forget_cuts(front);
     ht_sidecar_deinit(&front->side);
     ht_mem_free(front->clusters);
     ht_mem_free(front->unit);
@@ -516,6 +547,7 @@ ht_status ht_job_run(struct ht_job *job, ht_err *err) {
         return ht_fail_nomem(err, job->rows * job->cols * sizeof *original);
     }
     memcpy(original, job->w, job->rows * job->cols * sizeof *original);
+    ht_front_restore(job->front, original);
     ht_status status = HT_OK;
     job->lowrank = HT_LOWRANK_NONE;
     job->report = (struct ht_job_report){.tokens = job->stats != NULL ? job->stats->tokens : 0};

@@ -38,6 +38,11 @@ struct ht_job_report {
     double layer_signal, layer_start, layer_loss;
 };
 
+struct ht_front_cut {
+    uint64_t at; /* in [rows, cols] */
+    float was;
+};
+
 /* What transforms leave to the run time in front of the codes of one linear, and a bias behind them. The linear's
  * matrix is then the one that the codes see, and its statistics are those of what reaches them. */
 struct ht_front {
@@ -45,6 +50,8 @@ struct ht_front {
     uint32_t *clusters;     /* [n_clusters] first column of each range of activations, or NULL */
     uint32_t n_clusters;
     float *unit;            /* [rows] outputs have become these times the model's; NULL: ones */
+    struct ht_front_cut *cuts; /* [n_cuts] weights that a part has made smaller, as they were */
+    uint64_t n_cuts;
     bool measured;          /* before the transforms: */
     double loss_nearest;    /* ht_job_nearest, of the weights as they were */
 };
@@ -54,6 +61,12 @@ struct ht_front {
 ht_status ht_front_add(struct ht_front *front, uint64_t rows, uint64_t cols, unsigned leaves, uint32_t hadamard,
                        ht_err *err);
 void ht_front_deinit(struct ht_front *front);
+/* Takes down where now [n] is not what was [n] is. HT_NOMEM. */
+ht_status ht_front_cut(struct ht_front *front, const float *was, const float *now, uint64_t n, ht_err *err);
+/* Into w as it came, what was cut: what losses are told against. */
+void ht_front_restore(const struct ht_front *front, float *w);
+/* The matrix is another one from here on: losses are told against what was cut. */
+void ht_front_forget_cuts(struct ht_front *front);
 
 /* Of a low-rank term: what its error is weighed with. */
 enum ht_lowrank {

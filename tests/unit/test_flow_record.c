@@ -113,10 +113,11 @@ static void test_cluster(void **state) {
 static const struct {
     const char *weights;
     double left;  /* share of nearest's loss, at most, at each linear of layer 0 */
-    bool same;    /* inputs are not shifted, weights not clipped: the signal is the same */
+    bool same;    /* inputs are not shifted: the signal is the same */
 } ways[] = {
     {"weights: {range: weighted, " FORMAT ", round: feedback}", 0.5, true},
     {"weights: {transform: [search], range: own, " FORMAT "}", 1.1, true},
+    {"weights: {transform: [clip], range: own, " FORMAT "}", 1.1, true},
     {"weights: {transform: [{part: migrate, all: 1}], range: own, " FORMAT ", round: feedback}", 0.5, true},
     {"weights: {transform: [rotate, {part: rotate-inputs, output: 1}], range: own, " FORMAT ", round: feedback}", 0.5, true},
     {"weights: {transform: [rotate, equalize, search, rotate-inputs], range: own, " FORMAT ", round: feedback}", 0.5, true},

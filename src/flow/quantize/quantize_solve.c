@@ -230,6 +230,7 @@ ht_status ht_blocks_learn(struct blocks *b, struct ht_work *work, int32_t layer,
         }
         ht_status status = weights_of(b, linear, &w, err);
         if (status == HT_OK) {
+            ht_front_restore(p.job->front, w);
             status = ht_job_measure(p.job, w, err);
         }
         ht_mem_free_aligned(w);
