@@ -65,6 +65,7 @@ static unsigned apply(struct folded *f, struct ht_front (*fronts)[HT_ROLES], con
             ASSERT_OK(choice.part->fold(&job, &choice, &err), &err);
         }
         assert_true(job.n_sites > 0);
+        ht_mem_free(job.notes);
     }
     folded_put(f);
     for (size_t i = 0; i + 1 < f->n; i++) {
