@@ -1,6 +1,6 @@
 # ht-suite: long
-# Memory does not grow with the number of tokens under --memory: hidden states lie in a file, also while embeddings are rounded (a BF16
-# model whose embedding becomes F16), or rotated (quarot).
+# Memory does not grow with the number of tokens under --memory: hidden states lie in a file, also while embeddings
+# are rounded (a BF16 model whose embedding becomes F16) or rotated (quarot).
 . "$(dirname "$0")/../lib.sh"
 calib="--calib $root/models/text/northanger-abbey.txt --ctx 256 -t 1"
 for how in '--method percentile' '--method quarot'; do
