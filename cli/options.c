@@ -12,7 +12,7 @@
 const struct option_row common_options[] = {
     {"threads", 't', OPT_U32, CLI_OFFSET(threads), "N", NULL, "threads; 0: all CPUs this process may use [0]"},
     {"json", 0, OPT_FLAG, CLI_OFFSET(json), NULL, NULL, "print the full result as JSON on stdout"},
-    {"quiet", 'q', OPT_FLAG, CLI_OFFSET(quiet), NULL, NULL, "no progress and no notes"},
+    {"quiet", 'q', OPT_FLAG, CLI_OFFSET(quiet), NULL, NULL, "no progress, notes or warnings"},
     {"verbose", 'v', OPT_COUNT, CLI_OFFSET(verbose), NULL, NULL, "more messages; twice for debugging"},
     {"color", 0, OPT_STR, CLI_OFFSET(color), "WHEN", "auto|always|never", "colour on terminals [auto]"},
     {"help", 'h', OPT_FLAG, CLI_OFFSET(help), NULL, NULL, "show this help"},

@@ -83,15 +83,17 @@ static ht_status check_part(enum ht_place place, const struct ht_choice *choice,
     return HT_OK;
 }
 
-/* Transforms have an order: what turns the stream is first, what folds away comes before what is left to the run time,
- * and that in the order in which the run time does it. */
+/* Transforms have an order: what turns the stream is first, then channels change places, since factors and cuts are
+ * kept by place; what folds away comes before what is left to the run time, and that in the order in which the run
+ * time does it. */
 static int stage_of(const struct ht_part *part) {
     return strcmp(part->name, "rotate") == 0           ? 0
-           : part->leaves == HT_LEAVES_NOTHING         ? 1
-           : (part->leaves & HT_LEAVES_IN_SHIFT) != 0  ? 2
-           : (part->leaves & HT_LEAVES_HADAMARD) != 0  ? 3
-           : (part->leaves & HT_LEAVES_PERM) != 0      ? 4
-                                                       : 5;
+           : strcmp(part->name, "order") == 0          ? 1
+           : part->leaves == HT_LEAVES_NOTHING         ? 2
+           : (part->leaves & HT_LEAVES_IN_SHIFT) != 0  ? 3
+           : (part->leaves & HT_LEAVES_HADAMARD) != 0  ? 4
+           : (part->leaves & HT_LEAVES_PERM) != 0      ? 5
+                                                       : 6;
 }
 
 static ht_status check_order(enum ht_place place, const struct ht_place_recipe *p, ht_err *err) {
@@ -99,7 +101,7 @@ static ht_status check_order(enum ht_place place, const struct ht_place_recipe *
         const struct ht_part *before = p->transforms[i - 1].part, *part = p->transforms[i].part;
         if (stage_of(before) > stage_of(part)) {
             return ht_fail(err, HT_INVAL, ht_place_name(place), HT_NO_POS,
-                           "transform %s comes before %s: first rotate, then what folds away, then shift, "
+                           "transform %s comes before %s: first rotate, then order, then what folds away, then shift, "
                            "rotate-inputs, cluster and center",
                            part->name, before->name);
         }

@@ -90,6 +90,7 @@ static ht_status order_site(struct ht_fold_job *job, const struct ht_foldsite *s
     }
     HT_TRY_DONE(weigh(job, site, choice, importance, err));
     HT_TRY_DONE(choose_order(importance, n, segment, group, deal, order, err));
+    ht_fold_job_changed(job, site);
     HT_TRY_DONE(ht_fold_permute(job->block, site, order, err));
     job->n_sites++;
     HT_TRY_DONE(ht_fold_note_add(job, site->name, choice, &report, err));

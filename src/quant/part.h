@@ -114,9 +114,9 @@ ht_status ht_choice_set(struct ht_choice *choice, const char *name, const char *
 ht_status ht_part_parse_options(const struct ht_part *part, const char *text, double *options, ht_err *err);
 /* Value of an option by name; the name is one of the part's. */
 double ht_choice_value(const struct ht_choice *choice, const char *name);
-/* The shortest text that parses back: options at their defaults are left out. Returns out. */
 /* A number in as few digits as read back the same; snprintf's result. */
 int ht_real_text(double value, char *out, size_t len);
+/* The shortest text that parses back: options at their defaults are left out. Returns out. */
 const char *ht_choice_text(const struct ht_choice *choice, char out[HT_CHOICE_TEXT]);
 
 /* Where it may stand: "weights, activations:tensor" (one scale for all). Returns out. */

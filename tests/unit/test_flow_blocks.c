@@ -99,7 +99,8 @@ static void stopped_and_gone_on_folder(void **state) {
     resumed(*state, "gptq", "int4:g64", "/model.safetensors");
 }
 
-/* A work file that is cut or changed anywhere is gone on from where it is whole, or started anew. */
+/* A work file that is cut or changed anywhere is gone on from where it is whole, or started anew; one whose mark is
+ * another could be anybody's, and is kept. */
 static void damaged_work(void **state) {
     const struct fixture *f = *state;
     char *whole = ht_path_join(f->dir, "w"), *out = ht_path_join(f->dir, "o"), *work = ht_path_join(f->dir, "o.work");
@@ -112,7 +113,7 @@ static void damaged_work(void **state) {
     assert_int_equal(quantize(2, out, "gptq", "q4_0", 0, NULL, &err), HT_CANCELLED);
     ht_err_clear(&err);
     ASSERT_OK(ht_read_file(work, 1u << 30, &data, &len, &err), &err);
-    const size_t at[] = {0, 70, 1000, len / 2, len - 1};
+    const size_t at[] = {7, 70, 1000, len / 2, len - 1};
     for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) {
         data[at[i]] ^= 1;
         ASSERT_OK(ht_write_file(work, data, i % 2 == 0 ? len : at[i] + 1, true, &err), &err);
@@ -122,6 +123,10 @@ static void damaged_work(void **state) {
         same_file(whole, out);
         assert_int_equal(remove(out), 0);
     }
+    data[0] ^= 1;
+    ASSERT_OK(ht_write_file(work, data, len, true, &err), &err);
+    assert_int_equal(quantize(1, out, "gptq", "q4_0", 0, NULL, &err), HT_EXISTS);
+    assert_true(ht_path_exists(work));
     ht_mem_free(data);
     ht_mem_free(whole);
     ht_mem_free(out);

@@ -132,6 +132,8 @@ static const struct {
     {"name: x\nkv: {format: int8:token, range: mse}\n", "mse is not for key and value cache"},
     {"name: x\nkv: {format: int8:token, round: stochastic}\n", "stochastic is not for"},
     {"name: x\nweights: {format: q4_9}\n", "did you mean"},
+    {"name: x\nweights: {format: q4_0, transform: [clip, order]}\n", "order comes before clip"},
+    {"name: x\nweights: {format: q4_0, transform: [search, order]}\n", "order comes before search"},
     {"name: x\nweights: {format: int4}\n", "int4:g64"},
     {"name: x\nweights: {format: 'int4:g64:sideways'}\n", "sideways"},
     {"name: x\nweights: {format: q4_k, range: mse}\n", "works on schemes"},

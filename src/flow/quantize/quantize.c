@@ -30,13 +30,15 @@ static ht_status check_disk(const struct ht_quant_job *j, ht_err *err) {
         work += j->plan->tensors[i].layer >= 0 ? j->plan->tensors[i].out.bytes : 0;
     }
     work = work > there ? work - there : 0;
-    if (ht_flow_check_space(output, j->bytes + work, NULL) != HT_OK) {
+    ht_status status = ht_flow_check_space(output, j->bytes + work, err);
+    if (status == HT_NOSPACE) {
+        ht_err_clear(err);
         return ht_fail(err, HT_NOSPACE, output, HT_NO_POS,
                        "the output needs %llu bytes, and %llu more the work file beside it, which keeps finished "
                        "layers until the end: the disk has less free; free space or choose another disk",
                        (unsigned long long)j->bytes, (unsigned long long)work);
     }
-    return HT_OK;
+    return status;
 }
 
 /* Everything that can be refused is refused here, before work that takes time. */
@@ -178,7 +180,7 @@ ht_status ht_flow_quantize(struct ht_context *ctx, const ht_quantize_options *o,
     ht_status status = run(ctx, &j, json, err);
     if (status != HT_OK && j.finished_layers > 0) {
         ht_log(ctx, HT_LOG_WARN, "%u of %u layers are finished and stay in the work file beside the output: the same "
-               "command goes on from there", j.finished_layers, j.n_layers);
+               "command%s goes on from there", j.finished_layers, j.n_layers, o->restart ? " without --restart" : "");
     }
     json_decref(j.warnings);
     ht_imatrix_free(j.imatrix);

@@ -39,7 +39,7 @@ static bool may_replace(const char *json, const char *html) {
     return (!ht_path_exists(json) && !ht_path_exists(html)) || is_record(json);
 }
 
-static ht_status write_both(struct ht_context *ctx, const struct ht_quant_job *j, const char *record, ht_err *err) {
+static ht_status write_both(struct ht_context *ctx, struct ht_quant_job *j, const char *record, ht_err *err) {
     char *json = with_suffix(j->o->output, HT_RECORD_JSON), *html = with_suffix(j->o->output, HT_RECORD_HTML);
     char name[256], title[400];
     const char *const inputs[] = {json};
@@ -56,7 +56,10 @@ static ht_status write_both(struct ht_context *ctx, const struct ht_quant_job *j
         status = ht_fail(err, HT_EXISTS, json, HT_NO_POS, "it exists and is no record; --force replaces it");
     } else {
         status = ht_write_file(json, text.data, text.len, true, err);
-        status = status == HT_OK ? ht_flow_report(ctx, title, inputs, 1, html, true, NULL, err) : status;
+        ht_err page = {0};
+        if (status == HT_OK && ht_flow_report(ctx, title, inputs, 1, html, true, NULL, &page) != HT_OK) {
+            ht_quant_warn(ctx, j, "the record's page could not be written: %s: %s", page.what, page.msg);
+        }
     }
     ht_buf_deinit(&text);
     ht_mem_free(json);
@@ -81,7 +84,7 @@ bool ht_quant_write_records(struct ht_context *ctx, struct ht_quant_job *j, cons
     if (write_both(ctx, j, record, &err) == HT_OK) {
         return true;
     }
-    ht_quant_warn(ctx, j, "the output is complete, but its record could not be written: %s", err.msg);
+    ht_quant_warn(ctx, j, "the output is complete, but its record could not be written: %s: %s", err.what, err.msg);
     ht_quant_drop_records(ctx, j);
     return false;
 }
